@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What an Airflow connection of type ``kling`` says, as plain checked values.
+
+The extras are read by name from a fixed list. Nothing else of the connection leaves this process: unknown extras
+never become HTTP headers, which is what ``HttpHook`` would do with them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_kling import __version__
+from airflow_provider_kling.exceptions import KlingValidationError, Problem
+from airflow_provider_kling.wire.request import number_in
+
+#: Headers of every request, the Authorization apart.
+HEADERS = {"User-Agent": f"airflow-provider-kling/{__version__}", "Accept": "application/json"}
+
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 60.0
+EXTRAS = ("connect_timeout", "read_timeout", "verify", "proxy", "trust_env")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KlingConnection:
+    """
+    A resolved connection.
+
+    :param base_url: Scheme, host, port and path prefix, without a slash at the end.
+    :param api_key: The bearer key. Kept out of ``repr``.
+    :param connect_timeout: Seconds to reach the server.
+    :param read_timeout: Seconds without a byte of the answer.
+    :param verify: TLS verification: True, False, or the path of a CA bundle.
+    :param proxy: Proxy URL for both schemes; without one the environment's proxy variables count.
+    :param trust_env: Whether proxy variables of the environment count at all.
+    :param unknown_extras: Names of extras that nobody reads, worth a warning: most are typing errors.
+    """
+
+    base_url: str
+    api_key: str
+    connect_timeout: float = CONNECT_TIMEOUT
+    read_timeout: float = READ_TIMEOUT
+    verify: bool | str = True
+    proxy: str | None = None
+    trust_env: bool = True
+    unknown_extras: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"KlingConnection({self.base_url!r})"
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        conn_id: str,
+        host: str | None,
+        password: str | None,
+        schema: str | None = None,
+        port: int | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> KlingConnection:
+        """
+        Return the connection that these fields of an Airflow connection describe.
+
+        :raises KlingValidationError: naming every field that is missing or wrong.
+        """
+        extra = {name: value for name, value in (extra or {}).items() if value is not None and value != ""}
+        problems: list[Problem] = []
+        base_url = _base_url(host, schema, port, problems)
+        key = (password or "").strip()
+        if not key:
+            problems.append(Problem("password", "", "must hold the API key"))
+        elif not key.isascii() or not key.isprintable():
+            problems.append(Problem("password", "***", "holds characters that no API key has"))
+        timeouts = {
+            name: _positive_seconds(name, extra, default, problems)
+            for name, default in (("connect_timeout", CONNECT_TIMEOUT), ("read_timeout", READ_TIMEOUT))
+        }
+        if problems:
+            listed = "".join(f"\n  - {problem}" for problem in problems)
+            raise KlingValidationError(
+                f"The Airflow connection {conn_id!r} cannot be used:{listed}\n",
+                advice="Correct the connection; its host is the API's base URL and its password the API key.",
+            )
+        return cls(
+            base_url=base_url,
+            api_key=key,
+            verify=_switch(extra.get("verify", True)),
+            proxy=str(extra["proxy"]) if "proxy" in extra else None,
+            trust_env=bool(_switch(extra.get("trust_env", True))),
+            unknown_extras=tuple(sorted(extra.keys() - set(EXTRAS))),
+            **timeouts,
+        )
+
+    def url(self, path: str) -> str:
+        """Return the URL of an API path."""
+        return self.base_url + path
+
+    def owns(self, url: str) -> bool:
+        """Return whether a URL lies on this connection's own scheme, host and port: only there the key may go."""
+        return origin(url) == origin(self.base_url)
+
+    @property
+    def authorization(self) -> str:
+        """The Authorization header; send it only where :meth:`owns` allows."""
+        return f"Bearer {self.api_key}"
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of a URL, with the scheme's own port where none is written."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    return scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(scheme)
+
+
+def _base_url(host: str | None, schema: str | None, port: int | None, problems: list[Problem]) -> str:
+    host = (host or "").strip().rstrip("/")
+    # The URI form of a connection puts a path prefix where other connection types have the scheme.
+    scheme, prefix = ("https", schema or "") if (schema or "").lower() not in ("http", "https") else (schema, "")
+    text = host if "://" in host else f"{scheme}://{host}"
+    try:
+        parts = urlsplit(text)
+        told_port = parts.port
+    except ValueError as error:
+        problems.append(Problem("host", host, str(error)))
+        return ""
+    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", host):
+        problems.append(Problem("host", host, "must be the API's base URL, such as https://api.example.com"))
+    if parts.username or parts.password or parts.query or parts.fragment:
+        problems.append(Problem("host", "***", "must be a plain base URL, without user, query or fragment"))
+        return ""
+    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    netloc = f"{name}:{told_port or port}" if told_port or port else f"{name}"
+    path = "/".join(filter(None, (parts.path.strip("/"), prefix.strip("/"))))
+    # Documentation of OpenAI-style gateways writes the base URL with the version; the API's paths have it already.
+    path = re.sub(r"(^|/)v1$", "", path)
+    return f"{parts.scheme}://{netloc}" + (f"/{path}" if path else "")
+
+
+def _positive_seconds(name: str, extra: Mapping[str, Any], default: float, problems: list[Problem]) -> float:
+    if name not in extra:
+        return default
+    seconds = number_in(extra[name])
+    if seconds is None or seconds <= 0:
+        problems.append(Problem(f"extra.{name}", extra[name], "must be a positive number of seconds"))
+        return default
+    return seconds
+
+
+def _switch(value: Any) -> bool | str:
+    """Return a boolean however it was typed; any other text (a path) stays as it is."""
+    words = {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "on": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "off": False,
+    }
+    return words.get(str(value).strip().lower(), str(value))

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Everything that can go wrong on the way from a prompt to a video file, by name.
+
+This module knows neither Airflow nor HTTP libraries: the worker, the triggerer and plain scripts raise and
+catch the same classes. Each error carries what an on-call reader needs in one glance: what failed, which
+Kling task, the HTTP status, the server's own words, and what to do. None ever carries the API key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+
+class KlingError(Exception):
+    """
+    Base of every error this provider raises on purpose.
+
+    :param what: What failed, as one sentence without a full stop.
+    :param task_id: The Kling task concerned, where one is known.
+    :param http_status: The HTTP status of the answer, where there was one.
+    :param code: The server's error code, textual (``insufficient_user_quota``) or official (``1303``).
+    :param server_message: The server's own words, untranslated.
+    :param retry_after: Seconds the server asked to wait, where it did.
+    :param advice: What to do about it. Each class has a sentence of its own as the default.
+    """
+
+    #: Whether another attempt of the same Airflow task could end better.
+    retryable: ClassVar[bool] = True
+    default_advice: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        task_id: str | None = None,
+        http_status: int | None = None,
+        code: str | None = None,
+        server_message: str | None = None,
+        retry_after: float | None = None,
+        advice: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.task_id = task_id
+        self.http_status = http_status
+        self.code = code
+        self.server_message = server_message
+        self.retry_after = retry_after
+        self.advice = self.default_advice if advice is None else advice
+
+    def __str__(self) -> str:
+        facts = [
+            f"Kling task {self.task_id}" if self.task_id and self.task_id not in self.what else "",
+            f"HTTP {self.http_status}" if self.http_status else "",
+            f"code {self.code}" if self.code else "",
+        ]
+        where = ", ".join(filter(None, facts))
+        text = f"{self.what} ({where})." if where else f"{self.what}."
+        if self.server_message:
+            text += f" The server says: “{self.server_message}”."
+        if self.advice:
+            text += f" {self.advice}"
+        return text
+
+    def facts(self) -> dict[str, Any]:
+        """Return the keyword arguments that, with ``what``, make this error again."""
+        return {name: getattr(self, name) for name in _FACTS}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error as plain JSON, to cross from the triggerer to a worker."""
+        return {"type": error_name(self), "what": self.what, **self.facts()}
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> KlingError:
+        """Rebuild what :meth:`to_dict` made; an unknown type (a newer triggerer's) is a plain KlingError."""
+        kind = _BY_NAME.get(data.get("type", ""), KlingError)
+        return kind(data.get("what") or "Kling failed", **{name: data.get(name) for name in _FACTS})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Airflow pickles errors between processes; keyword-only arguments need this.
+        return KlingError.from_dict, (self.to_dict(),)
+
+
+_FACTS = ("task_id", "http_status", "code", "server_message", "retry_after", "advice")
+
+
+class Problem(NamedTuple):
+    """One thing wrong with a request: the field, its value, and what would be right."""
+
+    field: str
+    value: Any
+    expected: str
+
+    def __str__(self) -> str:
+        shown = repr(self.value)
+        return f"{self.field}={shown if len(shown) <= 120 else shown[:117] + '...'}: {self.expected}"
+
+
+class KlingValidationError(KlingError):
+    """The request is wrong, found by this provider before sending it or by the server (HTTP 400)."""
+
+    retryable = False
+    default_advice = "Nothing was submitted or billed; correct the arguments."
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> KlingValidationError:
+        """Return one error that names all problems at once."""
+        listed = "".join(f"\n  - {problem}" for problem in problems)
+        noun = "problem" if len(problems) == 1 else "problems"
+        return cls(f"The video request has {len(problems)} {noun}:{listed}\n")
+
+
+class KlingAuthenticationError(KlingError):
+    """The API key is missing, wrong, disabled or used up (HTTP 401; official codes 1000 to 1004)."""
+
+    retryable = False
+    default_advice = "Check the password (API key) and host of the Airflow connection."
+
+
+class KlingBalanceError(KlingError):
+    """The account has no money left (``insufficient_user_quota``, HTTP 402; official codes 1100 to 1102)."""
+
+    retryable = False
+    default_advice = "Top up the account at the vendor; waiting does not cure it."
+
+
+class KlingPermissionError(KlingError):
+    """The key may not do this: model, group or address not allowed (HTTP 403; official codes 1103, 1304)."""
+
+    retryable = False
+    default_advice = "Ask the vendor which models and addresses this key may use."
+
+
+class KlingContentRefusedError(KlingError):
+    """The prompt or an image was refused by the content policy (official codes 1300, 1301)."""
+
+    retryable = False
+    default_advice = "The same request will be refused again; change the prompt or the image."
+
+
+class KlingNotFoundError(KlingError):
+    """The server does not know this task id, or has no such API under this address."""
+
+    retryable = False
+    default_advice = "Check the task id, and that the connection points at the server that made it."
+
+
+class KlingRateLimitError(KlingError):
+    """Too many requests or too many jobs at once (HTTP 429; official codes 1302, 1303); waiting cures it."""
+
+    default_advice = "The account's limit is reached; slots free up as running jobs finish."
+
+
+class KlingServerError(KlingError):
+    """The server had trouble, or its answer made no sense."""
+
+    default_advice = "If it lasts, ask the vendor."
+
+
+class KlingConnectionError(KlingError):
+    """The server was not reached, or the connection broke before a whole answer came."""
+
+    default_advice = "Check the host of the Airflow connection, DNS, proxies and TLS."
+
+
+class KlingGenerationFailedError(KlingError):
+    """The vendor accepted the job, and the job failed."""
+
+    default_advice = "Whether it is billed is the vendor's to settle."
+
+
+class KlingTimeoutError(KlingError):
+    """The video was not finished within the time given; the job goes on at the vendor, and bills."""
+
+
+class KlingUncertainSubmissionError(KlingError):
+    """A submit may have been accepted and billed, but its task id never arrived."""
+
+    retryable = False
+    default_advice = (
+        "It is not sent again on a guess: look at the vendor's console whether a job was made at this time."
+    )
+
+
+class KlingDownloadError(KlingError):
+    """The file behind the video URL could not be fetched whole, or is not a video."""
+
+
+_KINDS: tuple[type[KlingError], ...] = (KlingError, *KlingError.__subclasses__())
+_BY_NAME = {kind.__name__: kind for kind in _KINDS}
+
+
+def error_name(error: KlingError) -> str:
+    """Return the public class name of an error, also for a subclass made elsewhere."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _BY_NAME)

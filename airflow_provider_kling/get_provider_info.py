@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this package tells Airflow of itself. Read at every start of Airflow, so it imports nothing of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+UI_FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["schema", "login", "port"],
+    "relabeling": {"host": "Base URL", "password": "API key"},
+    "placeholders": {"host": "https://api.example.com", "password": "sk-..."},
+}
+
+
+def _field(label: str, description: str, type_: str) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": [type_, "null"]}}
+
+
+CONN_FIELDS: dict[str, dict[str, Any]] = {
+    "connect_timeout": _field("Connect timeout", "Seconds to reach the server (default 10).", "number"),
+    "read_timeout": _field("Read timeout", "Seconds to wait for an answer (default 60).", "number"),
+    "proxy": _field("Proxy", "URL of an HTTP proxy; without one, the environment's variables count.", "string"),
+    "trust_env": _field("Use proxy variables", "Whether HTTP_PROXY and the like count (default true).", "boolean"),
+    "verify": _field("Verify TLS", "true, false, or the path of a CA bundle (default true).", "string"),
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata, in the form of Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-provider-kling",
+        "name": "Kling",
+        "description": "Generate Kling videos as dependable steps of a DAG: submit, wait without a worker, store.",
+        "integrations": [
+            {"integration-name": "Kling", "external-doc-url": "https://klingai.com", "tags": ["ai", "video"]}
+        ],
+        "hooks": _modules("hooks.kling"),
+        "operators": _modules("operators.kling"),
+        "sensors": _modules("sensors.kling"),
+        "triggers": _modules("triggers.kling"),
+        "transfers": [
+            {
+                "source-integration-name": "Kling",
+                "target-integration-name": "Kling",
+                "python-module": "airflow_provider_kling.transfers.kling_to_object_storage",
+            }
+        ],
+        "extra-links": ["airflow_provider_kling.links.kling.KlingVideoLink"],
+        "connection-types": [
+            {
+                "connection-type": "kling",
+                "hook-class-name": "airflow_provider_kling.hooks.kling.KlingHook",
+                "hook-name": "Kling",
+                "conn-fields": CONN_FIELDS,
+                "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
+            }
+        ],
+    }
+
+
+def _modules(name: str) -> list[dict[str, Any]]:
+    return [{"integration-name": "Kling", "python-modules": [f"airflow_provider_kling.{name}"]}]

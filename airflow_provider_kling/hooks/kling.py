@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Authentication and HTTP for the Kling video API."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import requests
+import urllib3
+from airflow.providers.http.hooks.http import HttpHook
+from requests.auth import AuthBase
+
+from airflow_provider_kling.connection import HEADERS, KlingConnection
+from airflow_provider_kling.exceptions import (
+    KlingConnectionError,
+    KlingError,
+    KlingServerError,
+    KlingUncertainSubmissionError,
+)
+from airflow_provider_kling.polling import Finished, Poller, schedule
+from airflow_provider_kling.wire.answer import (
+    MAX_ANSWER_BYTES,
+    PROBE_TASK_ID,
+    Answer,
+    VideoJob,
+    read_probe,
+    read_status,
+    read_submit,
+    retry_after_seconds,
+    status_path,
+)
+from airflow_provider_kling.wire.request import SUBMIT_PATH, VideoRequest
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest, Response, Session
+
+
+class KlingHook(HttpHook):
+    """
+    Talk to the Kling video API through an Airflow connection of type ``kling``.
+
+    It is an ``HttpHook`` for its session, keep-alive and proxies, with bearer authentication, timeouts on every
+    request, and an allow-list of connection extras in place of ``HttpHook``'s habit of sending unknown extras as
+    headers. Nothing here repeats a request: what may be sent again is decided by the callers, who know whether
+    money is at stake.
+
+    :param kling_conn_id: The Airflow connection: host is the base URL, password the API key.
+    """
+
+    conn_name_attr = "kling_conn_id"
+    default_conn_name = "kling_default"
+    conn_type = "kling"
+    hook_name = "Kling"
+
+    def __init__(self, kling_conn_id: str = default_conn_name) -> None:
+        super().__init__(http_conn_id=kling_conn_id)
+        self.kling_conn_id = kling_conn_id
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the connection form's labels, for Airflow versions that ask the hook (before 3.2)."""
+        from airflow_provider_kling.get_provider_info import UI_FIELD_BEHAVIOUR
+
+        # These versions spell the keys with underscores.
+        return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the connection form's own fields, for Airflow versions that ask the hook (before 3.2)."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import StringField
+
+        from airflow_provider_kling.get_provider_info import CONN_FIELDS
+
+        return {
+            name: StringField(
+                lazy_gettext(field["label"]), widget=BS3TextFieldWidget(), description=field["description"]
+            )
+            for name, field in CONN_FIELDS.items()
+        }
+
+    @cached_property
+    def connection(self) -> KlingConnection:
+        """
+        The resolved connection, looked up once.
+
+        :raises KlingValidationError: naming what is missing or wrong in it.
+        """
+        found = self.get_connection(self.kling_conn_id)
+        connection = KlingConnection.parse(
+            conn_id=self.kling_conn_id,
+            host=found.host,
+            password=found.password,
+            schema=found.schema,
+            port=found.port,
+            extra=found.extra_dejson,
+        )
+        if connection.unknown_extras:
+            names = ", ".join(connection.unknown_extras)
+            self.log.warning("Connection %r has extras that nobody reads: %s", self.kling_conn_id, names)
+        return connection
+
+    def get_conn(
+        self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
+    ) -> Session:
+        """Return a session that is logged in to Kling; ``HttpHook`` mounts its keep-alive adapter."""
+        connection = self.connection
+        self.base_url, self._base_url_initialized = connection.base_url, True
+        session = self._configure_session_from_mount_adapters(requests.Session())
+        session.auth = _BearerAuth(connection)
+        session.headers.update({**HEADERS, **(headers or {})})
+        session.verify = connection.verify
+        session.trust_env = connection.trust_env
+        if connection.proxy:
+            session.proxies = {"http": connection.proxy, "https": connection.proxy}
+        return session
+
+    @cached_property
+    def session(self) -> Session:
+        """The session that this hook's GETs share."""
+        return self.get_conn()
+
+    def submit_video(self, request: VideoRequest | Mapping[str, Any]) -> VideoJob:
+        """
+        Submit a job, once. Each accepted submit is billed, so nothing here ever sends it a second time.
+
+        :param request: The request, or the vendor's own JSON form of one.
+        :return: The job, with the id to ask for it by.
+        :raises KlingValidationError: if the request is wrong; nothing was sent then.
+        :raises KlingConnectionError: if the request surely never reached the server.
+        :raises KlingUncertainSubmissionError: if the server may have accepted it, but no id arrived.
+        :raises KlingError: any other named refusal; no job was made.
+        """
+        if not isinstance(request, VideoRequest):
+            request = VideoRequest.from_payload(request)
+        body = _WatchedBody(json.dumps(request.payload(), ensure_ascii=False).encode())
+        try:
+            # A session of its own: a connection kept alive may be dead, and would only tell after the sending.
+            with self.get_conn() as session:
+                answer = self._send(session, "POST", SUBMIT_PATH, body=body)
+        except KlingError as error:
+            if not body.was_read:
+                raise
+            raise KlingUncertainSubmissionError(
+                f"The submit was sent, but its answer was lost ({error.what})", http_status=error.http_status
+            ) from error
+        return read_submit(answer)
+
+    def get_video(self, task_id: str) -> VideoJob:
+        """
+        Ask for the state of a job, once.
+
+        :param task_id: The id that the submit gave.
+        :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
+        """
+        return read_status(self._send(self.session, "GET", status_path(task_id)), task_id)
+
+    def wait_for_video(
+        self, task_id: str, *, started_at: float, deadline: float, poll_interval: float | None = None
+    ) -> dict[str, Any]:
+        """
+        Wait for a job in this process.
+
+        :param task_id: The id that the submit gave.
+        :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
+        :param deadline: When to give up (epoch seconds).
+        :param poll_interval: Fixed seconds between two checks; None leaves the pace to the provider.
+        :return: The finished video.
+        :raises KlingError: what ended the wait instead.
+        """
+        poller = Poller(task_id, started_at=started_at, deadline=deadline, delay=schedule(poll_interval))
+        while True:
+            try:
+                decision = poller.on_job(self.get_video(task_id), now=time.time())
+            except KlingError as error:
+                decision = poller.on_error(error, now=time.time())
+            if line := poller.news(now=time.time()):
+                self.log.info(line)
+            if isinstance(decision, Finished):
+                return decision.video()
+            time.sleep(decision.seconds)
+
+    async def aget_video(self, task_id: str) -> VideoJob:
+        """
+        Ask for the state of a job without blocking the event loop; otherwise as :meth:`get_video`.
+
+        All callers in one loop that name the same connection share one HTTP client.
+        """
+        from airflow_provider_kling.hooks.shared_client import shared_client
+
+        async with shared_client(self.kling_conn_id) as client:
+            return await client.get_video(task_id)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Tell whether the connection works, at no cost: ask for a task that cannot exist."""
+        try:
+            return read_probe(self._send(self.session, "GET", status_path(PROBE_TASK_ID)))
+        except KlingError as error:
+            return False, str(error)
+
+    def _send(self, session: Session, method: str, path: str, body: io.BytesIO | None = None) -> Answer:
+        """Send one request and return its answer, whatever its HTTP status; redirects are answers too."""
+        connection = self.connection
+        url = connection.url(path)
+        try:
+            response = session.request(
+                method,
+                url,
+                data=body,
+                headers={"Content-Type": "application/json"} if body else None,
+                timeout=(connection.connect_timeout, connection.read_timeout),
+                allow_redirects=False,
+                stream=True,
+            )
+            with response:
+                content = _bounded_content(response, seconds=connection.read_timeout)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise KlingConnectionError(f"{method} {url} failed: {reason}") from error
+        return Answer(
+            http_status=response.status_code,
+            body=content,
+            retry_after=retry_after_seconds(response.headers.get("Retry-After"), now=time.time()),
+            location=response.headers.get("Location"),
+        )
+
+
+class _BearerAuth(AuthBase):
+    """Bearer authentication; as a session's ``auth`` it also keeps a ``.netrc`` from replacing the key."""
+
+    def __init__(self, connection: KlingConnection) -> None:
+        self.connection = connection
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        if self.connection.owns(request.url or ""):
+            request.headers["Authorization"] = self.connection.authorization
+        return request
+
+
+class _WatchedBody(io.BytesIO):
+    """
+    A request body that knows whether anybody began to send it.
+
+    The HTTP stack reads it only once the connection, TLS and proxy included, stands and the headers are out.
+    Unread, the server surely never had the request; nothing else tells this apart in every failure.
+    """
+
+    was_read = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.was_read = True
+        return super().read(size)
+
+
+def _bounded_content(response: Response, seconds: float) -> bytes:
+    """Read a body of a sane size in a sane time: neither a bomb nor a slow drip holds the worker."""
+    give_up_at = time.monotonic() + seconds
+    content = b""
+    while chunk := response.raw.read1(65536, decode_content=True):
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise KlingServerError(
+                f"{response.request.method} {response.url}: the answer is larger than {MAX_ANSWER_BYTES} bytes",
+                http_status=response.status_code,
+            )
+        if time.monotonic() > give_up_at:
+            raise requests.ReadTimeout(f"the answer was not complete after {seconds:g} seconds")
+    return content

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wait for video jobs at Kling."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
+
+from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.failures import sensor_failure
+from airflow_provider_kling.links.kling import KlingVideoLink
+from airflow_provider_kling.polling import DEFAULT_TIMEOUT, Finished, Pause, Poller, schedule, seconds_of, video_of
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_kling.hooks.kling import KlingHook
+
+#: Seconds between two pokes of a sensor that is not deferrable, where the user names none.
+POKE_INTERVAL = 30.0
+
+
+class KlingTaskSensor(BaseSensorOperator):
+    """
+    Wait until a submitted video job is finished, and return the finished video.
+
+    It never submits, so retrying or clearing it costs nothing: it goes on waiting for the same job.
+
+    :param kling_task_id: The id that ``KlingGenerateOperator`` returned.
+    :param kling_conn_id: The Airflow connection.
+    :param deferrable: Wait on the triggerer, holding no worker (the default). False waits in a worker, in ``mode``
+        ``poke`` (holding it) or ``reschedule`` (freeing it between pokes).
+    :param poke_interval: Seconds (or a timedelta) between two status checks. None leaves the pace to the provider;
+        it is 30 seconds when not deferrable.
+    :param timeout: Seconds (or a timedelta) to wait, 4 hours by default. As with every sensor, its end is final:
+        no retry follows. The job goes on at the vendor; clear the sensor to wait on.
+    :param soft_fail: Skip the task instead of failing it, whatever ended the wait.
+    :return: The finished video, as ``KlingGenerateOperator`` with ``wait_for_completion`` does. XCom ``video_url``
+        holds its URL.
+    :raises KlingError: by name, see :mod:`airflow_provider_kling.exceptions`.
+    """
+
+    template_fields: Sequence[str] = ("kling_task_id", "kling_conn_id")
+    operator_extra_links = (KlingVideoLink(),)
+    ui_color = "#e8f5d0"
+
+    def __init__(
+        self,
+        *,
+        kling_task_id: str,
+        kling_conn_id: str = "kling_default",
+        deferrable: bool = True,
+        poke_interval: float | timedelta | None = None,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        **kwargs: Any,
+    ) -> None:
+        self.poll_interval = None if poke_interval is None else seconds_of("poke_interval", poke_interval)
+        super().__init__(
+            poke_interval=POKE_INTERVAL if self.poll_interval is None else self.poll_interval,
+            timeout=seconds_of("timeout", timeout),
+            **kwargs,
+        )
+        self.kling_task_id = kling_task_id
+        self.kling_conn_id = kling_conn_id
+        self.deferrable = deferrable
+
+    def execute(self, context: Context) -> Any:
+        """Return the video if it is finished already; wait for it otherwise."""
+        if not self.deferrable:
+            return super().execute(context)
+        return self._execute_deferrable(context)
+
+    def _execute_deferrable(self, context: Context) -> dict[str, Any]:
+        now = time.time()
+        # Once here, on the worker that is held anyway: many jobs are finished, or wrong, before the sensor starts.
+        decision = self._check(self._poller(deadline=now + self.timeout))
+        if isinstance(decision, Finished):
+            return self._finish(context, decision)
+        from airflow_provider_kling.triggers.kling import defer_until_finished
+
+        return defer_until_finished(self, self.kling_task_id, started_at=now)
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """Check once, for the modes ``poke`` and ``reschedule``; Airflow itself watches the timeout there."""
+        decision = self._check(self._lasting_poller)
+        if isinstance(decision, Pause):
+            return False
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(context, decision))
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the finished video that the trigger reported, or end as it reported."""
+        try:
+            video = video_of(event)
+        except KlingError as error:
+            self._fail(error)
+        return self._push(context, video)
+
+    def _poller(self, deadline: float) -> Poller:
+        return Poller(
+            self.kling_task_id, started_at=time.time(), deadline=deadline, delay=schedule(self.poll_interval)
+        )
+
+    @cached_property
+    def _lasting_poller(self) -> Poller:
+        return self._poller(deadline=math.inf)
+
+    def _check(self, poller: Poller) -> Pause | Finished:
+        try:
+            decision = poller.on_job(self._hook.get_video(self.kling_task_id), now=time.time())
+        except KlingError as error:
+            decision = poller.on_error(error, now=time.time())
+        if line := poller.news(now=time.time()):
+            self.log.info(line)
+        return decision
+
+    @cached_property
+    def _hook(self) -> KlingHook:
+        from airflow_provider_kling.hooks.kling import KlingHook
+
+        return KlingHook(self.kling_conn_id)
+
+    def _finish(self, context: Context, finished: Finished) -> dict[str, Any]:
+        if finished.error is not None:
+            self._fail(finished.error)
+        return self._push(context, finished.video())
+
+    def _push(self, context: Context, video: dict[str, Any]) -> dict[str, Any]:
+        context["ti"].xcom_push(key="video_url", value=video["video_url"])
+        self.log.info("Kling task %s is finished: %s", video["task_id"], video["video_url"])
+        return video
+
+    def _fail(self, error: KlingError) -> NoReturn:
+        if self.soft_fail or getattr(self, "never_fail", False):
+            raise AirflowSkipException(str(error)) from error
+        raise sensor_failure(error) from error.__cause__

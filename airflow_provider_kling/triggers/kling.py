@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wait for a Kling job on the triggerer, without a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.polling import Finished, Poller, schedule
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from airflow_provider_kling.operators.kling import KlingGenerateOperator
+    from airflow_provider_kling.sensors.kling import KlingTaskSensor
+
+
+#: How much longer Airflow's own deferral timeout is than the trigger's deadline, which it reports in words.
+BACKSTOP = timedelta(minutes=10)
+
+
+def defer_until_finished(
+    task: KlingGenerateOperator | KlingTaskSensor, kling_task_id: str, *, started_at: float
+) -> NoReturn:
+    """
+    Free the worker until a job is finished; ``task.execute_complete`` gets the event.
+
+    :param task: The operator or sensor that waits; its connection, timeout and poll interval apply.
+    :param kling_task_id: The Kling task to wait for.
+    :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
+    """
+    task.defer(
+        trigger=KlingTaskTrigger(
+            kling_task_id=kling_task_id,
+            kling_conn_id=task.kling_conn_id,
+            started_at=started_at,
+            deadline=time.time() + task.timeout,
+            poll_interval=task.poll_interval,
+        ),
+        method_name="execute_complete",
+        timeout=timedelta(seconds=task.timeout) + BACKSTOP,
+    )
+
+
+class KlingTaskTrigger(BaseTrigger):
+    """
+    Ask for the status of one job until it is finished, and send one event.
+
+    It only asks; it never submits, since a trigger is run again after every restart of a triggerer. All its
+    arguments and its event are plain JSON that may be stored and logged: no key, no prompt.
+
+    :param kling_task_id: The Kling task to wait for.
+    :param kling_conn_id: The Airflow connection, looked up on the triggerer once for all triggers.
+    :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
+    :param deadline: When to send a ``timeout`` event (epoch seconds). Wall clock, since the trigger may go on in
+        another process on another machine.
+    :param poll_interval: Fixed seconds between two checks; None leaves the pace to the provider.
+    """
+
+    def __init__(
+        self,
+        *,
+        kling_task_id: str,
+        kling_conn_id: str,
+        started_at: float,
+        deadline: float,
+        poll_interval: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.kling_task_id = kling_task_id
+        self.kling_conn_id = kling_conn_id
+        self.started_at = started_at
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what rebuilds this trigger in any triggerer."""
+        return (
+            "airflow_provider_kling.triggers.kling.KlingTaskTrigger",
+            {
+                "kling_task_id": self.kling_task_id,
+                "kling_conn_id": self.kling_conn_id,
+                "started_at": self.started_at,
+                "deadline": self.deadline,
+                "poll_interval": self.poll_interval,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event, ``{"status": "success" | "error" | "timeout", "task_id", "video" | "error"}``."""
+        yield TriggerEvent((await self._wait()).event())
+
+    async def _wait(self) -> Finished:
+        from airflow_provider_kling.hooks.shared_client import shared_client
+
+        poller = Poller(
+            self.kling_task_id,
+            started_at=self.started_at,
+            deadline=self.deadline,
+            delay=schedule(self.poll_interval),
+        )
+        async with shared_client(self.kling_conn_id) as client:
+            while True:
+                try:
+                    decision = poller.on_job(await client.get_video(self.kling_task_id), now=time.time())
+                except KlingError as error:
+                    decision = poller.on_error(error, now=time.time())
+                if line := poller.news(now=time.time()):
+                    self.log.info(line)
+                if isinstance(decision, Finished):
+                    return decision
+                await asyncio.sleep(decision.seconds)

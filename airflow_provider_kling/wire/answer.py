@@ -1,0 +1,503 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the API answers: the state of a job, or an error by name, whatever spelling the server uses."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote
+
+from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingBalanceError,
+    KlingContentRefusedError,
+    KlingError,
+    KlingGenerationFailedError,
+    KlingNotFoundError,
+    KlingPermissionError,
+    KlingRateLimitError,
+    KlingServerError,
+    KlingUncertainSubmissionError,
+    KlingValidationError,
+)
+from airflow_provider_kling.wire.request import number_in
+
+WAITING = frozenset({"queued", "pending", "submitted", "not_start", "preparing", "created", "starting", "unknown"})
+RUNNING = frozenset({"in_progress", "processing", "running", "generating"})
+COMPLETED = frozenset({"completed", "complete", "success", "succeeded", "succeed", "finished"})
+FAILED = frozenset({"failed", "failure", "fail", "error", "cancelled", "canceled", "expired"})
+#: No answer of this API comes near this size; a larger one is a fault or an attack.
+MAX_ANSWER_BYTES = 1 << 20
+#: A server that asks for more patience than this is taken at this: an hour.
+MAX_RETRY_AFTER = 3600.0
+#: A task that no server has: asking for it costs nothing and shows whether the key is good.
+PROBE_TASK_ID = "airflow-connection-test"
+_STATUS_OF_WORD = {
+    **dict.fromkeys(WAITING, "queued"),
+    **dict.fromkeys(RUNNING, "running"),
+    **dict.fromkeys(COMPLETED, "completed"),
+    **dict.fromkeys(FAILED, "failed"),
+}
+
+
+def status_path(task_id: str) -> str:
+    """Return the path that tells the status of a task; the id is quoted, since ids are opaque."""
+    return f"/v1/videos/{quote(task_id, safe='')}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoJob:
+    """
+    What a server told about one job, in one spelling.
+
+    :param task_id: The id to ask with: the one the submit gave, whatever a status answer says of it.
+    :param status: ``queued``, ``running``, ``completed`` or ``failed``.
+    :param status_word: The server's own word. One that nobody knows counts as ``running``.
+    :param progress: 0 to 100, or None. Never decides the outcome: failed jobs show 100 too.
+    :param video_url: Where the video lies; such links expire (24 hours to 30 days, by vendor).
+    :param model: The model, where told.
+    :param created_at: ISO 8601 in UTC, where told.
+    :param completed_at: ISO 8601 in UTC, where told.
+    :param error: The reason of a failure, where told.
+    :param error_code: The server's code for it, where told.
+    """
+
+    task_id: str
+    status: str
+    status_word: str = ""
+    progress: int | None = None
+    video_url: str | None = None
+    model: str | None = None
+    created_at: str | None = None
+    completed_at: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+
+    @property
+    def is_known_word(self) -> bool:
+        return self.status_word.lower() in _STATUS_OF_WORD
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the job as a plain dict for XCom and trigger events."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def failure(self) -> KlingError:
+        """Return the error that a failed job stands for; refused content would be refused again."""
+        refused = _is_content_refusal(self.error_code, self.error)
+        kind = KlingContentRefusedError if refused else KlingGenerationFailedError
+        return kind(
+            f"Kling task {self.task_id} ended as {self.status_word or self.status}"
+            + ("" if self.error else ", and the server gives no reason"),
+            task_id=self.task_id,
+            code=self.error_code,
+            server_message=self.error,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer as plain values, whichever library brought it."""
+
+    http_status: int
+    body: bytes
+    retry_after: float | None = None
+    location: str | None = None
+
+    def json(self) -> Any:
+        """Return the decoded JSON, or None where the body is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+
+def read_submit(answer: Answer) -> VideoJob:
+    """
+    Return the job that a submit started.
+
+    :raises KlingUncertainSubmissionError: if a job may exist whose id did not arrive: a 2xx without an id, or
+        an error in which not the API itself speaks but a proxy, which may have lost the API's answer.
+    :raises KlingError: any other, by name: the submit was refused, and no job exists.
+    """
+    if not is_refusal(answer):
+        if answer.http_status >= 300:
+            raise _uncertain(answer, "The submit was answered by something in front of the API")
+        try:
+            body = _accepted_body(answer, task_id=None)
+        except KlingServerError:
+            body = {}
+        task_id = _task_id(body)
+        if task_id is None:
+            raise _uncertain(answer, "The submit was accepted, but the answer holds no task id")
+        return _job(task_id, body)
+    raise error_of(answer, "The submit was refused")
+
+
+def is_refusal(answer: Answer) -> bool:
+    """
+    Return whether this answer to a submit says for sure that no job was made.
+
+    A 4xx or a redirect is a refusal whoever speaks, for it ends the request. A 5xx is one only in the API's
+    own error envelope; and a 504 never, since it tells of an answer that somebody stopped waiting for.
+    """
+    if answer.http_status in (408, 504):
+        return False
+    if 300 <= answer.http_status < 500:
+        return True
+    return is_api_error(answer) and _task_id(_mapping(answer.json())) is None
+
+
+def _uncertain(answer: Answer, what: str) -> KlingUncertainSubmissionError:
+    return KlingUncertainSubmissionError(
+        what, http_status=answer.http_status, server_message=_excerpt(answer.body)
+    )
+
+
+def read_status(answer: Answer, task_id: str) -> VideoJob:
+    """
+    Return the state of a job, under the id it was asked by.
+
+    :raises KlingError: what an error answer means, by name.
+    """
+    body = _accepted_body(answer, task_id=task_id)
+    if not _has_status(body):
+        if (error := _error_in(body)) is not None:
+            raise error_of(
+                answer, f"The server refused to tell the status of Kling task {task_id}", task_id, body=error
+            )
+        raise KlingServerError(
+            f"The server's status answer for Kling task {task_id} holds no status",
+            task_id=task_id,
+            http_status=answer.http_status,
+            server_message=_excerpt(answer.body),
+        )
+    return _job(task_id, body)
+
+
+def _accepted_body(answer: Answer, task_id: str | None) -> Mapping[str, Any]:
+    """Return the JSON object of a 2xx answer, unwrapped; anything else is an error by name."""
+    asked = "The submit" if task_id is None else f"Asking for Kling task {task_id}"
+    if not 200 <= answer.http_status < 300:
+        raise error_of(answer, f"{asked} was refused", task_id)
+    body = answer.json()
+    if not isinstance(body, Mapping):
+        raise KlingServerError(
+            f"{asked} was answered with something that is not a JSON object",
+            task_id=task_id,
+            http_status=answer.http_status,
+            server_message=_excerpt(answer.body),
+            advice="Check that the connection's host is the API itself.",
+        )
+    data = body.get("data")
+    if isinstance(data, Mapping) and (_has_status(data) or _task_id(data)):
+        return data
+    if isinstance(data, str) and data and "status" not in body and _succeeded(body.get("code")):
+        return {"task_id": data}
+    return body
+
+
+def _succeeded(code: Any) -> bool:
+    return code in (None, 0, 200, "0", "200", "") or (isinstance(code, str) and code.lower() in ("success", "ok"))
+
+
+def _has_status(body: Mapping[str, Any]) -> bool:
+    return any(isinstance(body.get(name), str) and body[name] for name in ("status", "task_status"))
+
+
+def _task_id(body: Mapping[str, Any]) -> str | None:
+    for name in ("task_id", "id"):
+        value = body.get(name)
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+    return None
+
+
+def _job(task_id: str, body: Mapping[str, Any]) -> VideoJob:
+    word = next((body[n] for n in ("status", "task_status") if isinstance(body.get(n), str) and body[n]), "queued")
+    status = _STATUS_OF_WORD.get(word.strip().lower(), "running")
+    code, message = _failure_reason(body) if status == "failed" else (None, None)
+    return VideoJob(
+        task_id=task_id,
+        status=status,
+        status_word=word.strip()[:80],
+        progress=_progress(body.get("progress")),
+        video_url=_video_url(body),
+        model=_text(body.get("model")) or _text(body.get("model_name")),
+        created_at=_instant(body, "created_at", "submit_time"),
+        completed_at=_instant(body, "completed_at", "finish_time", "finished_at"),
+        error=message,
+        error_code=code,
+    )
+
+
+def _video_url(body: Mapping[str, Any]) -> str | None:
+    """Look in every place where servers of this family put the URL, the documented one first."""
+    metadata, data, result = (_mapping(body.get(name)) for name in ("metadata", "data", "task_result"))
+    places = [
+        body.get("video_url"),
+        body.get("url"),
+        metadata.get("url"),
+        metadata.get("video_url"),
+        body.get("output_url"),
+    ]
+    places += [body.get("result_url"), data.get("result_url"), data.get("video_url")]
+    for holder in (result, _mapping(data.get("task_result"))):
+        videos = holder.get("videos")
+        places += [_mapping(video).get("url") for video in videos[:1]] if isinstance(videos, list) else []
+    return next((place.strip() for place in places if isinstance(place, str) and place.strip()), None)
+
+
+def _failure_reason(body: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    error = body.get("error")
+    told = _mapping(error)
+    candidates = (
+        told.get("message"),
+        error,
+        *(body.get(n) for n in ("fail_reason", "task_status_msg", "message")),
+    )
+    raw = next((text for text in candidates if isinstance(text, str) and text.strip()), None)
+    if raw is None:
+        return _text(told.get("code")), None
+    return official_code(raw) or _text(told.get("code")), _words(raw)
+
+
+def _progress(value: Any) -> int | None:
+    number = number_in(value.strip().rstrip("%") if isinstance(value, str) else value)
+    return None if number is None else int(min(max(number, 0), 100))
+
+
+def _instant(body: Mapping[str, Any], *names: str) -> str | None:
+    """Return the first of these times as ISO 8601; servers tell seconds in one answer, milliseconds in another."""
+    for name in names:
+        value = body.get(name)
+        number = number_in(value)
+        try:
+            if number is not None and number > 0:
+                seconds = number / 1000 if number > 1e11 else number
+                moment = datetime.fromtimestamp(seconds, tz=UTC)
+            elif isinstance(value, str):
+                moment = datetime.fromisoformat(value.strip()).astimezone(UTC)
+            else:
+                continue
+        except (ValueError, OverflowError, OSError):
+            continue
+        return moment.isoformat(timespec="seconds")
+    return None
+
+
+# ------------------------------------------------------------------------------ what an error answer means
+
+#: Official codes (https://app.klingai.com), which surface inside messages of gateways in front of it.
+_KIND_OF_OFFICIAL_CODE: dict[str, type[KlingError]] = {
+    **dict.fromkeys(("1000", "1001", "1002", "1003", "1004"), KlingAuthenticationError),
+    **dict.fromkeys(("1100", "1101", "1102"), KlingBalanceError),
+    **dict.fromkeys(("1103", "1304"), KlingPermissionError),
+    **dict.fromkeys(("1200", "1201", "1202"), KlingValidationError),
+    "1203": KlingNotFoundError,
+    **dict.fromkeys(("1300", "1301"), KlingContentRefusedError),
+    **dict.fromkeys(("1302", "1303"), KlingRateLimitError),
+    **dict.fromkeys(("5000", "5001", "5002"), KlingServerError),
+}
+_KIND_OF_CODE: dict[str, type[KlingError]] = {
+    **_KIND_OF_OFFICIAL_CODE,
+    "insufficient_user_quota": KlingBalanceError,
+    "access_denied": KlingPermissionError,
+    "task_not_exist": KlingNotFoundError,
+    "invalid_request": KlingValidationError,
+    "model_not_found": KlingServerError,
+    "rate_limit_exceeded": KlingRateLimitError,
+}
+_KIND_OF_HTTP_STATUS: dict[int, type[KlingError]] = {
+    401: KlingAuthenticationError,
+    402: KlingBalanceError,
+    403: KlingPermissionError,
+    404: KlingNotFoundError,
+    408: KlingServerError,
+    410: KlingNotFoundError,
+    429: KlingRateLimitError,
+}
+_CONTENT_WORDS = (
+    "content_policy",
+    "content policy",
+    "moderation",
+    "risk control",
+    "sensitive",
+    "敏感",
+    "违规",
+    "风控",
+)
+_NAMED_CODE = re.compile(
+    r"(?:code|错误码|error)[\"'\s:=：]{0,4}(1[0-3]0[0-4]|500[0-2])(?!\d)|^\W{0,2}(1[0-3]0[0-4]|500[0-2])(?!\d)|[\[(（](1[0-3]0[0-4]|500[0-2])[\])）]",
+    re.IGNORECASE,
+)
+
+
+def error_of(
+    answer: Answer, what: str, task_id: str | None = None, body: Mapping[str, Any] | None = None
+) -> KlingError:
+    """
+    Return what an error answer means.
+
+    An official code inside the message outweighs the textual code, and both outweigh the HTTP status:
+    gateways pass on what the platform behind them said under a status of their own.
+
+    :param answer: The HTTP answer.
+    :param what: What failed, in our words.
+    :param task_id: The Kling task asked for, if one was.
+    :param body: The error object, where the caller has found it already.
+    """
+    told = body or _error_in(answer.json()) or {}
+    raw = told.get("message")
+    message = _words(raw) if isinstance(raw, str) else ""
+    code = official_code(raw if isinstance(raw, str) else "") or _text(told.get("code"))
+    kind = _kind_of_code(code)
+    advice = None
+    if _is_content_refusal(code, message):
+        kind = KlingContentRefusedError
+    if kind is None and 300 <= answer.http_status < 400:
+        kind = KlingNotFoundError
+        advice = f"It redirects to {answer.location or 'nowhere'}; put the API's own address into the connection."
+    if kind is None:
+        default = (
+            KlingServerError if answer.http_status >= 500 or answer.http_status < 300 else KlingValidationError
+        )
+        kind = _KIND_OF_HTTP_STATUS.get(answer.http_status, default)
+    return kind(
+        what,
+        task_id=task_id,
+        http_status=answer.http_status,
+        code=code,
+        server_message=message or _excerpt(answer.body),
+        retry_after=answer.retry_after,
+        advice=advice,
+    )
+
+
+def retry_after_seconds(header: str | None, *, now: float) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for, in either of its forms."""
+    if not header:
+        return None
+    seconds = number_in(header)
+    if seconds is None:
+        try:
+            seconds = parsedate_to_datetime(header).timestamp() - now
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def is_api_error(answer: Answer) -> bool:
+    """Return whether the API itself speaks (its error envelope), not a proxy in front of it."""
+    body = _mapping(answer.json())
+    if isinstance(body.get("error"), Mapping):
+        return bool(body["error"])
+    return isinstance(body.get("message"), str) and "code" in body and not _succeeded(body["code"])
+
+
+def read_probe(answer: Answer) -> tuple[bool, str]:
+    """Return what the answer about a task that cannot exist tells of a connection: whether it works, and why."""
+    try:
+        read_status(answer, PROBE_TASK_ID)
+    except KlingNotFoundError as error:
+        if is_api_error(answer) or _task_unknown(answer):
+            return True, "Connected: the API answers, and accepts the key."
+        reason = f"The host answers, but not as this API (HTTP {error.http_status}): check host, port and path."
+        return False, f"{reason} {error.advice if error.http_status and error.http_status < 400 else ''}".strip()
+    except KlingAuthenticationError as error:
+        return False, f"The API refuses the key. {error}"
+    except KlingError as error:
+        if is_api_error(answer):
+            return False, f"The API answers, but does not serve this connection. {error}"
+        return False, f"The host answers, but not as this API. {error}"
+    return True, "Connected: the API answers, and accepts the key."
+
+
+def _task_unknown(answer: Answer) -> bool:
+    return b"task_not_exist" in answer.body
+
+
+def official_code(message: str) -> str | None:
+    """Return the official platform's code that a message carries, in nested JSON or in words."""
+    for nested in _nested_json(message):
+        code = _text(nested.get("code")) or _text(_mapping(nested.get("error")).get("code"))
+        if code in _KIND_OF_OFFICIAL_CODE:
+            return code
+    found = _NAMED_CODE.search(message)
+    return next(filter(None, found.groups()), None) if found else None
+
+
+def _error_in(body: Any) -> Mapping[str, Any] | None:
+    """Return the error object of either envelope: ``{"error": {...}}`` or flat ``{"code", "message"}``."""
+    if not isinstance(body, Mapping):
+        return None
+    error = body.get("error")
+    if isinstance(error, Mapping) and error:
+        return error
+    if isinstance(error, str) and error.strip():
+        return {"message": error, "code": body.get("code")}
+    if isinstance(body.get("message"), str) and "code" in body and not _succeeded(body["code"]):
+        return body
+    return None
+
+
+def _kind_of_code(code: str | None) -> type[KlingError] | None:
+    return _KIND_OF_CODE.get(code.lower()) if code else None
+
+
+def _is_content_refusal(code: str | None, message: str | None) -> bool:
+    if _kind_of_code(code) not in (None, KlingValidationError, KlingGenerationFailedError):
+        return _kind_of_code(code) is KlingContentRefusedError
+    text = f"{code or ''} {message or ''}".lower()
+    return any(word in text for word in _CONTENT_WORDS)
+
+
+def _nested_json(message: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the JSON objects that a message string carries; gateways put the upstream's raw body there."""
+    message = message[:8192]  # a hostile body must not buy itself quadratic work
+    start = message.find("{")
+    while start != -1:
+        try:
+            value, end = json.JSONDecoder().raw_decode(message, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            yield value
+        start = message.find("{", end)
+
+
+def _words(message: str) -> str:
+    """Return the innermost readable message: the upstream's own words rather than the JSON around them."""
+    for nested in _nested_json(message):
+        inner = nested.get("message") or _mapping(nested.get("error")).get("message")
+        if isinstance(inner, str) and inner.strip():
+            return _words(inner)
+    return _shorten(message)
+
+
+def _excerpt(body: bytes) -> str | None:
+    """Return the start of a body that is no JSON error, readable: an HTML page's words without its tags."""
+    text = body[:4000].decode("utf-8", errors="replace")
+    text = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
+    return _shorten(text) or None
+
+
+def _shorten(text: str, most: int = 500) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return None
+    return str(value).strip()[:200] or None
