@@ -84,7 +84,7 @@ class KlingConnection:
         if problems:
             listed = "".join(f"\n  - {problem}" for problem in problems)
             raise KlingValidationError(
-                f"The Airflow connection {conn_id!r} cannot be used:{listed}\n",
+                f"The Airflow connection {conn_id!r} cannot be used:{listed}",
                 advice="Correct the connection; its host is the API's base URL and its password the API key.",
             )
         return cls(

@@ -94,7 +94,11 @@ class Problem(NamedTuple):
     expected: str
 
     def __str__(self) -> str:
-        shown = repr(self.value)
+        try:
+            shown = repr(self.value)
+        except (ValueError, RecursionError):
+            # A number of thousands of digits, a list of thousands of levels: Python itself refuses to print it.
+            shown = f"a {type(self.value).__name__} too large to show"
         return f"{self.field}={shown if len(shown) <= 120 else shown[:117] + '...'}: {self.expected}"
 
 
@@ -109,7 +113,7 @@ class KlingValidationError(KlingError):
         """Return one error that names all problems at once."""
         listed = "".join(f"\n  - {problem}" for problem in problems)
         noun = "problem" if len(problems) == 1 else "problems"
-        return cls(f"The video request has {len(problems)} {noun}:{listed}\n")
+        return cls(f"The video request has {len(problems)} {noun}:{listed}")
 
 
 class KlingAuthenticationError(KlingError):

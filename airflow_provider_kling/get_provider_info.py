@@ -46,6 +46,25 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": ["airflow_provider_kling.links.kling.KlingVideoLink"],
+        "config": {
+            "kling": {
+                "description": "How the Kling provider keeps the ids of paid jobs.",
+                "options": {
+                    "state_path": {
+                        "description": (
+                            "Folder of an object storage (any ``ObjectStoragePath``, such as "
+                            "``s3://conn@bucket/kling-state``) that records which jobs a task has paid for, so "
+                            "that a retry joins them. Only for Airflow before 3.3, which has no task state store; "
+                            "workers must share the folder."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://my_s3@my-bucket/kling-state",
+                        "default": "",
+                    }
+                },
+            }
+        },
         "connection-types": [
             {
                 "connection-type": "kling",

@@ -205,7 +205,7 @@ def schedule(poll_interval: float | None) -> Delay:
     return adaptive_delay if poll_interval is None else lambda elapsed, job: poll_interval
 
 
-def adaptive_delay(elapsed: float, job: VideoJob | None) -> float:
+def adaptive_delay(elapsed: float, job: VideoJob | None) -> float:  # noqa: ARG001
     """
     Return the seconds to the next check of a job: often at first, rarer as it takes longer.
 

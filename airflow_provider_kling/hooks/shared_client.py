@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -71,6 +72,7 @@ class SharedClient:
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
         self.users = 0
+        self.slots = Slots()
         self._link: asyncio.Future[_Link] | None = None
 
     async def get_video(self, task_id: str) -> VideoJob:
@@ -114,6 +116,28 @@ class SharedClient:
             self._link = None
             await refused.session.close()
         return await self._connected()
+
+
+class Slots:
+    """Those who wait for a slot of the account, and learn in turn when a job that is watched here ends."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self, *, seconds: float) -> None:
+        """Return when a slot is freed and it is this waiter's turn, or when the seconds are over."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await asyncio.wait([turn], timeout=max(0.0, seconds))
+        finally:
+            with suppress(ValueError):
+                self._waiting.remove(turn)
+
+    def free_one(self) -> None:
+        """Wake the one who has waited longest."""
+        if self._waiting:
+            self._waiting.popleft().set_result(None)
 
 
 class _Link:

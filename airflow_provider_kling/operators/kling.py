@@ -6,25 +6,52 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator, Variable
 
-from airflow_provider_kling.exceptions import KlingValidationError
+from airflow_provider_kling.exceptions import (
+    KlingError,
+    KlingRateLimitError,
+    KlingTimeoutError,
+    KlingValidationError,
+    Problem,
+)
 from airflow_provider_kling.failures import failing_the_task, task_failure
 from airflow_provider_kling.links.kling import KlingVideoLink
-from airflow_provider_kling.polling import DEFAULT_TIMEOUT, seconds_of, video_of
+from airflow_provider_kling.polling import DEFAULT_TIMEOUT, STILL_RUNNING, seconds_of, video_of
+from airflow_provider_kling.records import NoRecord, adoption_variable, record_store
+from airflow_provider_kling.submission import (
+    OnClear,
+    OnUncertain,
+    Purchase,
+    Submitter,
+    fingerprint_of,
+    pause_for_slot,
+)
+from airflow_provider_kling.version_compat import TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_kling.wire.request import REQUEST_FIELDS, VideoRequest, find_problems
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kling.hooks.kling import KlingHook
+    from airflow_provider_kling.submission import Obtained
+
+#: Seconds to go on submitting while the account has no slot free.
+DEFAULT_SUBMIT_TIMEOUT = 24 * 3600.0
+#: Crashes of a trigger after which the task gives up waiting, and leaves it to a retry.
+MAX_TRIGGER_CRASHES = 3
 
 
 class KlingGenerateOperator(BaseOperator):
     """
     Submit a video job, and wait for it if asked to.
+
+    A video is paid for once: a retry, a restarted worker or a cleared task joins the job that an earlier attempt
+    bought, as :mod:`airflow_provider_kling.submission` decides. While the account has no slot free, the task
+    defers and submits later.
 
     Wrong arguments are refused before a cent is spent: literal ones when the DAG file is parsed, templated ones
     when the task runs, without a retry. Every accepted submit is billed and none can be cancelled.
@@ -52,6 +79,13 @@ class KlingGenerateOperator(BaseOperator):
     :param poll_interval: Seconds (or a timedelta) between two status checks; None leaves the pace to the provider.
     :param timeout: Seconds (or a timedelta) to wait for the video, 4 hours by default. Unlike
         ``execution_timeout``, it counts while the task is deferred on every Airflow version.
+    :param submit_timeout: Seconds (or a timedelta) to go on submitting while the account has no slot free, 24
+        hours by default. In between the task is deferred.
+    :param on_clear: What clearing the task means once a job was bought: ``reuse`` (default) joins that job if the
+        request is the same, ``resubmit`` buys another.
+    :param on_uncertain: What to do when a submit may have been accepted but no id arrived: ``fail`` (default)
+        without a retry, so that somebody looks, or ``resubmit``, which may pay twice.
+    :param take: Which take of the same request this is. Another number buys another video; it is not sent.
     :return: The Kling task id; with ``wait_for_completion`` the finished video: a dict with ``task_id``,
         ``model``, ``status``, ``progress``, ``video_url``, ``created_at``, ``completed_at`` and ``error``.
         XCom ``kling_task_id`` is pushed as soon as the submit is answered, ``video_url`` when there is one.
@@ -59,7 +93,7 @@ class KlingGenerateOperator(BaseOperator):
         fail the task at once.
     """
 
-    template_fields: Sequence[str] = (*REQUEST_FIELDS, "kling_conn_id")
+    template_fields: Sequence[str] = (*REQUEST_FIELDS, "kling_conn_id", "take")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "multi_prompt": "json",
         "element_list": "json",
@@ -88,6 +122,10 @@ class KlingGenerateOperator(BaseOperator):
         deferrable: bool = True,
         poll_interval: float | timedelta | None = None,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
+        submit_timeout: float | timedelta = DEFAULT_SUBMIT_TIMEOUT,
+        on_clear: OnClear = "reuse",
+        on_uncertain: OnUncertain = "fail",
+        take: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -108,6 +146,12 @@ class KlingGenerateOperator(BaseOperator):
         self.deferrable = deferrable
         self.poll_interval = None if poll_interval is None else seconds_of("poll_interval", poll_interval)
         self.timeout = seconds_of("timeout", timeout)
+        self.submit_timeout = seconds_of("submit_timeout", submit_timeout)
+        self.on_clear = _one_of("on_clear", on_clear, ("reuse", "resubmit"))
+        self.on_uncertain = _one_of("on_uncertain", on_uncertain, ("fail", "resubmit"))
+        self.take = take
+        self._kling_task_id: str | None = None
+        self.video_url: str | None = None
         _refuse_wrong_literals({name: getattr(self, name) for name in REQUEST_FIELDS})
 
     @classmethod
@@ -119,39 +163,163 @@ class KlingGenerateOperator(BaseOperator):
         return super().partial(**kwargs)
 
     def execute(self, context: Context) -> Any:
-        """Submit the job; then return its id, or wait for the video."""
-        with failing_the_task():
-            request = VideoRequest.build(**{name: getattr(self, name) for name in REQUEST_FIELDS})
-            for warning in request.warnings():
-                self.log.warning("Kling request: %s", warning)
-            job = self._hook().submit_video(request)
-            context["ti"].xcom_push(key="kling_task_id", value=job.task_id)
-            self.log.info("Kling accepted the job as task %s (%s)", job.task_id, job.status_word or job.status)
-            if not self.wait_for_completion:
-                return job.task_id
-            return self._wait(context, job.task_id)
+        """Submit the job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
+        return self._obtain(context, since=time.time(), refusals=0)
+
+    def submit_again(
+        self, context: Context, event: dict[str, Any] | None = None, *, since: float, refusals: int
+    ) -> Any:
+        """Go on where the task deferred because the account had no slot free."""
+        return self._obtain(context, since=since, refusals=refusals)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the finished video that the trigger reported, or raise what it reported instead."""
         with failing_the_task():
             return self._finish(context, video_of(event))
 
-    def _wait(self, context: Context, kling_task_id: str) -> dict[str, Any]:
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume as every operator does; after a trigger that crashed, wait on for the same job."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout as error:
+            raise KlingTimeoutError(
+                "Airflow ended the deferral before the trigger could report", advice=STILL_RUNNING
+            ) from error
+        except TaskDeferralError:
+            return self._resume_after_crash(context)
+
+    def on_kill(self) -> None:
+        """Say what goes on: the API has no cancel."""
+        if self._kling_task_id:
+            self.log.warning(
+                "Killed. Kling task %s goes on at the vendor, and bills; a later attempt can join it",
+                self._kling_task_id,
+            )
+
+    def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
+        with failing_the_task():
+            while True:
+                try:
+                    obtained = self._submitter(context).obtain(self._purchase(context))
+                except KlingRateLimitError as error:
+                    refusals += 1
+                    self._await_slot(error, since=since, refusals=refusals)
+                else:
+                    return self._go_on(context, obtained)
+
+    def _go_on(self, context: Context, obtained: Obtained) -> Any:
+        self._kling_task_id = obtained.task_id
+        context["ti"].xcom_push(key="kling_task_id", value=obtained.task_id)
+        self.log.info("Kling task %s is this task's job", obtained.task_id)
+        if not self.wait_for_completion:
+            return obtained.task_id
+        if obtained.job is not None and obtained.job.status == "completed" and obtained.job.video_url:
+            return self._finish(context, obtained.job.as_dict())
+        return self._wait(context, obtained.task_id, submitted_at=obtained.submitted_at)
+
+    def _purchase(self, context: Context) -> Purchase:
+        request = VideoRequest.build(**{name: getattr(self, name) for name in REQUEST_FIELDS})
+        for warning in request.warnings():
+            self.log.warning("Kling request: %s", warning)
+        # Before any intent is on record: a connection that cannot be used must not look like a lost submit.
+        base_url = self._hook.connection.base_url
+        return Purchase(
+            request=request,
+            fingerprint=fingerprint_of(
+                request, conn_id=self.kling_conn_id, base_url=base_url, take=self._take_number()
+            ),
+            max_tries=context["ti"].max_tries,
+            on_clear=self.on_clear,
+            on_uncertain=self.on_uncertain,
+            adopt_hint=f"add the Airflow Variable {adoption_variable(context)} with its id (Admin, Variables)",
+        )
+
+    def _take_number(self) -> int:
+        try:
+            return int(self.take)
+        except (TypeError, ValueError):
+            raise KlingValidationError.of([Problem("take", self.take, "must be a whole number")]) from None
+
+    def _submitter(self, context: Context) -> Submitter:
+        store = record_store(context)
+        if store is None:
+            self.log.warning(
+                "Nothing keeps the id of this paid job across attempts of the task: a retry would buy another "
+                "video. Airflow 3.3 keeps it by itself; on older versions set [kling] state_path to a folder of "
+                "an object storage (AIRFLOW__KLING__STATE_PATH)"
+            )
+        return Submitter(
+            store=store or NoRecord(),
+            send=self._hook.submit_video,
+            look=self._hook.get_video,
+            adopted_id=lambda: Variable.get(adoption_variable(context), None),
+            log=self.log.warning,
+        )
+
+    def _await_slot(self, error: KlingRateLimitError, *, since: float, refusals: int) -> None:
+        """Wait until the account may have a slot free, holding no worker if deferrable."""
+        pause = pause_for_slot(error, refusals)
         now = time.time()
+        if now + pause > since + self.submit_timeout:
+            error.what += (
+                f"; refused {refusals} times in {now - since:.0f} s (submit_timeout={self.submit_timeout:g})"
+            )
+            raise error
+        self.log.info("%s Asking again in %.0f s at the latest.", error, pause)
+        if not self.deferrable:
+            time.sleep(pause)
+            return
+        from airflow_provider_kling.triggers.kling import KlingSlotTrigger
+
+        self.defer(
+            trigger=KlingSlotTrigger(
+                kling_conn_id=self.kling_conn_id,
+                not_before=now + (error.retry_after or 0.0),
+                at_latest=now + pause,
+            ),
+            method_name="submit_again",
+            kwargs={"since": since, "refusals": refusals},
+        )
+
+    def _resume_after_crash(self, context: Context) -> Any:
+        """Wait on for a job whose trigger crashed, a few times; XCom holds both, since no attempt has ended."""
+        ti = context["ti"]
+        own: dict[str, Any] = {"task_ids": ti.task_id, "map_indexes": ti.map_index}
+        crashes = int(ti.xcom_pull(key="kling_trigger_crashes", **own) or 0) + 1
+        ti.xcom_push(key="kling_trigger_crashes", value=crashes)
+        kling_task_id = ti.xcom_pull(key="kling_task_id", **own)
+        if crashes > MAX_TRIGGER_CRASHES:
+            raise KlingError(
+                f"The trigger crashed {crashes} times; its log says why",
+                task_id=kling_task_id,
+                advice=STILL_RUNNING if kling_task_id else "",
+            )
+        if not kling_task_id:
+            return self.execute(context)
+        self.log.warning("The trigger crashed; waiting on for Kling task %s", kling_task_id)
+        with failing_the_task():
+            return self._wait(context, kling_task_id, submitted_at=time.time())
+
+    def _wait(self, context: Context, kling_task_id: str, *, submitted_at: float) -> dict[str, Any]:
         if self.deferrable:
             from airflow_provider_kling.triggers.kling import defer_until_finished
 
-            defer_until_finished(self, kling_task_id, started_at=now)
-        video = self._hook().wait_for_video(
-            kling_task_id, started_at=now, deadline=now + self.timeout, poll_interval=self.poll_interval
+            defer_until_finished(self, kling_task_id, started_at=submitted_at)
+        video = self._hook.wait_for_video(
+            kling_task_id,
+            started_at=submitted_at,
+            deadline=time.time() + self.timeout,
+            poll_interval=self.poll_interval,
         )
         return self._finish(context, video)
 
     def _finish(self, context: Context, video: dict[str, Any]) -> dict[str, Any]:
-        context["ti"].xcom_push(key="video_url", value=video["video_url"])
+        self.video_url = video["video_url"]
+        context["ti"].xcom_push(key="video_url", value=self.video_url)
         self.log.info("Kling task %s is finished: %s", video["task_id"], video["video_url"])
         return video
 
+    @cached_property
     def _hook(self) -> KlingHook:
         from airflow_provider_kling.hooks.kling import KlingHook
 
@@ -181,3 +349,9 @@ def _is_literal(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_is_literal(item) for item in value)
     return value is None or isinstance(value, (bool, int, float))
+
+
+def _one_of(name: str, value: Any, choices: Sequence[str]) -> Any:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    return value

@@ -71,6 +71,7 @@ class KlingTaskSensor(BaseSensorOperator):
         self.kling_task_id = kling_task_id
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable
+        self.video_url: str | None = None
 
     def execute(self, context: Context) -> Any:
         """Return the video if it is finished already; wait for it otherwise."""
@@ -133,7 +134,8 @@ class KlingTaskSensor(BaseSensorOperator):
         return self._push(context, finished.video())
 
     def _push(self, context: Context, video: dict[str, Any]) -> dict[str, Any]:
-        context["ti"].xcom_push(key="video_url", value=video["video_url"])
+        self.video_url = video["video_url"]
+        context["ti"].xcom_push(key="video_url", value=self.video_url)
         self.log.info("Kling task %s is finished: %s", video["task_id"], video["video_url"])
         return video
 

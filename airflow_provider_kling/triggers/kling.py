@@ -72,7 +72,7 @@ class KlingTaskTrigger(BaseTrigger):
         deadline: float,
         poll_interval: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kling_task_id = kling_task_id
         self.kling_conn_id = kling_conn_id
         self.started_at = started_at
@@ -114,5 +114,51 @@ class KlingTaskTrigger(BaseTrigger):
                 if line := poller.news(now=time.time()):
                     self.log.info(line)
                 if isinstance(decision, Finished):
+                    if poller.job is not None and poller.job.has_ended:
+                        client.slots.free_one()
                     return decision
                 await asyncio.sleep(decision.seconds)
+
+    async def on_kill(self) -> None:
+        """Say what goes on when a user fails, clears or marks the task (Airflow 3.3 and later)."""
+        self.log.warning(
+            "The wait was ended from outside. Kling task %s goes on at the vendor, and bills; a later attempt of "
+            "this task can join it",
+            self.kling_task_id,
+        )
+
+
+class KlingSlotTrigger(BaseTrigger):
+    """
+    Wait until the account may have a slot free for another job.
+
+    That is when a job which this triggerer watches on the same connection finishes, or at the latest when the
+    time is up. It only waits; the submit is the worker's.
+
+    :param kling_conn_id: The Airflow connection, which stands for the account.
+    :param not_before: The earliest time to wake (epoch seconds): what the server asked for.
+    :param at_latest: The latest time to wake (epoch seconds).
+    """
+
+    def __init__(self, *, kling_conn_id: str, not_before: float, at_latest: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kling_conn_id = kling_conn_id
+        self.not_before = not_before
+        self.at_latest = at_latest
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what rebuilds this trigger in any triggerer."""
+        return (
+            "airflow_provider_kling.triggers.kling.KlingSlotTrigger",
+            {"kling_conn_id": self.kling_conn_id, "not_before": self.not_before, "at_latest": self.at_latest},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event, ``{"status": "slot"}``."""
+        from airflow_provider_kling.hooks.shared_client import shared_client
+
+        async with shared_client(self.kling_conn_id) as client:
+            # Never at once: some Airflow versions lose a deferral that ends before it is stored.
+            await asyncio.sleep(max(1.0, self.not_before - time.time()))
+            await client.slots.wait(seconds=self.at_latest - time.time())
+        yield TriggerEvent({"status": "slot"})

@@ -79,6 +79,10 @@ class VideoJob:
     error_code: str | None = None
 
     @property
+    def has_ended(self) -> bool:
+        return self.status in ("completed", "failed")
+
+    @property
     def is_known_word(self) -> bool:
         return self.status_word.lower() in _STATUS_OF_WORD
 

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The submission decision: which job is bought, which is joined, and what may be sent again.
+
+Each accepted submit is billed and none can be cancelled. So a record is written before the POST (*intent*) and
+right after its answer (*submitted*, with the id), and whoever comes next reads it: a retry, a restarted worker, a
+cleared task. The record outlives the process; this module decides on it and knows neither Airflow nor HTTP. Its
+rules are few: a POST that may have been accepted is never sent again on a guess, and no id is ever forgotten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from airflow_provider_kling.exceptions import (
+    KlingConnectionError,
+    KlingError,
+    KlingNotFoundError,
+    KlingServerError,
+    KlingUncertainSubmissionError,
+)
+from airflow_provider_kling.polling import VISIBILITY_GRACE
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.wire.answer import VideoJob
+    from airflow_provider_kling.wire.request import VideoRequest
+
+OnClear = Literal["reuse", "resubmit"]
+OnUncertain = Literal["fail", "resubmit"]
+
+#: Attempts at a submit that was surely not accepted, within one run of the task: about half a minute together.
+ATTEMPTS_IN_PLACE = 6
+#: Attempts to write the id of a paid job down, before the task goes on with the id in memory alone.
+ATTEMPTS_TO_RECORD = 5
+#: Seconds to wait for a slot of the account: at first, and at most.
+FIRST_SLOT_PAUSE, LONGEST_SLOT_PAUSE = 15.0, 300.0
+
+
+def fingerprint_of(request: VideoRequest, *, conn_id: str, base_url: str, take: int = 1) -> str:
+    """
+    Return what makes two submits the same purchase: the request, the server, and which take of it.
+
+    The key is left out, so that replacing it does not buy everything anew.
+    """
+    what = json.dumps([request.payload(), conn_id, base_url, take], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(what.encode()).hexdigest()[:32]
+
+
+def summary_of(request: VideoRequest) -> str:
+    """Return a request as a person recognises it in the vendor's console."""
+    text = " ".join((request.prompt or f"{len(request.multi_prompt or [])} shots").split())
+    seconds = f"{request.duration} s, " if request.duration else ""
+    return f"{request.model}, {seconds}“{text if len(text) <= 80 else text[:79] + '…'}”"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """
+    What is known of one purchase.
+
+    :param fingerprint: Of the request and the connection.
+    :param state: ``intent`` (a POST is under way, or its process died), ``uncertain`` (reported as such),
+        ``refused`` (surely no job), ``submitted`` (a job with an id).
+    :param at: When the state was reached (epoch seconds).
+    :param max_tries: Airflow's ``max_tries`` then: it stays on a retry and rises when a user clears the task.
+    :param what: The request as a person recognises it.
+    :param task_id: The id of the job.
+    :param earlier: Ids of jobs that the same request bought before.
+    """
+
+    fingerprint: str
+    state: Literal["intent", "uncertain", "refused", "submitted"]
+    at: float
+    max_tries: int
+    what: str
+    task_id: str | None = None
+    earlier: tuple[str, ...] = ()
+
+
+@dataclass
+class Record:
+    """All purchases of one task instance, the newest last: one for each request it ever had."""
+
+    submissions: dict[str, Submission] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> Record:
+        """
+        Return the record that was stored.
+
+        :raises ValueError: if this is no record; "unreadable" must never pass for "none".
+        """
+        if data is None:
+            return cls()
+        try:
+            entries = [
+                Submission(**{**entry, "earlier": tuple(entry["earlier"])}) for entry in data["submissions"]
+            ]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the stored record of this task's submits is unreadable: {data!r}") from error
+        return cls({entry.fingerprint: entry for entry in entries})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON."""
+        entries = [{**asdict(entry), "earlier": list(entry.earlier)} for entry in self.submissions.values()]
+        return {"version": 1, "submissions": entries}
+
+    def put(self, entry: Submission) -> None:
+        """Set the newest state of one purchase."""
+        self.submissions.pop(entry.fingerprint, None)
+        self.submissions[entry.fingerprint] = entry
+
+
+class RecordStore(Protocol):
+    """Where a record outlives its process. A failure to read raises; only a record never written is None."""
+
+    def load(self) -> Mapping[str, Any] | None: ...
+
+    def save(self, record: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purchase:
+    """
+    One wish for a video, and everything that decides how it is met.
+
+    :param request: What to ask for.
+    :param fingerprint: See :func:`fingerprint_of`.
+    :param max_tries: Airflow's ``max_tries`` of the running attempt.
+    :param on_clear: After a clear, join the job that was bought (``reuse``) or buy another (``resubmit``).
+    :param on_uncertain: With a submit whose fate is unknown, ``fail`` or buy another (``resubmit``).
+    :param adopt_hint: How a user hands over the id of a job that was found at the vendor.
+    """
+
+    request: VideoRequest
+    fingerprint: str
+    max_tries: int
+    on_clear: OnClear = "reuse"
+    on_uncertain: OnUncertain = "fail"
+    adopt_hint: str = ""
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """
+    A job that is ours.
+
+    :param task_id: Its id.
+    :param submitted_at: When it was submitted (epoch seconds).
+    :param job: Its state, where it is known.
+    """
+
+    task_id: str
+    submitted_at: float
+    job: VideoJob | None = None
+
+
+class Submitter:
+    """
+    Meets one :class:`Purchase`: joins the job that an earlier attempt bought, or buys one.
+
+    :param store: Where the record lives.
+    :param send: Submits once; ``KlingHook.submit_video``.
+    :param look: Asks for a job's state once; ``KlingHook.get_video``.
+    :param adopted_id: Returns the id of a job that a user found at the vendor, if one did.
+    :param log: Takes a line for the task's log.
+    :param now: The wall clock.
+    :param sleep: Waits in place.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: RecordStore,
+        send: Callable[[VideoRequest], VideoJob],
+        look: Callable[[str], VideoJob],
+        adopted_id: Callable[[], str | None] = lambda: None,
+        log: Callable[[str], None] = lambda line: None,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.store = store
+        self.send = send
+        self.look = look
+        self.adopted_id = adopted_id
+        self.log = log
+        self.now = now
+        self.sleep = sleep
+        self.record = Record()
+
+    def obtain(self, purchase: Purchase) -> Obtained:
+        """
+        Return the job for a purchase.
+
+        :raises KlingUncertainSubmissionError: if a submit's fate is unknown and nothing says to buy another.
+        :raises KlingRateLimitError: if the account has no slot free; ask again later.
+        :raises KlingError: any other refusal, by name; no job was made.
+        """
+        self.record = Record.from_json(self.store.load())
+        known = self.record.submissions.get(purchase.fingerprint)
+        self._tell_of_others(purchase)
+        if known is None or known.state == "refused":
+            return self._submit(purchase, known)
+        cleared = purchase.max_tries > known.max_tries
+        if known.state == "submitted":
+            if cleared and purchase.on_clear == "resubmit":
+                self.log(f"The task was cleared, and on_clear='resubmit': not joining Kling task {known.task_id}")
+                return self._submit(purchase, known)
+            return self._join(purchase, known, cleared=cleared)
+        return self._resolve(purchase, known, cleared=cleared)
+
+    def _join(self, purchase: Purchase, known: Submission, *, cleared: bool) -> Obtained:
+        """Return the job bought earlier; one that failed is bought again, unless it would only fail again."""
+        task_id = known.task_id or ""
+        job = self._state_of(known)
+        if job is not None and job.status == "failed":
+            failure = job.failure()
+            if not failure.retryable and not cleared:
+                raise failure
+            self.log(f"{failure} Submitting again.")
+            return self._submit(purchase, known)
+        state = (job.status_word or job.status) if job else "in a state that could not be asked for"
+        self.log(
+            f"Joining Kling task {task_id}, which this task bought before ({state}). For a new video from the same "
+            "request, set another take, or on_clear='resubmit' and clear the task"
+        )
+        if cleared:
+            # From here on another attempt without another clear is a retry.
+            self._note(replace(known, max_tries=purchase.max_tries))
+        return Obtained(task_id, known.at, job)
+
+    def _state_of(self, known: Submission) -> VideoJob | None:
+        """Return the job's state, or None where only patience will tell it."""
+        try:
+            return self.look(known.task_id or "")
+        except KlingNotFoundError as error:
+            if self.now() - known.at < VISIBILITY_GRACE:
+                return None
+            error.advice = (
+                f"It was submitted {_iso(known.at)} and may be gone at the vendor by now. For a new video, set "
+                "another take, or on_clear='resubmit' and clear the task."
+            )
+            raise
+        except KlingError as error:
+            if not error.retryable:
+                raise
+            self.log(f"The state of Kling task {known.task_id} cannot be asked for now: {error}")
+            return None
+
+    def _resolve(self, purchase: Purchase, known: Submission, *, cleared: bool) -> Obtained:
+        """Decide on a submit whose fate is unknown: adopt, buy again because a user said so, or stop."""
+        adopted = self.adopted_id()
+        if adopted and adopted not in known.earlier:
+            self.log(f"Adopting Kling task {adopted}, which a user found at the vendor")
+            known = replace(known, state="submitted", task_id=adopted, max_tries=purchase.max_tries)
+            self._note(known)
+            return self._join(purchase, known, cleared=False)
+        # Only a clear *after* the failure that reported it says "I looked": a clear may also have hit the submit.
+        looked = known.state == "uncertain" and cleared
+        if looked or purchase.on_uncertain == "resubmit":
+            why = "the task was cleared since" if looked else "on_uncertain='resubmit'"
+            self.log(f"The submit of {_iso(known.at)} has an unknown fate; {why}, so submitting again")
+            return self._submit(purchase, known)
+        self._note(replace(known, state="uncertain", max_tries=purchase.max_tries))
+        raise _uncertain(known, purchase)
+
+    def _submit(self, purchase: Purchase, known: Submission | None) -> Obtained:
+        """Buy a job: send, and send again in place only what was surely not accepted."""
+        earlier = known.earlier if known else ()
+        if known and known.task_id:
+            earlier = (*earlier, known.task_id)
+        entry = Submission(
+            fingerprint=purchase.fingerprint,
+            state="intent",
+            at=self.now(),
+            max_tries=purchase.max_tries,
+            what=summary_of(purchase.request),
+            earlier=earlier,
+        )
+        attempt = 0
+        while True:
+            entry = replace(entry, at=self.now())
+            self._note(entry)
+            try:
+                job = self.send(purchase.request)
+            except KlingUncertainSubmissionError as error:
+                self._note(replace(entry, state="uncertain"))
+                raise _uncertain(entry, purchase, error) from error
+            except KlingError as error:
+                self._note(replace(entry, state="refused"))
+                attempt += 1
+                pause = pause_in_place(error, attempt)
+                if pause is None:
+                    raise
+                self.log(f"{error} Nothing was bought; sending again in {pause:.0f} s ({attempt})")
+                self.sleep(pause)
+            else:
+                self._note_id(replace(entry, state="submitted", at=self.now(), task_id=job.task_id))
+                return Obtained(job.task_id, self.now(), job)
+
+    def _note(self, entry: Submission) -> None:
+        self.record.put(entry)
+        self.store.save(self.record.to_json())
+
+    def _note_id(self, entry: Submission) -> None:
+        """
+        Write the id of a paid job down, whatever it takes.
+
+        If it cannot be written, the attempt goes on with the id in memory: it is in the log, and in the trigger.
+        The intent stays on record, so that a later attempt stops and asks rather than buys.
+        """
+        for attempt in range(1, ATTEMPTS_TO_RECORD + 1):
+            try:
+                return self._note(entry)
+            except Exception as error:  # noqa: BLE001
+                self.log(f"Kling task {entry.task_id} is bought, but could not be recorded ({attempt}): {error!r}")
+                if attempt < ATTEMPTS_TO_RECORD:
+                    self.sleep(2.0 ** (attempt - 1))
+        return None
+
+    def _tell_of_others(self, purchase: Purchase) -> None:
+        """Say what this task bought for other requests; it bills on, and nobody else will say it."""
+        for other in self.record.submissions.values():
+            if other.fingerprint == purchase.fingerprint or other.state == "refused":
+                continue
+            job = f"as Kling task {other.task_id}" if other.task_id else "with an unknown fate"
+            self.log(
+                f"The request differs from {other.what}, which this task submitted {_iso(other.at)} {job}: that "
+                "job is not joined"
+            )
+
+
+def pause_in_place(error: KlingError, attempt: int) -> float | None:
+    """
+    Return the seconds after which a submit may be sent again in place, or None if it may not.
+
+    Only for what surely bought nothing: never reached the server, or refused by it for trouble of its own.
+
+    :param error: How the submit ended.
+    :param attempt: How many submits ended so, this one included.
+    """
+    if not isinstance(error, (KlingConnectionError, KlingServerError)) or attempt >= ATTEMPTS_IN_PLACE:
+        return None
+    return max(min(2.0 ** (attempt - 1), 16.0) * random.uniform(0.75, 1.25), min(error.retry_after or 0.0, 60.0))
+
+
+def pause_for_slot(error: KlingError, refusals: int) -> float:
+    """
+    Return the seconds to wait for a slot of the account: growing, jittered, and no less than the server asks.
+
+    :param error: The refusal, with its ``retry_after``.
+    :param refusals: How many refusals in a row there were, this one included.
+    """
+    pause = min(FIRST_SLOT_PAUSE * 2.0 ** min(refusals - 1, 10), LONGEST_SLOT_PAUSE)
+    return max(pause * random.uniform(0.75, 1.25), error.retry_after or 0.0)
+
+
+def _uncertain(
+    known: Submission, purchase: Purchase, error: KlingError | None = None
+) -> KlingUncertainSubmissionError:
+    return KlingUncertainSubmissionError(
+        f"The submit of {known.what}, sent {_iso(known.at)}, may have been accepted and billed, but its task id "
+        "never arrived"
+        + (f": {error.what}" if error else ": the process that sent it ended before it could tell"),
+        http_status=error.http_status if error else None,
+        server_message=error.server_message if error else None,
+        advice=(
+            "It is not sent again on a guess. Look in the vendor's console (task list, billing) for a job of that "
+            "time. If there is none, clear this task: it then submits again. If there is one, "
+            f"{purchase.adopt_hint or 'hand over its id'}, then clear this task: it then joins that job."
+        ),
+    )
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, tz=UTC).isoformat(sep=" ", timespec="seconds")
