@@ -23,7 +23,14 @@ HEADERS = {"User-Agent": f"airflow-provider-kling/{__version__}", "Accept": "app
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
-EXTRAS = ("connect_timeout", "read_timeout", "verify", "proxy", "trust_env")
+#: Status requests per second that all waiting videos of a process share.
+MAX_REQUESTS_PER_SECOND = 50.0
+EXTRAS = ("connect_timeout", "read_timeout", "verify", "proxy", "trust_env", "max_requests_per_second")
+_NUMBERS = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "read_timeout": READ_TIMEOUT,
+    "max_requests_per_second": MAX_REQUESTS_PER_SECOND,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,7 @@ class KlingConnection:
     :param verify: TLS verification: True, False, or the path of a CA bundle.
     :param proxy: Proxy URL for both schemes; without one the environment's proxy variables count.
     :param trust_env: Whether proxy variables of the environment count at all.
+    :param max_requests_per_second: The pace of status requests that all waiting videos of one process share.
     :param unknown_extras: Names of extras that nobody reads, worth a warning: most are typing errors.
     """
 
@@ -48,6 +56,7 @@ class KlingConnection:
     verify: bool | str = True
     proxy: str | None = None
     trust_env: bool = True
+    max_requests_per_second: float = MAX_REQUESTS_PER_SECOND
     unknown_extras: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -77,10 +86,7 @@ class KlingConnection:
             problems.append(Problem("password", "", "must hold the API key"))
         elif not key.isascii() or not key.isprintable():
             problems.append(Problem("password", "***", "holds characters that no API key has"))
-        timeouts = {
-            name: _positive_seconds(name, extra, default, problems)
-            for name, default in (("connect_timeout", CONNECT_TIMEOUT), ("read_timeout", READ_TIMEOUT))
-        }
+        numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
         if problems:
             listed = "".join(f"\n  - {problem}" for problem in problems)
             raise KlingValidationError(
@@ -94,7 +100,7 @@ class KlingConnection:
             proxy=str(extra["proxy"]) if "proxy" in extra else None,
             trust_env=bool(_switch(extra.get("trust_env", True))),
             unknown_extras=tuple(sorted(extra.keys() - set(EXTRAS))),
-            **timeouts,
+            **numbers,
         )
 
     def url(self, path: str) -> str:
@@ -142,12 +148,12 @@ def _base_url(host: str | None, schema: str | None, port: int | None, problems: 
     return f"{parts.scheme}://{netloc}" + (f"/{path}" if path else "")
 
 
-def _positive_seconds(name: str, extra: Mapping[str, Any], default: float, problems: list[Problem]) -> float:
+def _positive(name: str, extra: Mapping[str, Any], default: float, problems: list[Problem]) -> float:
     if name not in extra:
         return default
     seconds = number_in(extra[name])
     if seconds is None or seconds <= 0:
-        problems.append(Problem(f"extra.{name}", extra[name], "must be a positive number of seconds"))
+        problems.append(Problem(f"extra.{name}", extra[name], "must be a positive number"))
         return default
     return seconds
 

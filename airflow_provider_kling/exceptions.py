@@ -94,12 +94,17 @@ class Problem(NamedTuple):
     expected: str
 
     def __str__(self) -> str:
-        try:
-            shown = repr(self.value)
-        except (ValueError, RecursionError):
-            # A number of thousands of digits, a list of thousands of levels: Python itself refuses to print it.
-            shown = f"a {type(self.value).__name__} too large to show"
-        return f"{self.field}={shown if len(shown) <= 120 else shown[:117] + '...'}: {self.expected}"
+        return f"{self.field}={shown(self.value)}: {self.expected}"
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: its ``repr``, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        # A number of thousands of digits, a list of thousands of levels: Python itself refuses to print it.
+        return f"<{type(value).__name__} too large to show>"
+    return text if len(text) <= 120 else text[:117] + "..."
 
 
 class KlingValidationError(KlingError):

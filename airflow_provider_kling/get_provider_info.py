@@ -19,6 +19,11 @@ def _field(label: str, description: str, type_: str) -> dict[str, Any]:
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "connect_timeout": _field("Connect timeout", "Seconds to reach the server (default 10).", "number"),
     "read_timeout": _field("Read timeout", "Seconds to wait for an answer (default 60).", "number"),
+    "max_requests_per_second": _field(
+        "Requests per second",
+        "Pace of status requests per process, shared by all waiting videos (default 50).",
+        "number",
+    ),
     "proxy": _field("Proxy", "URL of an HTTP proxy; without one, the environment's variables count.", "string"),
     "trust_env": _field("Use proxy variables", "Whether HTTP_PROXY and the like count (default true).", "boolean"),
     "verify": _field("Verify TLS", "true, false, or the path of a CA bundle (default true).", "string"),

@@ -10,10 +10,10 @@ and nothing here sleeps, logs, or talks to anybody.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.exceptions import (
     KlingError,
@@ -21,7 +21,10 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
     KlingTimeoutError,
 )
-from airflow_provider_kling.wire.answer import VideoJob
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.schedule import Delay
+    from airflow_provider_kling.wire.answer import VideoJob
 
 #: Seconds after the submit during which "no such task" means "not stored yet": gateways answer before they store.
 VISIBILITY_GRACE = 60.0
@@ -89,7 +92,7 @@ class Poller:
     :param task_id: The Kling task waited for.
     :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
     :param deadline: When to give up (epoch seconds). Wall clock, since it survives in the database.
-    :param delay: The schedule: seconds to the next check, from seconds elapsed and the job as last seen.
+    :param delay: The schedule.
     """
 
     def __init__(
@@ -116,6 +119,8 @@ class Poller:
         self.job = job
         self.failures = 0
         self.last_error = None
+        if job.has_ended:
+            self.delay.ended(now - self.started_at, job)
         if job.status == "failed":
             return Finished(error=job.failure())
         if job.status == "completed":
@@ -123,12 +128,12 @@ class Poller:
                 return Finished(job=job)
             if self._url_overdue(now):
                 return Finished(error=self._url_missing())
-        return self._pause(self.delay(now - self.started_at, job), now)
+        return self._pause(self.delay.next_check(now - self.started_at, job), now)
 
     def on_error(self, error: KlingError, *, now: float) -> Pause | Finished:
         """Decide after a status check that failed."""
         if isinstance(error, KlingNotFoundError) and now - self.started_at < VISIBILITY_GRACE:
-            return self._pause(self.delay(now - self.started_at, None), now)
+            return self._pause(self.delay.next_check(now - self.started_at, None), now)
         if not error.retryable:
             return Finished(error=error)
         self.failures += 1
@@ -195,24 +200,6 @@ STILL_RUNNING = (
     "The job goes on at the vendor, and bills. Wait for this same id with a longer timeout (KlingTaskSensor); "
     "another submit would buy a second video."
 )
-
-
-Delay = Callable[[float, VideoJob | None], float]
-
-
-def schedule(poll_interval: float | None) -> Delay:
-    """Return the fixed interval of a user who names one (seconds), or else the provider's own schedule."""
-    return adaptive_delay if poll_interval is None else lambda elapsed, job: poll_interval
-
-
-def adaptive_delay(elapsed: float, job: VideoJob | None) -> float:  # noqa: ARG001
-    """
-    Return the seconds to the next check of a job: often at first, rarer as it takes longer.
-
-    :param elapsed: Seconds since the submit.
-    :param job: The job as last seen.
-    """
-    return min(max(3.0, elapsed * 0.08), 30.0) * random.uniform(0.85, 1.15)
 
 
 def progress_bar(job: VideoJob) -> str:

@@ -211,7 +211,7 @@ class Submitter:
         cleared = purchase.max_tries > known.max_tries
         if known.state == "submitted":
             if cleared and purchase.on_clear == "resubmit":
-                self.log(f"The task was cleared, and on_clear='resubmit': not joining Kling task {known.task_id}")
+                self.log(f"Cleared with on_clear='resubmit': not joining Kling task {known.task_id}")
                 return self._submit(purchase, known)
             return self._join(purchase, known, cleared=cleared)
         return self._resolve(purchase, known, cleared=cleared)
@@ -228,8 +228,8 @@ class Submitter:
             return self._submit(purchase, known)
         state = (job.status_word or job.status) if job else "in a state that could not be asked for"
         self.log(
-            f"Joining Kling task {task_id}, which this task bought before ({state}). For a new video from the same "
-            "request, set another take, or on_clear='resubmit' and clear the task"
+            f"Joining Kling task {task_id}, which this task bought before ({state}). For a new video from the "
+            "same request, set another take, or on_clear='resubmit' and clear the task"
         )
         if cleared:
             # From here on another attempt without another clear is a retry.

@@ -22,7 +22,8 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
     KlingUncertainSubmissionError,
 )
-from airflow_provider_kling.polling import Finished, Poller, schedule
+from airflow_provider_kling.polling import Finished, Poller
+from airflow_provider_kling.schedule import delay_for
 from airflow_provider_kling.wire.answer import (
     MAX_ANSWER_BYTES,
     PROBE_TASK_ID,
@@ -174,7 +175,7 @@ class KlingHook(HttpHook):
         :return: The finished video.
         :raises KlingError: what ended the wait instead.
         """
-        poller = Poller(task_id, started_at=started_at, deadline=deadline, delay=schedule(poll_interval))
+        poller = Poller(task_id, started_at=started_at, deadline=deadline, delay=delay_for(poll_interval))
         while True:
             try:
                 decision = poller.on_job(self.get_video(task_id), now=time.time())

@@ -29,6 +29,8 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
     KlingValidationError,
 )
+from airflow_provider_kling.pace import Pace
+from airflow_provider_kling.schedule import Durations
 from airflow_provider_kling.wire.answer import (
     MAX_ANSWER_BYTES,
     Answer,
@@ -41,7 +43,14 @@ from airflow_provider_kling.wire.answer import (
 #: Sockets per connection. Polls are short, so a few dozen serve thousands of waiting videos.
 MAX_SOCKETS = 32
 
+#: What this process has learned, by connection; it outlives the clients.
+_learned: dict[str, Durations] = {}
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]] = WeakKeyDictionary()
+
+
+def learned_durations(conn_id: str) -> Durations:
+    """Return what this process has learned of how long the jobs of a connection take."""
+    return _learned.setdefault(conn_id, Durations())
 
 
 @asynccontextmanager
@@ -83,13 +92,24 @@ class SharedClient:
         """
         link = await self._connected()
         try:
-            return read_status(await link.get(status_path(task_id)), task_id)
+            return await self._ask(link, task_id)
         except KlingAuthenticationError:
             # The key may have been replaced in Airflow since it was looked up.
             renewed = await self._reconnected(link)
             if renewed.connection.api_key == link.connection.api_key:
                 raise
-            return read_status(await renewed.get(status_path(task_id)), task_id)
+            return await self._ask(renewed, task_id)
+
+    async def _ask(self, link: _Link, task_id: str) -> VideoJob:
+        wait = link.pace.reserve(now=time.monotonic())
+        if wait > 0:
+            await asyncio.sleep(wait)
+        answer = await link.get(status_path(task_id))
+        if answer.http_status == 429:
+            link.pace.refused(now=time.monotonic(), retry_after=answer.retry_after)
+        else:
+            link.pace.accepted()
+        return read_status(answer, task_id)
 
     async def close(self) -> None:
         """Close the sockets."""
@@ -146,6 +166,7 @@ class _Link:
     def __init__(self, connection: KlingConnection, session: aiohttp.ClientSession) -> None:
         self.connection = connection
         self.session = session
+        self.pace = Pace(connection.max_requests_per_second)
 
     @classmethod
     async def open(cls, conn_id: str) -> _Link:

@@ -151,8 +151,9 @@ class KlingGenerateOperator(BaseOperator):
         self.on_uncertain = _one_of("on_uncertain", on_uncertain, ("fail", "resubmit"))
         self.take = take
         self._kling_task_id: str | None = None
+        self._video_seconds: int | None = None
         self.video_url: str | None = None
-        _refuse_wrong_literals({name: getattr(self, name) for name in REQUEST_FIELDS})
+        _refuse_wrong_literals(self._arguments())
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
@@ -218,7 +219,8 @@ class KlingGenerateOperator(BaseOperator):
         return self._wait(context, obtained.task_id, submitted_at=obtained.submitted_at)
 
     def _purchase(self, context: Context) -> Purchase:
-        request = VideoRequest.build(**{name: getattr(self, name) for name in REQUEST_FIELDS})
+        request = VideoRequest.build(**self._arguments())
+        self._video_seconds = request.duration
         for warning in request.warnings():
             self.log.warning("Kling request: %s", warning)
         # Before any intent is on record: a connection that cannot be used must not look like a lost submit.
@@ -233,6 +235,9 @@ class KlingGenerateOperator(BaseOperator):
             on_uncertain=self.on_uncertain,
             adopt_hint=f"add the Airflow Variable {adoption_variable(context)} with its id (Admin, Variables)",
         )
+
+    def _arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in REQUEST_FIELDS}
 
     def _take_number(self) -> int:
         try:
@@ -304,7 +309,7 @@ class KlingGenerateOperator(BaseOperator):
         if self.deferrable:
             from airflow_provider_kling.triggers.kling import defer_until_finished
 
-            defer_until_finished(self, kling_task_id, started_at=submitted_at)
+            defer_until_finished(self, kling_task_id, started_at=submitted_at, video_seconds=self._video_seconds)
         video = self._hook.wait_for_video(
             kling_task_id,
             started_at=submitted_at,

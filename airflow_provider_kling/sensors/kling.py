@@ -15,7 +15,15 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensor
 from airflow_provider_kling.exceptions import KlingError
 from airflow_provider_kling.failures import sensor_failure
 from airflow_provider_kling.links.kling import KlingVideoLink
-from airflow_provider_kling.polling import DEFAULT_TIMEOUT, Finished, Pause, Poller, schedule, seconds_of, video_of
+from airflow_provider_kling.polling import (
+    DEFAULT_TIMEOUT,
+    Finished,
+    Pause,
+    Poller,
+    seconds_of,
+    video_of,
+)
+from airflow_provider_kling.schedule import delay_for
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -106,7 +114,7 @@ class KlingTaskSensor(BaseSensorOperator):
 
     def _poller(self, deadline: float) -> Poller:
         return Poller(
-            self.kling_task_id, started_at=time.time(), deadline=deadline, delay=schedule(self.poll_interval)
+            self.kling_task_id, started_at=time.time(), deadline=deadline, delay=delay_for(self.poll_interval)
         )
 
     @cached_property

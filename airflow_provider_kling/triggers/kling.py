@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.polling import Finished, Poller, schedule
+from airflow_provider_kling.polling import Finished, Poller
+from airflow_provider_kling.schedule import delay_for
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -26,7 +27,11 @@ BACKSTOP = timedelta(minutes=10)
 
 
 def defer_until_finished(
-    task: KlingGenerateOperator | KlingTaskSensor, kling_task_id: str, *, started_at: float
+    task: KlingGenerateOperator | KlingTaskSensor,
+    kling_task_id: str,
+    *,
+    started_at: float,
+    video_seconds: int | None = None,
 ) -> NoReturn:
     """
     Free the worker until a job is finished; ``task.execute_complete`` gets the event.
@@ -34,6 +39,7 @@ def defer_until_finished(
     :param task: The operator or sensor that waits; its connection, timeout and poll interval apply.
     :param kling_task_id: The Kling task to wait for.
     :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
+    :param video_seconds: Length of the video asked for, if known.
     """
     task.defer(
         trigger=KlingTaskTrigger(
@@ -42,6 +48,7 @@ def defer_until_finished(
             started_at=started_at,
             deadline=time.time() + task.timeout,
             poll_interval=task.poll_interval,
+            video_seconds=video_seconds,
         ),
         method_name="execute_complete",
         timeout=timedelta(seconds=task.timeout) + BACKSTOP,
@@ -61,6 +68,7 @@ class KlingTaskTrigger(BaseTrigger):
     :param deadline: When to send a ``timeout`` event (epoch seconds). Wall clock, since the trigger may go on in
         another process on another machine.
     :param poll_interval: Fixed seconds between two checks; None leaves the pace to the provider.
+    :param video_seconds: Length of the video asked for, if known: longer ones take longer to make.
     """
 
     def __init__(
@@ -71,6 +79,7 @@ class KlingTaskTrigger(BaseTrigger):
         started_at: float,
         deadline: float,
         poll_interval: float | None = None,
+        video_seconds: int | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kling_task_id = kling_task_id
@@ -78,6 +87,7 @@ class KlingTaskTrigger(BaseTrigger):
         self.started_at = started_at
         self.deadline = deadline
         self.poll_interval = poll_interval
+        self.video_seconds = video_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what rebuilds this trigger in any triggerer."""
@@ -89,6 +99,7 @@ class KlingTaskTrigger(BaseTrigger):
                 "started_at": self.started_at,
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
+                "video_seconds": self.video_seconds,
             },
         )
 
@@ -97,13 +108,13 @@ class KlingTaskTrigger(BaseTrigger):
         yield TriggerEvent((await self._wait()).event())
 
     async def _wait(self) -> Finished:
-        from airflow_provider_kling.hooks.shared_client import shared_client
+        from airflow_provider_kling.hooks.shared_client import learned_durations, shared_client
 
         poller = Poller(
             self.kling_task_id,
             started_at=self.started_at,
             deadline=self.deadline,
-            delay=schedule(self.poll_interval),
+            delay=delay_for(self.poll_interval, learned_durations(self.kling_conn_id), self.video_seconds),
         )
         async with shared_client(self.kling_conn_id) as client:
             while True:

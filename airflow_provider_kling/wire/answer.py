@@ -33,6 +33,8 @@ COMPLETED = frozenset({"completed", "complete", "success", "succeeded", "succeed
 FAILED = frozenset({"failed", "failure", "fail", "error", "cancelled", "canceled", "expired"})
 #: No answer of this API comes near this size; a larger one is a fault or an attack.
 MAX_ANSWER_BYTES = 1 << 20
+#: Characters of an error's message that are looked at; what a person has to know comes first.
+MAX_MESSAGE = 8192
 #: A server that asks for more patience than this is taken at this: an hour.
 MAX_RETRY_AFTER = 3600.0
 #: A task that no server has: asking for it costs nothing and shows whether the key is good.
@@ -216,8 +218,8 @@ def _has_status(body: Mapping[str, Any]) -> bool:
 def _task_id(body: Mapping[str, Any]) -> str | None:
     for name in ("task_id", "id"):
         value = body.get(name)
-        if isinstance(value, str) and value.strip():
-            return value.strip()
+        if isinstance(value, str) and _clean(value):
+            return _clean(value)
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
     return None
@@ -225,12 +227,13 @@ def _task_id(body: Mapping[str, Any]) -> str | None:
 
 def _job(task_id: str, body: Mapping[str, Any]) -> VideoJob:
     word = next((body[n] for n in ("status", "task_status") if isinstance(body.get(n), str) and body[n]), "queued")
-    status = _STATUS_OF_WORD.get(word.strip().lower(), "running")
+    word = _clean(word)[:80]
+    status = _STATUS_OF_WORD.get(word.lower(), "running")
     code, message = _failure_reason(body) if status == "failed" else (None, None)
     return VideoJob(
         task_id=task_id,
         status=status,
-        status_word=word.strip()[:80],
+        status_word=word,
         progress=_progress(body.get("progress")),
         video_url=_video_url(body),
         model=_text(body.get("model")) or _text(body.get("model_name")),
@@ -255,7 +258,7 @@ def _video_url(body: Mapping[str, Any]) -> str | None:
     for holder in (result, _mapping(data.get("task_result"))):
         videos = holder.get("videos")
         places += [_mapping(video).get("url") for video in videos[:1]] if isinstance(videos, list) else []
-    return next((place.strip() for place in places if isinstance(place, str) and place.strip()), None)
+    return next((_clean(place) for place in places if isinstance(place, str) and _clean(place)), None)
 
 
 def _failure_reason(body: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -337,6 +340,7 @@ _CONTENT_WORDS = (
     "违规",
     "风控",
 )
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _NAMED_CODE = re.compile(
     r"(?:code|错误码|error)[\"'\s:=：]{0,4}(1[0-3]0[0-4]|500[0-2])(?!\d)|^\W{0,2}(1[0-3]0[0-4]|500[0-2])(?!\d)|[\[(（](1[0-3]0[0-4]|500[0-2])[\])）]",
     re.IGNORECASE,
@@ -357,17 +361,18 @@ def error_of(
     :param task_id: The Kling task asked for, if one was.
     :param body: The error object, where the caller has found it already.
     """
-    told = body or _error_in(answer.json()) or {}
+    told = body or _error_in(answer.json()) or _mapping(answer.json())
     raw = told.get("message")
     message = _words(raw) if isinstance(raw, str) else ""
     code = official_code(raw if isinstance(raw, str) else "") or _text(told.get("code"))
-    kind = _kind_of_code(code)
+    # Codes are often empty, and then the message may be nothing but the code.
+    kind = _kind_of_code(code) or _kind_of_code(message)
     advice = None
     if _is_content_refusal(code, message):
         kind = KlingContentRefusedError
     if kind is None and 300 <= answer.http_status < 400:
         kind = KlingNotFoundError
-        advice = f"It redirects to {answer.location or 'nowhere'}; put the API's own address into the connection."
+        advice = f"It redirects to {_clean(answer.location or 'nowhere')}; put the API's own address into the connection."
     if kind is None:
         default = (
             KlingServerError if answer.http_status >= 500 or answer.http_status < 300 else KlingValidationError
@@ -433,7 +438,7 @@ def official_code(message: str) -> str | None:
         code = _text(nested.get("code")) or _text(_mapping(nested.get("error")).get("code"))
         if code in _KIND_OF_OFFICIAL_CODE:
             return code
-    found = _NAMED_CODE.search(message)
+    found = _NAMED_CODE.search(message[:MAX_MESSAGE])
     return next(filter(None, found.groups()), None) if found else None
 
 
@@ -464,16 +469,18 @@ def _is_content_refusal(code: str | None, message: str | None) -> bool:
 
 def _nested_json(message: str) -> Iterator[Mapping[str, Any]]:
     """Yield the JSON objects that a message string carries; gateways put the upstream's raw body there."""
-    message = message[:8192]  # a hostile body must not buy itself quadratic work
-    start = message.find("{")
-    while start != -1:
+    message = message[:MAX_MESSAGE]
+    end = 0
+    for _ in range(20):  # a hostile message must not buy itself quadratic work
+        start = message.find("{", end)
+        if start == -1:
+            return
         try:
             value, end = json.JSONDecoder().raw_decode(message, start)
         except (ValueError, RecursionError):
             end = start + 1
         else:
             yield value
-        start = message.find("{", end)
 
 
 def _words(message: str) -> str:
@@ -493,7 +500,7 @@ def _excerpt(body: bytes) -> str | None:
 
 
 def _shorten(text: str, most: int = 500) -> str:
-    text = " ".join(text.split())
+    text = " ".join(_clean(text[:MAX_MESSAGE]).split())
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -504,4 +511,9 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _text(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
-    return str(value).strip()[:200] or None
+    return _clean(str(value))[:200] or None
+
+
+def _clean(text: str) -> str:
+    """Return a text without what no log and no database takes: halves of a letter, and control characters."""
+    return _CONTROLS.sub("", text).encode("utf-8", errors="replace").decode().strip()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import ipaddress
 import json
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_kling.exceptions import KlingValidationError, Problem
+from airflow_provider_kling.exceptions import KlingValidationError, Problem, shown
 
 SUBMIT_PATH = "/v1/video/generations"
 
@@ -136,24 +137,30 @@ def find_problems(arguments: Mapping[str, Any], unknown: Collection[str] = ()) -
 
 def _normalise(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """Bring every argument to its own type and place; what cannot be brought there stays, for the check."""
-    given = {name: value for name, value in arguments.items() if value is not None and value != ""}
+    given = _parsed(arguments)
     extra = given.pop("extra_body", {})
-    if isinstance(extra, str):
-        extra = _json_or_same(extra)
     if not isinstance(extra, Mapping):
         return given, [Problem("extra_body", extra, "must be an object (dict)")]
-    problems = []
-    passed_through = {}
-    for name, value in extra.items():
-        if name not in REQUEST_FIELDS or name == "extra_body":
-            passed_through[name] = value
-        elif name not in given:
-            given[name] = value
-        elif given[name] != value:
-            hint = f"differs from the argument {name}={given[name]!r}; give it once"
-            problems.append(Problem(f"extra_body.{name}", value, hint))
-    given = {name: _PARSERS[name](value) if name in _PARSERS else value for name, value in given.items()}
-    return given | ({"extra_body": passed_through} if passed_through else {}), problems
+    own_place = {name for name in extra if name in REQUEST_FIELDS and name != "extra_body"}
+    brought = _parsed({name: extra[name] for name in own_place})
+    problems = [
+        Problem(
+            f"extra_body.{name}", value, f"differs from the argument {name}={shown(given[name])}; give it once"
+        )
+        for name, value in brought.items()
+        if name in given and given[name] != value
+    ]
+    passed_through = {name: value for name, value in extra.items() if name not in own_place}
+    return brought | given | ({"extra_body": passed_through} if passed_through else {}), problems
+
+
+def _parsed(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that are given at all, each in its own type where it can be brought to that."""
+    return {
+        name: _PARSERS[name](value) if name in _PARSERS else value
+        for name, value in arguments.items()
+        if value is not None and not (isinstance(value, str) and value == "")
+    }
 
 
 def _whole_number_or_same(value: Any) -> Any:
@@ -166,9 +173,12 @@ def _number_or_same(value: Any) -> Any:
     return value if number is None else number
 
 
+def _value_or_same(value: Any) -> Any:
+    return value_in(value) if isinstance(value, str) else value
+
+
 def _list_or_same(value: Any) -> Any:
-    if isinstance(value, str):
-        return _json_or_same(value)
+    value = _value_or_same(value)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -177,6 +187,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "cfg_scale": _number_or_same,
     "multi_prompt": _list_or_same,
     "element_list": _list_or_same,
+    "extra_body": _value_or_same,
 }
 
 
@@ -201,9 +212,11 @@ def _check_types(values: Mapping[str, Any]) -> Iterator[Problem]:
     if isinstance(values.get("prompt"), str) and not values["prompt"].strip():
         yield Problem("prompt", values["prompt"], "must not be blank")
     for name in ("multi_prompt", "element_list"):
-        value = values.get(name, [])
-        if not isinstance(value, list):
-            yield Problem(name, value, "must be a list")
+        if not isinstance(values.get(name, []), list):
+            yield Problem(name, values[name], "must be a list")
+    for name in ("multi_prompt", "element_list", "extra_body"):
+        if reason := _why_not_json(values.get(name)):
+            yield Problem(name, values[name], f"must be plain JSON: {reason}")
     cfg_scale = values.get("cfg_scale", 0)
     if number_in(cfg_scale) is None:
         yield Problem("cfg_scale", cfg_scale, "must be a number, usually 0 to 1")
@@ -214,6 +227,14 @@ def _check_types(values: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
+def _why_not_json(value: Any) -> str | None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        return str(error)
+    return None
+
+
 def _check_choices(values: Mapping[str, Any], unknown: Collection[str]) -> Iterator[Problem]:
     for name, choices in (("model", MODELS), ("aspect_ratio", ASPECT_RATIOS), ("shot_type", SHOT_TYPES)):
         value = values.get(name)
@@ -221,7 +242,7 @@ def _check_choices(values: Mapping[str, Any], unknown: Collection[str]) -> Itera
             if name == "model" and name not in unknown:
                 yield Problem(name, value, f"is required; one of {', '.join(MODELS)}")
         elif value not in choices:
-            near = difflib.get_close_matches(str(value), choices, n=2, cutoff=0.5)
+            near = difflib.get_close_matches(value, choices, n=2, cutoff=0.5) if isinstance(value, str) else []
             hint = f"did you mean {' or '.join(near)}? " if near else ""
             yield Problem(name, value, f"{hint}must be one of {', '.join(choices)}")
 
@@ -308,8 +329,15 @@ def number_in(value: Any) -> float | None:
     return number if abs(number) < 1e18 else None
 
 
-def _json_or_same(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+def value_in(text: str) -> Any:
+    """
+    Return the value that a text spells, or the text itself.
+
+    A template that renders a list or a dict spells it as JSON (``tojson``) or, by default, as Python.
+    """
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    return text
