@@ -268,8 +268,7 @@ class Submitter:
             why = "the task was cleared since" if looked else "on_uncertain='resubmit'"
             self.log(f"The submit of {_iso(known.at)} has an unknown fate; {why}, so submitting again")
             return self._submit(purchase, known)
-        self._note(replace(known, state="uncertain", max_tries=purchase.max_tries))
-        raise _uncertain(known, purchase)
+        raise self._report(known, purchase)
 
     def _submit(self, purchase: Purchase, known: Submission | None) -> Obtained:
         """Buy a job: send, and send again in place only what was surely not accepted."""
@@ -291,8 +290,7 @@ class Submitter:
             try:
                 job = self.send(purchase.request)
             except KlingUncertainSubmissionError as error:
-                self._note(replace(entry, state="uncertain"))
-                raise _uncertain(entry, purchase, error) from error
+                raise self._report(entry, purchase, error) from error
             except KlingError as error:
                 self._note(replace(entry, state="refused"))
                 attempt += 1
@@ -304,6 +302,16 @@ class Submitter:
             else:
                 self._note_id(replace(entry, state="submitted", at=self.now(), task_id=job.task_id))
                 return Obtained(job.task_id, self.now(), job)
+
+    def _report(
+        self, known: Submission, purchase: Purchase, cause: KlingError | None = None
+    ) -> KlingUncertainSubmissionError:
+        """Return the error for a submit of unknown fate, and note that a user was told."""
+        error = _uncertain(known, purchase, cause)
+        # Told first, noted second: a later clear counts as "I looked" only because somebody could know.
+        self.log(str(error))
+        self._note(replace(known, state="uncertain", max_tries=purchase.max_tries))
+        return error
 
     def _note(self, entry: Submission) -> None:
         self.record.put(entry)
