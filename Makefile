@@ -1,0 +1,63 @@
+# Everything that is made here stays in this folder, in .venv, .cache and .build; `make clean` removes it all.
+
+PYTHON ?= python3
+AIRFLOW := apache-airflow==3.3.*
+
+# What is set outside for another Airflow or another Python does not reach this one.
+unexport $(filter AIRFLOW% _AIRFLOW% PYTHON% PYTEST% COVERAGE% VIRTUAL_ENV% KLING%,$(.VARIABLES))
+
+export TMPDIR := $(CURDIR)/.build/tmp
+export AIRFLOW_HOME := $(CURDIR)/.build/airflow-home
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export UV_CACHE_DIR := $(CURDIR)/.cache/uv
+export UV_PYTHON_DOWNLOADS := never
+export MYPY_CACHE_DIR := $(CURDIR)/.cache/mypy
+export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
+
+stop = { echo "make: $(1)" >&2; exit 1; }
+
+.PHONY: help demo airflow test lint clean
+
+help:
+	@echo "make demo      make a video with a DAG on a real Airflow, against a local stand-in for Kling"
+	@echo "make airflow   run Airflow with its UI, the example DAGs and the stand-in, until Ctrl-C"
+	@echo "make test      run all tests, those on a real Airflow included"
+	@echo "make lint      check style and types"
+	@echo "make clean     remove everything that make made"
+	@echo "The Python to use: make PYTHON=python3.12 ..."
+
+demo: .venv/ready | .build/tmp
+	@.venv/bin/python -m tests.system.demo
+
+airflow: .venv/ready | .build/tmp
+	@.venv/bin/python -m tests.system.playground
+
+test: .venv/ready | .build/tmp
+	.venv/bin/python -m pytest --basetemp=.build/pytest --cov --cov-report=term
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+clean:
+	rm -rf .venv .cache .build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/pip:
+	@command -v $(PYTHON) >/dev/null || $(call stop,$(PYTHON) was not found. Python 3.11 or later is needed: make PYTHON=/path/to/python3)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || $(call stop,$(PYTHON) is too old: Python 3.11 or later is needed. Name another: make PYTHON=/path/to/python3)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call stop,$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv)
+	@$(PYTHON) -m venv --clear .venv || $(call stop,$(PYTHON) could not make .venv: see above)
+
+# Tells that .venv is complete and as pyproject.toml wants it.
+.venv/ready: pyproject.toml .venv/bin/pip | .build/tmp
+	@echo "Setting up .venv (a minute or two the first time) ..."
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check uv || $(call stop,uv could not be installed. Is the Python package index within reach?)
+	@.venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode --group dev -e '.[sandbox]' '$(AIRFLOW)' || $(call stop,the packages could not be installed. Is the Python package index within reach?)
+	@touch $@
+
+.build/tmp:
+	@mkdir -p $@
