@@ -8,6 +8,7 @@ never become HTTP headers, which is what ``HttpHook`` would do with them.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +26,16 @@ CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 #: Status requests per second that all waiting videos of a process share.
 MAX_REQUESTS_PER_SECOND = 50.0
-EXTRAS = ("connect_timeout", "read_timeout", "verify", "proxy", "trust_env", "max_requests_per_second")
+_BASE_URL = "must be the API's base URL, such as https://api.example.com"
+EXTRAS = (
+    "connect_timeout",
+    "read_timeout",
+    "verify",
+    "proxy",
+    "trust_env",
+    "max_requests_per_second",
+    "private_hosts",
+)
 _NUMBERS = {
     "connect_timeout": CONNECT_TIMEOUT,
     "read_timeout": READ_TIMEOUT,
@@ -46,6 +56,7 @@ class KlingConnection:
     :param proxy: Proxy URL for both schemes; without one the environment's proxy variables count.
     :param trust_env: Whether proxy variables of the environment count at all.
     :param max_requests_per_second: The pace of status requests that all waiting videos of one process share.
+    :param private_hosts: Hosts inside this network that a video URL may lead to.
     :param unknown_extras: Names of extras that nobody reads, worth a warning: most are typing errors.
     """
 
@@ -57,6 +68,7 @@ class KlingConnection:
     proxy: str | None = None
     trust_env: bool = True
     max_requests_per_second: float = MAX_REQUESTS_PER_SECOND
+    private_hosts: tuple[str, ...] = ()
     unknown_extras: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -99,6 +111,7 @@ class KlingConnection:
             verify=_switch(extra.get("verify", True)),
             proxy=str(extra["proxy"]) if "proxy" in extra else None,
             trust_env=bool(_switch(extra.get("trust_env", True))),
+            private_hosts=_names(extra.get("private_hosts", "")),
             unknown_extras=tuple(sorted(extra.keys() - set(EXTRAS))),
             **numbers,
         )
@@ -109,7 +122,14 @@ class KlingConnection:
 
     def owns(self, url: str) -> bool:
         """Return whether a URL lies on this connection's own scheme, host and port: only there the key may go."""
-        return origin(url) == origin(self.base_url)
+        try:
+            return origin(url) == origin(self.base_url)
+        except ValueError:  # no URL at all
+            return False
+
+    def trusts(self, url: str) -> bool:
+        """Return whether a video may be fetched from here even if the address lies inside this network."""
+        return self.owns(url) or origin(url)[1] in self.private_hosts
 
     @property
     def authorization(self) -> str:
@@ -118,34 +138,47 @@ class KlingConnection:
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port of a URL, with the scheme's own port where none is written."""
+    """
+    Return scheme, host and port of a URL, with the scheme's own port where none is written.
+
+    :raises ValueError: if it cannot be taken apart.
+    """
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
     return scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(scheme)
 
 
 def _base_url(host: str | None, schema: str | None, port: int | None, problems: list[Problem]) -> str:
-    host = (host or "").strip().rstrip("/")
+    host = (host or "").strip()
+    # What stands there besides a plain URL may be a key in the wrong field.
+    told = "***" if re.search("[@?#]", host) else host
     # The URI form of a connection puts a path prefix where other connection types have the scheme.
     scheme, prefix = ("https", schema or "") if (schema or "").lower() not in ("http", "https") else (schema, "")
-    text = host if "://" in host else f"{scheme}://{host}"
     try:
-        parts = urlsplit(text)
-        told_port = parts.port
-    except ValueError as error:
-        problems.append(Problem("host", host, str(error)))
+        parts = urlsplit(host if "://" in host else f"{scheme}://{_bracketed(host)}")
+        name, told_port = parts.hostname or "", parts.port or port
+    except ValueError:
+        problems.append(Problem("host", told, _BASE_URL))
         return ""
-    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", host):
-        problems.append(Problem("host", host, "must be the API's base URL, such as https://api.example.com"))
     if parts.username or parts.password or parts.query or parts.fragment:
         problems.append(Problem("host", "***", "must be a plain base URL, without user, query or fragment"))
-        return ""
-    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    netloc = f"{name}:{told_port or port}" if told_port or port else f"{name}"
+    elif parts.scheme not in ("http", "https") or not name or not re.fullmatch(r"[^\s/]+", name):
+        problems.append(Problem("host", told, _BASE_URL))
+    elif told_port and not 0 < told_port < 65536:
+        problems.append(Problem("port", told_port, "must be 1 to 65535"))
+    netloc = _bracketed(name) + (f":{told_port}" if told_port else "")
     path = "/".join(filter(None, (parts.path.strip("/"), prefix.strip("/"))))
     # Documentation of OpenAI-style gateways writes the base URL with the version; the API's paths have it already.
     path = re.sub(r"(^|/)v1$", "", path)
     return f"{parts.scheme}://{netloc}" + (f"/{path}" if path else "")
+
+
+def _bracketed(host: str) -> str:
+    """Return a host as a URL has it: the URI form of a connection loses the brackets of an IPv6 address."""
+    try:
+        return f"[{ipaddress.IPv6Address(host)}]"
+    except ValueError:
+        return host
 
 
 def _positive(name: str, extra: Mapping[str, Any], default: float, problems: list[Problem]) -> float:
@@ -171,3 +204,9 @@ def _switch(value: Any) -> bool | str:
         "off": False,
     }
     return words.get(str(value).strip().lower(), str(value))
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Return host names given as a list, or as text with commas between."""
+    names = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    return tuple(str(name).strip().lower() for name in names if str(name).strip())

@@ -193,6 +193,16 @@ class KlingUncertainSubmissionError(KlingError):
     )
 
 
+class KlingAddressRefusedError(KlingError):
+    """A video URL leads to an address inside this network, where nobody's video lies."""
+
+    retryable = False
+    default_advice = (
+        "A server must not make this machine ask its neighbours. If the video does lie there, name the host in "
+        "the connection's extra private_hosts."
+    )
+
+
 class KlingDownloadError(KlingError):
     """The file behind the video URL could not be fetched whole, or is not a video."""
 

@@ -24,6 +24,11 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "Pace of status requests per process, shared by all waiting videos (default 50).",
         "number",
     ),
+    "private_hosts": _field(
+        "Private hosts",
+        "Hosts inside this network that a video URL may lead to, with commas between (default none).",
+        "string",
+    ),
     "proxy": _field("Proxy", "URL of an HTTP proxy; without one, the environment's variables count.", "string"),
     "trust_env": _field("Use proxy variables", "Whether HTTP_PROXY and the like count (default true).", "boolean"),
     "verify": _field("Verify TLS", "true, false, or the path of a CA bundle (default true).", "string"),

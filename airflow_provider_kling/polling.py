@@ -10,7 +10,8 @@ and nothing here sleeps, logs, or talks to anybody.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -216,13 +217,19 @@ def _span(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def steady_clock() -> Callable[[], float]:
+    """Return a wall clock for one wait: right when it starts, and untouched by later jumps of the system's."""
+    offset = time.time() - time.monotonic()
+    return lambda: time.monotonic() + offset
+
+
 def seconds_of(name: str, value: float | timedelta) -> float:
     """
     Return a duration in seconds.
 
-    :raises ValueError: if it is not positive.
+    :raises ValueError: if it is not positive, or longer than dates can hold.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if not seconds > 0:
-        raise ValueError(f"{name} must be positive, not {value!r}")
+    if not 0 < seconds < 1e9:
+        raise ValueError(f"{name} must be a positive number of seconds (under 1e9), not {value!r}")
     return seconds

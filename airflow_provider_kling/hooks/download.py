@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urljoin, urlsplit
 
-import requests
-import urllib3
-
-from airflow_provider_kling.exceptions import KlingDownloadError
+from airflow_provider_kling.exceptions import KlingConnectionError, KlingDownloadError
+from airflow_provider_kling.hooks.transport import TRANSPORT_ERRORS, BoundedAdapter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from requests import Response, Session
 
     from airflow_provider_kling.connection import KlingConnection
+    from airflow_provider_kling.hooks.kling import KlingHook
 
 CHUNK_BYTES = 1 << 20
 MAX_REDIRECTS = 5
@@ -32,49 +34,63 @@ class Sink(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
 
-def download(session: Session, connection: KlingConnection, url: str, sink: Sink, *, seconds: float) -> int:
+def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float) -> int:
     """
     Stream a video into a sink, in bounded memory.
 
-    :param session: A session of ``KlingHook``; its authentication sends the key to the connection's host only.
-    :param connection: The connection, for its timeouts and its host.
+    :param hook: The hook, for its connection: its key goes to its own host only, whatever the URL says.
     :param url: The video URL; one without a host is taken as the connection's.
     :param sink: Where to write. What it holds after an error is worthless.
-    :param seconds: Seconds after which a download that still drips is given up.
+    :param seconds: Seconds that the whole download may take.
     :return: The number of bytes written.
     :raises KlingDownloadError: if the file cannot be fetched, is not a video, or is not as long as announced.
+    :raises KlingConnectionError: if the connection broke; another attempt may fare better.
+    :raises KlingAddressRefusedError: if the URL leads to an address inside this network.
     """
     give_up_at = time.monotonic() + seconds
-    try:
-        with _open(session, connection, urljoin(f"{connection.base_url}/", url)) as response:
-            return _copy(response, sink, give_up_at)
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise KlingDownloadError(
-            f"Downloading the video from {_shown(url)} broke off: {type(error).__name__}: {error}",
-            advice="The video stays at the vendor until its link expires; retry soon.",
-        ) from error
-
-
-def _open(session: Session, connection: KlingConnection, url: str) -> Response:
-    """Return the answer that holds the file; redirects are followed here so that each hop is looked at."""
+    url = urljoin(f"{hook.connection.base_url}/", url)
     for _ in range(MAX_REDIRECTS + 1):
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise KlingDownloadError(f"The video URL {_shown(url)} is not an http(s) URL")
-        response = session.get(
+        session = hook.session if hook.connection.trusts(url) else hook.public_session
+        try:
+            with _open(session, hook.connection, url, give_up_at - time.monotonic()) as response:
+                if not response.is_redirect:
+                    return _copy(response, sink)
+                url = _next_hop(url, response)
+        except TRANSPORT_ERRORS as error:
+            raise KlingConnectionError(
+                f"Downloading the video from {_shown(url)} broke off: {type(error).__name__}: {error}",
+                advice="The video stays at the vendor until its link expires; retry soon.",
+            ) from error
+    raise KlingDownloadError(f"The video URL redirects more than {MAX_REDIRECTS} times, at last to {_shown(url)}")
+
+
+def _next_hop(url: str, response: Response) -> str:
+    try:
+        return urljoin(url, response.headers["Location"])
+    except ValueError as error:
+        raise KlingDownloadError(f"The video URL {_shown(url)} redirects to what is no URL: {error}") from error
+
+
+@contextmanager
+def _open(session: Session, connection: KlingConnection, url: str, seconds: float) -> Iterator[Response]:
+    """Ask for a file; redirects are not followed here, so that each hop is looked at."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise KlingDownloadError(f"The video URL {_shown(url)} is not an http(s) URL")
+    adapter = cast("BoundedAdapter", session.get_adapter(url))
+    with (
+        adapter.within(max(seconds, 0.001)),
+        session.get(
             url,
             headers={"Accept": "*/*", "Accept-Encoding": "identity"},
             timeout=(connection.connect_timeout, connection.read_timeout),
             allow_redirects=False,
             stream=True,
-        )
-        if not response.is_redirect:
-            return response
-        response.close()
-        url = urljoin(url, response.headers["Location"])
-    raise KlingDownloadError(f"The video URL redirects more than {MAX_REDIRECTS} times, at last to {_shown(url)}")
+        ) as response,
+    ):
+        yield response
 
 
-def _copy(response: Response, sink: Sink, give_up_at: float) -> int:
+def _copy(response: Response, sink: Sink) -> int:
     where = _shown(response.url)
     if response.status_code != 200:
         words = response.raw.read(500, decode_content=False).decode("utf-8", errors="replace")
@@ -92,10 +108,11 @@ def _copy(response: Response, sink: Sink, give_up_at: float) -> int:
             head += chunk[:12]
             if len(head) >= 12 and not _is_video(head):
                 raise _not_a_video(where, response)
-        sink.write(chunk)
+        try:
+            sink.write(chunk)
+        except OSError as error:
+            raise KlingDownloadError(f"Writing the video failed: {error}", advice="") from error
         written += len(chunk)
-        if time.monotonic() > give_up_at:
-            raise KlingDownloadError(f"The video at {where} comes too slowly: {written} bytes so far")
     if len(head) < 12:
         raise _not_a_video(where, response)
     if announced.isdecimal() and int(announced) != written:

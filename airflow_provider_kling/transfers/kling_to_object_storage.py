@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, KlingValidationError, Problem
+from airflow_provider_kling.exceptions import (
+    KlingConnectionError,
+    KlingDownloadError,
+    KlingError,
+    KlingValidationError,
+    Problem,
+)
 from airflow_provider_kling.failures import failing_the_task
 
 if TYPE_CHECKING:
@@ -42,6 +48,8 @@ class KlingToObjectStorageOperator(BaseOperator):
     :param timeout: Seconds that one download may take, an hour by default.
     :return: The path of the stored file, as a string.
     :raises KlingDownloadError: if the file cannot be fetched, is not a video, or is not as long as announced.
+    :raises KlingAddressRefusedError: if its URL leads to an address inside this network, other than the
+        connection's own host and its ``private_hosts``.
     :raises KlingError: any other, by name, if the API has to be asked for the URL.
     """
 
@@ -120,21 +128,24 @@ class KlingToObjectStorageOperator(BaseOperator):
     def _store(self, task_id: str, url: str, path: ObjectStoragePath) -> int:
         from airflow_provider_kling.hooks.download import EXPIRED_STATUSES
 
+        pauses = iter(PAUSES)
         renewed = False
-        for pause in (*PAUSES, None):
+        while True:
             try:
                 return self._attempt(url, path)
             except KlingDownloadError as error:
-                if error.http_status in EXPIRED_STATUSES and not renewed:
-                    self.log.info("The link of Kling task %s is no longer good; asking for a new one", task_id)
-                    url, renewed = self._fresh_url(task_id), True
-                    continue
-                if pause is None or error.http_status is not None:
-                    error.task_id = task_id
+                error.task_id = task_id
+                if renewed or error.http_status not in EXPIRED_STATUSES:
                     raise
-                self.log.warning("%s Trying once more in %g s.", error, pause)
+                self.log.info("The link of Kling task %s is no longer good; asking for a new one", task_id)
+                url, renewed = self._fresh_url(task_id), True
+            except KlingConnectionError as error:
+                error.task_id = task_id
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                self.log.warning("%s Once more in %g s.", error, pause)
                 time.sleep(pause)
-        raise KlingDownloadError(f"The video of Kling task {task_id} could not be fetched", task_id=task_id)
 
     def _attempt(self, url: str, path: ObjectStoragePath) -> int:
         from airflow_provider_kling.hooks.download import download
@@ -144,7 +155,7 @@ class KlingToObjectStorageOperator(BaseOperator):
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("wb") as file:
-                size = download(self._hook.session, self._hook.connection, url, file, seconds=self.timeout)
+                size = download(self._hook, url, file, seconds=self.timeout)
             path.fs.mv(part.path, path.path)
         except BaseException:
             with suppress(Exception):  # that this fails must not hide why the file is half

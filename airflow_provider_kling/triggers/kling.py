@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.polling import Finished, Poller
+from airflow_provider_kling.polling import Finished, Poller, steady_clock
 from airflow_provider_kling.schedule import delay_for
 
 if TYPE_CHECKING:
@@ -116,13 +116,14 @@ class KlingTaskTrigger(BaseTrigger):
             deadline=self.deadline,
             delay=delay_for(self.poll_interval, learned_durations(self.kling_conn_id), self.video_seconds),
         )
+        now = steady_clock()
         async with shared_client(self.kling_conn_id) as client:
             while True:
                 try:
-                    decision = poller.on_job(await client.get_video(self.kling_task_id), now=time.time())
+                    decision = poller.on_job(await client.get_video(self.kling_task_id), now=now())
                 except KlingError as error:
-                    decision = poller.on_error(error, now=time.time())
-                if line := poller.news(now=time.time()):
+                    decision = poller.on_error(error, now=now())
+                if line := poller.news(now=now()):
                     self.log.info(line)
                 if isinstance(decision, Finished):
                     if poller.job is not None and poller.job.has_ended:

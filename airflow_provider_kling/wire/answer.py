@@ -372,7 +372,8 @@ def error_of(
         kind = KlingContentRefusedError
     if kind is None and 300 <= answer.http_status < 400:
         kind = KlingNotFoundError
-        advice = f"It redirects to {_clean(answer.location or 'nowhere')}; put the API's own address into the connection."
+        target = _clean(answer.location or "nowhere")
+        advice = f"It redirects to {target}; put the API's own address into the connection."
     if kind is None:
         default = (
             KlingServerError if answer.http_status >= 500 or answer.http_status < 300 else KlingValidationError

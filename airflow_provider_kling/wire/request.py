@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from airflow_provider_kling.exceptions import KlingValidationError, Problem, shown
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 SUBMIT_PATH = "/v1/video/generations"
 
 MODELS = (
@@ -283,7 +285,7 @@ def unreachable_reason(url: str) -> str | None:
 def _unreachable_kind(host: str) -> str | None:
     address = parse_address(host)
     if address is not None:
-        if address.is_global and not address.is_multicast:
+        if is_public(address):
             return None
         kinds = (("loopback", address.is_loopback), ("link-local", address.is_link_local))
         return next((f"a {kind} address" for kind, applies in kinds if applies), "a private or reserved address")
@@ -294,7 +296,12 @@ def _unreachable_kind(host: str) -> str | None:
     return None
 
 
-def parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def is_public(address: IPAddress) -> bool:
+    """Return whether an address lies on the public internet."""
+    return address.is_global and not address.is_multicast
+
+
+def parse_address(host: str) -> IPAddress | None:
     """Return the IP address that a URL's host spells, in the short and hexadecimal forms of inet_aton too."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

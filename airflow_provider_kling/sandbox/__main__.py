@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m airflow_provider_kling.sandbox``: start the server and say how to connect to it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from importlib.util import find_spec
+from threading import Event
+from typing import TYPE_CHECKING
+
+from airflow_provider_kling.sandbox.dialects import DIALECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NEEDED = {"av": "av (PyAV)", "PIL": "pillow"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGINT or SIGTERM; return the exit status: 0, or 1 when the server could not start."""
+    options = _parser().parse_args(arguments)
+    missing = [name for module, name in NEEDED.items() if find_spec(module) is None]
+    if missing:
+        print(
+            f"The Kling sandbox needs {' and '.join(missing)}: pip install 'airflow-provider-kling[sandbox]'",
+            file=sys.stderr,
+        )
+        return 1
+    from airflow_provider_kling.sandbox.server import Sandbox
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    sandbox = Sandbox(
+        host=options.host,
+        port=options.port,
+        api_keys=options.api_key or ("sk-sandbox",),
+        queue_seconds=options.queue_seconds,
+        run_seconds=options.run_seconds,
+        max_concurrent=options.max_concurrent,
+        media_dir=options.media_dir,
+        cache_dir=options.cache_dir,
+        dialect=options.dialect,
+        prefix=options.prefix,
+    )
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        sandbox.start()
+    except OSError as error:
+        print(f"Cannot listen on {options.host}:{options.port}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    print(_greeting(sandbox.base_url, sandbox.api_key, sandbox.connection_json), flush=True)
+    stop.wait()
+    sandbox.stop()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_provider_kling.sandbox",
+        description="A local Kling: checks, queues and runs jobs, serves real MP4 files, costs nothing.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8765, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--api-key", action="append", help="a valid key; may be given several times (sk-sandbox)")
+    parser.add_argument("--queue-seconds", type=float, default=2.0, help="how long a job waits")
+    parser.add_argument("--run-seconds", type=float, default=8.0, help="how long a job runs")
+    parser.add_argument("--max-concurrent", type=int, help="jobs that one key may have open at once")
+    parser.add_argument("--media-dir", help="folder with the images of example.com, found by file name")
+    parser.add_argument("--cache-dir", help="folder that keeps rendered videos for the next start")
+    parser.add_argument("--dialect", default="documented", choices=DIALECTS, help="how answers are worded")
+    parser.add_argument("--prefix", default="", help="path in front of all routes")
+    return parser
+
+
+def _greeting(base_url: str, api_key: str, connection: str) -> str:
+    return f"""Kling sandbox at {base_url}, until Ctrl-C
+
+The connection for Airflow:
+  export AIRFLOW_CONN_KLING_DEFAULT='{connection}'
+
+A first video:
+  curl -s {base_url}/v1/video/generations \\
+    -H 'Authorization: Bearer {api_key}' -H 'Content-Type: application/json' \\
+    -d '{{"model": "kling-v3-std-silent", "prompt": "A traveler in desert ruins"}}'
+
+What was accepted so far:
+  curl -s {base_url}/_sandbox/ledger
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

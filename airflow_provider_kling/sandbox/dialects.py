@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The many ways in which servers of this kind word one and the same answer."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_kling.sandbox.contract import ApiError
+    from airflow_provider_kling.sandbox.jobs import Job, Snapshot
+
+UPSTREAM_PREFIX = "upstream_"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How answers are worded; the defaults are the vendor's own page.
+
+    :param queued: status word of a waiting job, sent exactly as given.
+    :param running: status word of a running job.
+    :param completed: status word of a finished job.
+    :param failed: status word of a failed job.
+    :param progress: ``int`` sends 30, ``percent`` sends "30%", ``none`` leaves the field out.
+    :param url_at: where the video URL sits, as a path such as ``task_result.videos[0].url``.
+    :param url_kind: ``files`` is a link for everybody; ``content`` is ``{BASE}/v1/videos/{id}/content``, which
+        needs the bearer key.
+    :param wrapped: put the object into ``{"code": "success", "message": "", "data": {...}}``.
+    :param ids: ``text`` makes ids such as ``task_0f...``; ``number`` makes JSON numbers.
+    :param identity: which id fields are sent: ``both``, only ``id``, only ``task_id``, or ``differ``, where the
+        ``task_id`` of a status answer is another one that the server does not know.
+    :param created_at: unit of ``created_at`` in a status answer: ``s`` or ``ms``.
+    :param bare_submit: answer a submit with nothing but ``task_id`` and ``status``.
+    :param errors: ``openai`` for ``{"error": {...}}``, ``flat`` for ``{"code", "message", "data": null}``.
+    """
+
+    queued: str = "queued"
+    running: str = "in_progress"
+    completed: str = "completed"
+    failed: str = "failed"
+    progress: Literal["int", "percent", "none"] = "int"
+    url_at: str = "video_url"
+    url_kind: Literal["files", "content"] = "files"
+    wrapped: bool = False
+    ids: Literal["text", "number"] = "text"
+    identity: Literal["both", "id", "task_id", "differ"] = "both"
+    created_at: Literal["s", "ms"] = "s"
+    bare_submit: bool = False
+    errors: Literal["openai", "flat"] = "openai"
+
+    def new_id(self) -> str:
+        """Make the id of a new job; ids are text inside the sandbox."""
+        return str(secrets.randbelow(10**12) + 10**12) if self.ids == "number" else f"task_{secrets.token_hex(16)}"
+
+    def submit_answer(self, job: Job) -> dict[str, Any]:
+        """Word the answer to an accepted submit."""
+        if self.bare_submit:
+            return self._wrap({"task_id": self._id(job), "status": self.queued})
+        return self._wrap(
+            {
+                **self._identity(job, task_id=self._id(job)),
+                "object": "video",
+                "model": job.request.model,
+                "status": self.queued,
+                **self._progress(0),
+                "created_at": int(job.accepted_at),
+            }
+        )
+
+    def status_answer(self, job: Job, seen: Snapshot, base_url: str) -> dict[str, Any]:
+        """Word the state of ``job``; ``base_url`` is where links to the video begin."""
+        foreign = f"{UPSTREAM_PREFIX}{job.id}" if self.identity == "differ" else self._id(job)
+        answer: dict[str, Any] = {
+            **self._identity(job, task_id=foreign),
+            "object": "video.generation.job",
+            "model": job.request.model,
+            "status": getattr(self, seen.state),
+            **self._progress(seen.progress),
+            "created_at": self._time(job.accepted_at),
+        }
+        if seen.state == "completed":
+            answer["completed_at"] = self._time(seen.ended_at)
+            put(answer, self.url_at, self._url(job, base_url))
+        elif seen.state == "failed" and job.failure and job.failure.reason_at != "none":
+            put(answer, job.failure.reason_at, job.failure.message)
+            if job.failure.reason_at == "error.message":
+                answer["error"]["code"] = job.failure.code
+        return self._wrap(answer)
+
+    def error_answer(self, error: ApiError) -> dict[str, Any]:
+        """Word an error."""
+        return error_body(self.errors, error.code, error.message)
+
+    def _id(self, job: Job) -> str | int:
+        return int(job.id) if self.ids == "number" else job.id
+
+    def _identity(self, job: Job, task_id: str | int) -> dict[str, str | int]:
+        sent: dict[str, str | int] = {}
+        if self.identity != "task_id":
+            sent["id"] = self._id(job)
+        if self.identity != "id":
+            sent["task_id"] = task_id
+        return sent
+
+    def _progress(self, percent: int) -> dict[str, int | str]:
+        if self.progress == "none":
+            return {}
+        return {"progress": f"{percent}%" if self.progress == "percent" else percent}
+
+    def _time(self, seconds: float) -> int:
+        return int(seconds * 1000) if self.created_at == "ms" else int(seconds)
+
+    def _url(self, job: Job, base_url: str) -> str:
+        if self.url_kind == "content":
+            return f"{base_url}/v1/videos/{job.id}/content"
+        return f"{base_url}/files/{job.id}.mp4"
+
+    def _wrap(self, answer: dict[str, Any]) -> dict[str, Any]:
+        return {"code": "success", "message": "", "data": answer} if self.wrapped else answer
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    "documented": Dialect(),
+    "wrapped": Dialect(
+        queued="NOT_START",
+        running="IN_PROGRESS",
+        completed="SUCCESS",
+        failed="FAILURE",
+        progress="percent",
+        url_at="result_url",
+        wrapped=True,
+        errors="flat",
+    ),
+    "official": Dialect(
+        queued="submitted",
+        running="processing",
+        completed="succeed",
+        progress="none",
+        url_at="task_result.videos[0].url",
+        created_at="ms",
+    ),
+    "numeric": Dialect(ids="number", progress="percent", url_at="url", completed="success"),
+    "gateway": Dialect(url_kind="content", url_at="metadata.url", created_at="ms", identity="differ"),
+    "bare": Dialect(identity="task_id", bare_submit=True, progress="none", url_at="output_url"),
+    "shouting": Dialect(queued="QUEUED", running="RUNNING", completed="COMPLETED", failed="FAILED"),
+    "unheard": Dialect(queued="unknown", running="dreaming"),
+}
+"""Ready-made dialects by name, each a mixture that some gateway could speak."""
+
+
+def dialect_of(given: Dialect | str | Mapping[str, Any]) -> Dialect:
+    """Take a dialect as an object, by name, or as a mapping of the fields that differ from the vendor's page.
+
+    :raises ValueError: unknown name or field.
+    """
+    if isinstance(given, Dialect):
+        return given
+    if isinstance(given, str):
+        if given not in DIALECTS:
+            raise ValueError(f"unknown dialect {given!r}; known are {', '.join(DIALECTS)}")
+        return DIALECTS[given]
+    unknown = set(given) - {field.name for field in fields(Dialect)}
+    if unknown:
+        raise ValueError(f"unknown dialect fields: {', '.join(sorted(unknown))}")
+    return Dialect(**given)
+
+
+def error_body(style: str, code: str, message: str) -> dict[str, Any]:
+    """Build one of the two JSON error envelopes, ``openai`` or ``flat``."""
+    if style == "flat":
+        return {"code": code, "message": message, "data": None}
+    return {"error": {"message": message, "type": "new_api_error", "code": code}}
+
+
+def upstream_message(code: int, message: str) -> str:
+    """Word an answer of the platform behind a gateway, the way it surfaces inside the gateway's own message."""
+    answer = {"code": code, "message": message, "request_id": "sandbox"}
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+
+
+def put(target: dict[str, Any], path: str, value: object) -> None:
+    """Store ``value`` under a path such as ``task_result.videos[0].url``; the only index known is 0."""
+    *parents, last = path.split(".")
+    for step in parents:
+        name, is_list = re.subn(r"\[0\]$", "", step)
+        inner: dict[str, Any] = {}
+        if is_list:
+            target[name] = [inner]
+        else:
+            inner = target.setdefault(name, inner)
+        target = inner
+    target[last] = value

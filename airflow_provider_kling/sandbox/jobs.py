@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs whose state follows from the clock alone, so that a poll costs nothing but arithmetic."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from airflow_provider_kling.sandbox.contract import ApiError, VideoRequest
+from airflow_provider_kling.sandbox.dialects import Dialect, upstream_message
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+State = Literal["queued", "running", "completed", "failed"]
+KEY_SUFFIX_LENGTH = 4
+OVER_CONCURRENCY = 1303
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job ends as failed, and which field of the status answer tells the reason (``none``: no field)."""
+
+    message: str
+    code: str = ""
+    reason_at: str = "error.message"
+
+
+class Snapshot(NamedTuple):
+    """A job at one moment; ``ended_at`` is 0 until it ends."""
+
+    state: State
+    progress: int
+    ended_at: float = 0.0
+
+
+@dataclass
+class Job:
+    """One accepted submit. All times are wall-clock seconds."""
+
+    id: str
+    key: str
+    request: VideoRequest
+    raw: Mapping[str, Any]
+    accepted_at: float
+    queue_seconds: float
+    run_seconds: float
+    dialect: Dialect
+    failure: Failure | None = None
+    stuck: bool = False
+    finished_at: float | None = None
+    answered: bool | None = None
+
+    @property
+    def ends_at(self) -> float:
+        if self.finished_at is not None:
+            return self.finished_at
+        return float("inf") if self.stuck else self.accepted_at + self.queue_seconds + self.run_seconds
+
+    def at(self, now: float) -> Snapshot:
+        """Tell state and progress (0 to 100) at ``now``."""
+        if now >= self.ends_at:
+            return Snapshot("failed" if self.failure else "completed", 100, self.ends_at)
+        running_for = now - self.accepted_at - self.queue_seconds
+        if running_for < 0:
+            return Snapshot("queued", 0)
+        done = running_for / self.run_seconds if self.run_seconds else 1.0
+        return Snapshot("running", min(99, int(100 * done)))
+
+    def ledger_entry(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "request": self.raw,
+            "key_suffix": self.key[-KEY_SUFFIX_LENGTH:],
+            "accepted_at": self.accepted_at,
+            "answered": self.answered,
+        }
+
+    def summary(self, now: float) -> dict[str, Any]:
+        seen = self.at(now)
+        return {
+            "id": self.id,
+            "model": self.request.model,
+            "prompt": self.request.text,
+            "state": seen.state,
+            "progress": seen.progress,
+            "accepted_at": self.accepted_at,
+        }
+
+
+@dataclass
+class JobBook:
+    """All accepted jobs in order, and the slots of each key (one key stands for one account).
+
+    :param max_concurrent: jobs that one key may have open at once, from submit to finish; None is no limit.
+    """
+
+    max_concurrent: int | None = None
+    jobs: dict[str, Job] = field(default_factory=dict)
+    _open: defaultdict[str, list[Job]] = field(default_factory=lambda: defaultdict(list))
+
+    def accept(self, job: Job) -> None:
+        """Take a job in.
+
+        :raises ApiError: 429 with the platform's 1303 in the message, when the key has no slot left.
+        """
+        if self.max_concurrent is not None:
+            still_open = [other for other in self._open[job.key] if other.ends_at > job.accepted_at]
+            self._open[job.key] = still_open
+            if len(still_open) >= self.max_concurrent:
+                raise ApiError(
+                    429, "", upstream_message(OVER_CONCURRENCY, "parallel task over resource pack limit")
+                )
+            still_open.append(job)
+        self.jobs[job.id] = job

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server in a thread of its own, beside whatever starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Self
+
+from aiohttp import web
+
+from airflow_provider_kling.sandbox.app import build_app
+from airflow_provider_kling.sandbox.controls import Controls
+from airflow_provider_kling.sandbox.dialects import Dialect, dialect_of
+from airflow_provider_kling.sandbox.studio import Studio
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from ssl import SSLContext
+
+# Ten thousand clients may knock in the same moment.
+BACKLOG = 4096
+SHUTDOWN_SECONDS = 0.2
+
+
+class Sandbox(Controls):
+    """A Kling that runs on this machine: no money, no network, real video files.
+
+    Use it as a context manager, or call :meth:`start` and :meth:`stop`. A stopped sandbox keeps its jobs and
+    its ledger, and starts again on the same port: to its clients it was a server that was away for a while.
+
+    :param host: address to listen on.
+    :param port: port to listen on; 0 takes a free one.
+    :param api_keys: the keys that are valid; each stands for an account with its own slots.
+    :param queue_seconds: how long each job waits in the queue.
+    :param run_seconds: how long each job runs after that.
+    :param max_concurrent: jobs that one key may have open at once, from submit to finish; None is no limit.
+    :param media_dir: folder whose files stand for images under the reserved example domains, by file name.
+    :param dialect: how answers are worded: a name, a :class:`Dialect`, or a mapping of fields.
+    :param prefix: path in front of all routes, such as ``/kling``.
+    :param cache_dir: folder that keeps rendered videos for the next sandbox; None forgets them at the end.
+    :param ssl_context: serve https with it; None serves plain http.
+    :raises OSError: at the start, when the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        api_keys: Sequence[str] = ("sk-sandbox",),
+        queue_seconds: float = 0.0,
+        run_seconds: float = 2.0,
+        max_concurrent: int | None = None,
+        media_dir: str | Path | None = None,
+        dialect: Dialect | str | Mapping[str, Any] = "documented",
+        prefix: str = "",
+        cache_dir: str | Path | None = None,
+        ssl_context: SSLContext | None = None,
+    ) -> None:
+        super().__init__(
+            dialect=dialect_of(dialect),
+            queue_seconds=queue_seconds,
+            run_seconds=run_seconds,
+            max_concurrent=max_concurrent,
+        )
+        self.host = host
+        self.port = port
+        self.api_keys = tuple(api_keys)
+        self.prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
+        self._media_dir = Path(media_dir) if media_dir is not None else None
+        self._cache_dir = Path(cache_dir) if cache_dir is not None else None
+        self._ssl_context = ssl_context
+        self._thread: Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+
+    @property
+    def api_key(self) -> str:
+        """The first valid key."""
+        return self.api_keys[0]
+
+    @property
+    def base_url(self) -> str:
+        """What a connection's host is to be, path prefix included."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        scheme = "https" if self._ssl_context else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{self.prefix}"
+
+    @property
+    def connection_json(self) -> str:
+        """The connection, as Airflow reads it from an ``AIRFLOW_CONN_...`` variable."""
+        return json.dumps({"conn_type": "kling", "host": self.base_url, "password": self.api_key})
+
+    def start(self) -> Self:
+        """Listen, and return as soon as requests are answered.
+
+        :raises OSError: the address cannot be listened on.
+        """
+        if self._thread is not None:
+            raise RuntimeError("the sandbox is running already")
+        listening: Future[None] = Future()
+        self._thread = Thread(target=self._run, args=(listening,), name="kling-sandbox", daemon=True)
+        self._thread.start()
+        try:
+            listening.result()
+        except BaseException:
+            self._thread.join()
+            self._thread = None
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Close all connections and the port; does nothing when stopped already."""
+        if self._thread is None or self._loop is None or self._stopping is None:
+            return
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+        self._thread = None
+
+    def _run(self, listening: Future[None]) -> None:
+        try:
+            asyncio.run(self._serve(listening))
+        except BaseException as error:
+            if listening.done():
+                raise
+            listening.set_exception(error)
+
+    async def _serve(self, listening: Future[None]) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        with Studio(self._media_dir, self._cache_dir) as studio:
+            app = build_app(self, self.api_keys, studio, self.prefix)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+            await runner.setup()
+            try:
+                site = web.TCPSite(runner, self.host, self.port, backlog=BACKLOG, ssl_context=self._ssl_context)
+                await site.start()
+                self.port = runner.addresses[0][1]
+                listening.set_result(None)
+                await self._stopping.wait()
+            finally:
+                await runner.cleanup()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
