@@ -83,6 +83,7 @@ def _open(session: Session, connection: KlingConnection, url: str, seconds: floa
             url,
             headers={"Accept": "*/*", "Accept-Encoding": "identity"},
             timeout=(connection.connect_timeout, connection.read_timeout),
+            verify=connection.verify,
             allow_redirects=False,
             stream=True,
         ) as response,

@@ -129,7 +129,6 @@ class KlingHook(HttpHook):
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         session.headers.update(HEADERS)
-        session.verify = connection.verify
         session.trust_env = connection.trust_env
         if connection.proxy:
             session.proxies = {"http": connection.proxy, "https": connection.proxy}
@@ -238,6 +237,8 @@ class KlingHook(HttpHook):
                     data=body,
                     headers={"Content-Type": "application/json"} if body else None,
                     timeout=(connection.connect_timeout, connection.read_timeout),
+                    # Said per request: a session's own word yields to REQUESTS_CA_BUNDLE.
+                    verify=connection.verify,
                     allow_redirects=False,
                     stream=True,
                 ) as response,
