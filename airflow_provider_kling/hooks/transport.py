@@ -67,14 +67,18 @@ class BoundedAdapter(HTTPAdapter):
         timer = threading.Timer(seconds, cut)
         timer.daemon = True
         timer.start()
+        cause = None
         try:
             yield
         except TRANSPORT_ERRORS as error:
-            if over.is_set():
-                raise requests.Timeout(f"not complete after {seconds:g} s") from error
-            raise
+            if not over.is_set():
+                raise
+            cause = error
         finally:
             timer.cancel()
+        # Asked even after success: a cut can look like an answer that ended.
+        if over.is_set():
+            raise requests.Timeout(f"not complete after {seconds:g} s") from cause
 
     def _pools(self, *, public_only: bool) -> dict[str, type[HTTPConnectionPool]]:
         known = self._connections

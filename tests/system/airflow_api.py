@@ -89,6 +89,12 @@ class AirflowApi:
             self.request("DELETE", f"connections/{connection['connection_id']}")
         self.request("POST", "connections", json=connection)
 
+    def set_variable(self, key: str, value: str) -> None:
+        """Store a Variable, in place of one with the same key."""
+        with suppress(requests.HTTPError):
+            self.request("DELETE", f"variables/{quote(key, safe='')}")
+        self.request("POST", "variables", json={"key": key, "value": value})
+
     # ---- DAGs and runs -------------------------------------------------------------------------------------
 
     def dag_ids(self) -> set[str]:
@@ -173,6 +179,16 @@ class AirflowApi:
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/{quote(key, safe='')}"
         parameters = {"map_index": map_index, "deserialize": False, "stringify": False}
         return self.request("GET", path, params=parameters)["value"]
+
+    def task_state(self, dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1) -> Any:
+        """Return what a task keeps in the task state store under ``key``, or None if there is nothing."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/state-store/{quote(key, safe='')}"
+        try:
+            return self.request("GET", path, params={"map_index": map_index})["value"]
+        except requests.HTTPError as error:
+            if error.response.status_code == 404:
+                return None
+            raise
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
         """Return a task's log as the UI shows it, one line an event, the trigger's lines among them."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from airflow_provider_kling.sandbox import Sandbox
 from tests.system.airflow_cluster import AirflowCluster
 
-EXAMPLE_DAGS = Path(__file__).parents[2] / "example_dags"
+CHECKOUT = Path(__file__).parents[2]
+EXAMPLE_DAGS = CHECKOUT / "example_dags"
+TEST_DAGS = Path(__file__).parent / "dags"
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +24,27 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def cluster(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowCluster]:
-    """Start an Airflow with the example DAGs and a connection to the sandbox."""
+    """Start an Airflow with the example DAGs, the DAGs of these tests, and a connection to the sandbox."""
     home = tmp_path_factory.mktemp("airflow")
     connections = {"kling_default": sandbox.connection_json}
-    with AirflowCluster(home, EXAMPLE_DAGS, connections=connections, parallelism=3) as cluster:
+    bundles = [
+        {
+            "name": folder.name,
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(folder)},
+        }
+        for folder in (EXAMPLE_DAGS, TEST_DAGS)
+    ]
+    environment = {
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+        "AIRFLOW__KLING__STATE_PATH": f"file://{home}/kling-state",
+        # Some tasks are killed together with whoever would report it: only their heartbeats tell.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+        # The DAGs of these tests import what else they need from here.
+        "PYTHONPATH": str(CHECKOUT),
+    }
+    with AirflowCluster(
+        home, EXAMPLE_DAGS, connections=connections, environment=environment, parallelism=6
+    ) as cluster:
         yield cluster
