@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import BaseOperator, Variable
 
 from airflow_provider_kling.exceptions import (
-    KlingError,
     KlingRateLimitError,
     KlingTimeoutError,
     KlingValidationError,
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 
 #: Seconds to go on submitting while the account has no slot free.
 DEFAULT_SUBMIT_TIMEOUT = 24 * 3600.0
-#: Crashes of a trigger after which the task gives up waiting, and leaves it to a retry.
-MAX_TRIGGER_CRASHES = 3
 
 
 class KlingGenerateOperator(BaseOperator):
@@ -287,21 +284,15 @@ class KlingGenerateOperator(BaseOperator):
         )
 
     def _resume_after_crash(self, context: Context) -> Any:
-        """Wait on for a job whose trigger crashed, a few times; XCom holds both, since no attempt has ended."""
+        """Wait on for the job whose trigger crashed; its id is in XCom, since the attempt has not ended."""
+        from airflow_provider_kling.triggers.kling import count_crash
+
+        crashes = count_crash(context)
         ti = context["ti"]
-        own: dict[str, Any] = {"task_ids": ti.task_id, "map_indexes": ti.map_index}
-        crashes = int(ti.xcom_pull(key="kling_trigger_crashes", **own) or 0) + 1
-        ti.xcom_push(key="kling_trigger_crashes", value=crashes)
-        kling_task_id = ti.xcom_pull(key="kling_task_id", **own)
-        if crashes > MAX_TRIGGER_CRASHES:
-            raise KlingError(
-                f"The trigger crashed {crashes} times; its log says why",
-                task_id=kling_task_id,
-                advice=STILL_RUNNING if kling_task_id else "",
-            )
+        kling_task_id = ti.xcom_pull(task_ids=ti.task_id, key="kling_task_id", map_indexes=ti.map_index)
         if not kling_task_id:
             return self.execute(context)
-        self.log.warning("The trigger crashed; waiting on for Kling task %s", kling_task_id)
+        self.log.warning("The trigger crashed (%d); waiting on for Kling task %s", crashes, kling_task_id)
         with failing_the_task():
             return self._wait(context, kling_task_id, submitted_at=time.time())
 

@@ -44,14 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dialect=options.dialect,
         prefix=options.prefix,
     )
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     try:
         sandbox.start()
     except OSError as error:
         print(f"Cannot listen on {options.host}:{options.port}: {error.strerror or error}", file=sys.stderr)
         return 1
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     print(_greeting(sandbox.base_url, sandbox.api_key, sandbox.connection_json), flush=True)
     stop.wait()
     sandbox.stop()
@@ -62,18 +62,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_kling.sandbox",
         description="A local Kling: checks, queues and runs jobs, serves real MP4 files, costs nothing.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8765, help="port to listen on; 0 takes a free one")
-    parser.add_argument("--api-key", action="append", help="a valid key; may be given several times (sk-sandbox)")
-    parser.add_argument("--queue-seconds", type=float, default=2.0, help="how long a job waits")
-    parser.add_argument("--run-seconds", type=float, default=8.0, help="how long a job runs")
-    parser.add_argument("--max-concurrent", type=int, help="jobs that one key may have open at once")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8765, help="port to listen on (%(default)s); 0 takes a free one"
+    )
+    parser.add_argument("--api-key", action="append", help="a valid key (sk-sandbox); may be given several times")
+    parser.add_argument("--queue-seconds", type=float, default=2.0, help="how long a job waits (%(default)s)")
+    parser.add_argument("--run-seconds", type=float, default=8.0, help="how long a job then runs (%(default)s)")
+    parser.add_argument("--max-concurrent", type=int, help="jobs that one key may have open at once (no limit)")
     parser.add_argument("--media-dir", help="folder with the images of example.com, found by file name")
     parser.add_argument("--cache-dir", help="folder that keeps rendered videos for the next start")
-    parser.add_argument("--dialect", default="documented", choices=DIALECTS, help="how answers are worded")
-    parser.add_argument("--prefix", default="", help="path in front of all routes")
+    parser.add_argument(
+        "--dialect", default="documented", choices=DIALECTS, help="how answers are worded (%(default)s)"
+    )
+    parser.add_argument("--prefix", default="", help="path in front of all routes (none)")
     return parser
 
 

@@ -24,6 +24,7 @@ from airflow_provider_kling.polling import (
     video_of,
 )
 from airflow_provider_kling.schedule import delay_for
+from airflow_provider_kling.version_compat import TaskDeferralError
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -111,6 +112,16 @@ class KlingTaskSensor(BaseSensorOperator):
         except KlingError as error:
             self._fail(error)
         return self._push(context, video)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume as every sensor does; after a trigger that crashed, wait on."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralError:
+            from airflow_provider_kling.triggers.kling import count_crash
+
+            self.log.warning("The trigger crashed (%d); waiting on", count_crash(context))
+            return self._execute_deferrable(context)
 
     def _poller(self, deadline: float) -> Poller:
         return Poller(

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.polling import Finished, Poller, steady_clock
+from airflow_provider_kling.polling import STILL_RUNNING, Finished, Poller, steady_clock
 from airflow_provider_kling.schedule import delay_for
 
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kling.operators.kling import KlingGenerateOperator
     from airflow_provider_kling.sensors.kling import KlingTaskSensor
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 #: How much longer Airflow's own deferral timeout is than the trigger's deadline, which it reports in words.
 BACKSTOP = timedelta(minutes=10)
+#: Crashes of a trigger after which an attempt gives up waiting.
+MAX_CRASHES = 3
+_CRASHES = "kling_trigger_crashes"
 
 
 def defer_until_finished(
@@ -53,6 +58,22 @@ def defer_until_finished(
         method_name="execute_complete",
         timeout=timedelta(seconds=task.timeout) + BACKSTOP,
     )
+
+
+def count_crash(context: Context) -> int:
+    """
+    Return how often a trigger of this attempt has crashed, this crash included.
+
+    XCom holds the number: it is wiped with the next attempt, and not before.
+
+    :raises KlingError: if that is too often to go on; a trigger that always crashes must not go in circles.
+    """
+    ti = context["ti"]
+    crashes = int(ti.xcom_pull(task_ids=ti.task_id, key=_CRASHES, map_indexes=ti.map_index) or 0) + 1
+    if crashes > MAX_CRASHES:
+        raise KlingError(f"The trigger crashed {crashes} times; its log says why", advice=STILL_RUNNING)
+    ti.xcom_push(key=_CRASHES, value=crashes)
+    return crashes
 
 
 class KlingTaskTrigger(BaseTrigger):

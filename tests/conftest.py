@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An Airflow of the tests' own, in a folder that goes away with them, and the sandbox to talk to."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.sandbox import Sandbox
+
+# Airflow reads all this while it is imported, so it stands before any test module.
+_FOREIGN = ("AIRFLOW", "_AIRFLOW", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NETRC", "REQUESTS_CA")
+for _name in [name for name in os.environ if name.upper().startswith(_FOREIGN)]:
+    del os.environ[_name]
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="kling-tests-"))
+atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
+_BACKEND = "tests.connections.ConnectionBook"
+os.environ.update(
+    AIRFLOW_HOME=str(AIRFLOW_HOME),
+    AIRFLOW__CORE__DAGS_FOLDER=str(AIRFLOW_HOME / "dags"),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__SECRETS__BACKEND=_BACKEND,
+    AIRFLOW__WORKERS__SECRETS_BACKEND=_BACKEND,
+    AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
+    NO_PROXY="",
+    NETRC=os.devnull,
+)
+
+# First of all imports of Airflow: the backend is loaded in the middle of this one.
+import airflow  # noqa: E402, F401
+
+# A busy machine must not fail a test, and no example that failed once lies around on another machine.
+settings.register_profile(
+    "kling", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100
+)
+settings.load_profile("kling")
+
+Connect = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def _no_connections() -> Iterator[None]:
+    """Forget between two tests what the first one connected to."""
+    from tests.connections import BOOK
+
+    BOOK.clear()
+    yield
+    BOOK.clear()
+
+
+@pytest.fixture
+def connect() -> Connect:
+    """Return a function that makes an Airflow connection, ``kling_default`` unless another id is given."""
+    from tests.connections import BOOK
+
+    def connect(host: str, password: str = "sk-sandbox", conn_id: str = "kling_default", **extra: Any) -> str:
+        BOOK.add(conn_id, {"conn_type": "kling", "host": host, "password": password, "extra": extra})
+        return conn_id
+
+    return connect
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that keeps the sandbox's videos, so that each is rendered once for all tests."""
+    return tmp_path_factory.mktemp("rendered")
+
+
+@pytest.fixture
+def sandbox(rendered: Path) -> Iterator[Sandbox]:
+    """A server whose jobs are finished at once, unless a test says otherwise."""
+    from airflow_provider_kling.sandbox import Sandbox
+
+    with Sandbox(run_seconds=0, cache_dir=rendered) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def connected(sandbox: Sandbox, connect: Connect) -> str:
+    """A connection to the sandbox, with timeouts that keep a test short; its id."""
+    return connect(sandbox.base_url, sandbox.api_key, connect_timeout=2, read_timeout=1)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of 127.0.0.1 that nobody trusts unless told to."""
+    from tests.tls import make_certificate
+
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def installed() -> str:
+    """The version of the package as pip knows it."""
+    try:
+        return version("airflow-provider-kling")
+    except PackageNotFoundError:
+        pytest.skip("the package is not installed here, only its source is within reach")
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """Airflow's database, for the few tests that need a whole run."""
+    from airflow.utils.db import initdb
+
+    initdb()

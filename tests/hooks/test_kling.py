@@ -1,0 +1,664 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import socket
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_kling import __version__
+from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingBalanceError,
+    KlingConnectionError,
+    KlingContentRefusedError,
+    KlingError,
+    KlingGenerationFailedError,
+    KlingNotFoundError,
+    KlingPermissionError,
+    KlingRateLimitError,
+    KlingServerError,
+    KlingTimeoutError,
+    KlingUncertainSubmissionError,
+    KlingValidationError,
+)
+from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.sandbox import DIALECTS, Fault, Sandbox
+from airflow_provider_kling.wire.request import VideoRequest
+from tests.conftest import Connect
+from tests.raw_server import FullBacklog, RawServer, Request, answer, free_port, reset
+from tests.tls import server_context
+
+REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
+KEY = "sk-4711-very-secret"
+ACCEPTED = answer('{"id": "task_1", "status": "queued"}')
+COMPLETED = answer('{"id": "task_1", "status": "completed", "video_url": "https://cdn.example.com/x.mp4"}')
+
+
+@pytest.fixture
+def hook(connected: str) -> Iterator[KlingHook]:
+    """A hook on the sandbox."""
+    hook = KlingHook(connected)
+    yield hook
+    hook.session.close()
+
+
+@pytest.fixture
+def hook_on(connect: Connect) -> Iterator[Callable[..., KlingHook]]:
+    """A function that returns a hook on another server; short timeouts unless said otherwise."""
+    hooks = []
+
+    def make(base_url: str, password: str = KEY, **extra: Any) -> KlingHook:
+        hook = KlingHook(connect(base_url, password, **{"connect_timeout": 0.5, "read_timeout": 0.5} | extra))
+        hooks.append(hook)
+        return hook
+
+    yield make
+    for hook in hooks:
+        hook.__dict__.get("session", hook.get_conn()).close()
+
+
+class TestTheWayOfAVideo:
+    def test_from_the_submit_to_the_url(self, sandbox: Sandbox, hook: KlingHook) -> None:
+        job = hook.submit_video(REQUEST)
+        assert [entry["id"] for entry in sandbox.ledger()] == [job.task_id]
+        finished = hook.get_video(job.task_id)
+        assert (finished.status, finished.task_id) == ("completed", job.task_id)
+        assert finished.video_url == f"{sandbox.base_url}/files/{job.task_id}.mp4"
+
+    def test_the_vendors_own_json_is_taken_too(self, sandbox: Sandbox, hook: KlingHook) -> None:
+        hook.submit_video(REQUEST.payload())
+        assert sandbox.ledger()[0]["request"] == REQUEST.payload()
+
+    def test_a_wrong_request_is_refused_before_anything_is_sent(self, sandbox: Sandbox, hook: KlingHook) -> None:
+        with pytest.raises(KlingValidationError, match="duration=99"):
+            hook.submit_video({**REQUEST.payload(), "duration": 99})
+        assert sandbox.requests["submit"] == 0
+
+    @pytest.mark.parametrize("prompt", ["Ein Wanderer, 沙漠中的旅人 🏜", "line one\nline two\ttab", "\ud800 half a letter"])
+    def test_a_prompt_in_any_script_arrives(self, sandbox: Sandbox, hook: KlingHook, prompt: str) -> None:
+        hook.submit_video(VideoRequest.build(model="kling-v3-std-silent", prompt=prompt))
+        assert sandbox.ledger()[0]["request"]["prompt"] == prompt
+
+    @pytest.mark.parametrize("dialect", DIALECTS)
+    def test_in_every_dialect(self, dialect: str, connect: Connect) -> None:
+        with Sandbox(run_seconds=0, dialect=dialect) as sandbox:
+            hook = KlingHook(connect(sandbox.base_url))
+            with hook.session:
+                job = hook.submit_video(REQUEST)
+                finished = hook.get_video(job.task_id)
+                assert (finished.status, finished.task_id) == ("completed", sandbox.ledger()[0]["id"])
+                assert str(finished.video_url).startswith(sandbox.base_url)
+                with pytest.raises(KlingNotFoundError):
+                    hook.get_video("7")
+
+    def test_under_a_path_prefix(self, connect: Connect) -> None:
+        with Sandbox(run_seconds=0, prefix="/team/kling") as sandbox:
+            hook = KlingHook(connect(f"{sandbox.base_url}/v1/"))
+            with hook.session:
+                assert hook.get_video(hook.submit_video(REQUEST).task_id).status == "completed"
+
+    def test_over_tls_with_a_ca_bundle_of_its_own(self, certificate: Path, connect: Connect) -> None:
+        with Sandbox(run_seconds=0, ssl_context=server_context(certificate)) as sandbox:
+            hook = KlingHook(connect(sandbox.base_url.removeprefix("https://"), verify=str(certificate)))
+            with hook.session:
+                assert hook.get_video(hook.submit_video(REQUEST).task_id).status == "completed"
+
+    @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+    def test_over_tls_unverified_if_told_so(self, certificate: Path, connect: Connect) -> None:
+        with Sandbox(run_seconds=0, ssl_context=server_context(certificate)) as sandbox:
+            hook = KlingHook(connect(sandbox.base_url, verify="false"))
+            with hook.session:
+                assert hook.submit_video(REQUEST).task_id
+
+    def test_the_gets_share_one_connection_to_the_server(self, sandbox: Sandbox, hook: KlingHook) -> None:
+        job = hook.submit_video(REQUEST)
+        session = hook.session
+        for _ in range(3):
+            hook.get_video(job.task_id)
+        assert hook.session is session
+
+
+class TestWhatLeavesTheProcess:
+    def headers(self, hook_on: Callable[..., KlingHook], **extra: Any) -> dict[str, Request]:
+        def respond(connection: socket.socket, request: Request) -> None:
+            connection.sendall(ACCEPTED if request.line.startswith("POST") else COMPLETED)
+
+        with RawServer(respond) as server:
+            hook = hook_on(server.base_url, **extra)
+            hook.submit_video(REQUEST)
+            hook.get_video("task_1")
+            post, get = server.requests
+        return {"POST": post, "GET": get}
+
+    def test_the_requests_are_those_of_the_vendors_page(self, hook_on: Callable[..., KlingHook]) -> None:
+        sent = self.headers(hook_on)
+        assert sent["POST"].line == "POST /v1/video/generations HTTP/1.1"
+        assert sent["POST"].headers["Content-Type"] == "application/json"
+        assert json.loads(sent["POST"].body) == REQUEST.payload()
+        assert sent["GET"].line == "GET /v1/videos/task_1 HTTP/1.1"
+        assert "Content-Type" not in sent["GET"].headers
+
+    @pytest.mark.parametrize("method", ["POST", "GET"])
+    def test_key_and_user_agent_go_with_each(self, hook_on: Callable[..., KlingHook], method: str) -> None:
+        headers = self.headers(hook_on)[method].headers
+        assert headers["Authorization"] == f"Bearer {KEY}"
+        assert headers["User-Agent"] == f"airflow-provider-kling/{__version__}"
+        assert headers["Accept"] == "application/json"
+
+    @pytest.mark.parametrize("method", ["POST", "GET"])
+    def test_extras_never_leave_as_headers(
+        self, hook_on: Callable[..., KlingHook], method: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        sent = self.headers(hook_on, **{"X-Evil": "1", "Authorization": "Basic x", "trust_env": True})[method]
+        assert "X-Evil" not in sent.headers
+        assert "Trust-Env" not in sent.headers
+        assert "Read-Timeout" not in sent.headers
+        assert sent.headers["Authorization"] == f"Bearer {KEY}"
+        assert "extras that nobody reads: Authorization, X-Evil" in caplog.text
+
+    @pytest.mark.parametrize("method", ["POST", "GET"])
+    def test_a_netrc_does_not_replace_the_key(
+        self, hook_on: Callable[..., KlingHook], method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login somebody password else\ndefault login somebody password else\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        assert self.headers(hook_on)[method].headers["Authorization"] == f"Bearer {KEY}"
+
+    def test_a_proxy_of_the_connection_is_used(self, hook_on: Callable[..., KlingHook]) -> None:
+        with RawServer(ACCEPTED) as proxy:
+            assert hook_on("http://kling.example.com", proxy=proxy.base_url).submit_video(REQUEST).task_id == "task_1"
+            assert proxy.requests[0].line == "POST http://kling.example.com/v1/video/generations HTTP/1.1"
+
+    def test_a_proxy_of_the_environment_counts_unless_told_otherwise(
+        self, sandbox: Sandbox, hook_on: Callable[..., KlingHook], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with RawServer(ACCEPTED) as proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy.base_url)
+            monkeypatch.setenv("http_proxy", proxy.base_url)
+            hook_on(sandbox.base_url, sandbox.api_key).submit_video(REQUEST)
+            assert (proxy.connections, sandbox.requests["submit"]) == (1, 0)
+            hook_on(sandbox.base_url, sandbox.api_key, trust_env=False).submit_video(REQUEST)
+            assert (proxy.connections, sandbox.requests["submit"]) == (1, 1)
+
+    def test_the_key_stands_in_no_error_and_no_log(
+        self, hook_on: Callable[..., KlingHook], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        hook = hook_on(f"http://127.0.0.1:{free_port()}")
+        with pytest.raises(KlingConnectionError) as caught:
+            hook.submit_video(REQUEST)
+        error: BaseException | None = caught.value
+        while error is not None:
+            assert KEY not in f"{error!r} {error} {getattr(error, '__dict__', '')}"
+            error = error.__cause__
+        assert KEY not in caplog.text
+
+
+class TestASubmitThatWasRefused:
+    """The server itself said no: no job was made, and the error says why."""
+
+    @pytest.mark.parametrize(
+        ("fault", "kind"),
+        [
+            (Fault("submit", "refuse_content"), KlingContentRefusedError),
+            (Fault("submit", "rate_limit"), KlingRateLimitError),
+            (Fault("submit", "error", status=401, message="无效的令牌"), KlingAuthenticationError),
+            (Fault("submit", "error", status=403, code="insufficient_user_quota"), KlingBalanceError),
+            (Fault("submit", "error", status=403, code="access_denied"), KlingPermissionError),
+            (Fault("submit", "error", status=400, code="invalid_request"), KlingValidationError),
+            (Fault("submit", "error", status=429, code=1102), KlingBalanceError),
+            (Fault("submit", "error", status=503, code="model_not_found"), KlingServerError),
+            (Fault("submit", "error", status=500, body="upstream"), KlingServerError),
+            (Fault("submit", "error", status=404, body="html"), KlingNotFoundError),
+            (Fault("submit", "error", status=429, body="empty"), KlingRateLimitError),
+        ],
+        ids=lambda value: value.__name__ if isinstance(value, type) else "",
+    )
+    def test_by_name(self, sandbox: Sandbox, hook: KlingHook, fault: Fault, kind: type[KlingError]) -> None:
+        sandbox.add_fault(fault)
+        with pytest.raises(kind) as caught:
+            hook.submit_video(REQUEST)
+        assert type(caught.value) is kind
+        assert sandbox.requests["submit"] == 1
+        assert sandbox.ledger() == []
+
+    def test_a_wrong_key(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:
+        with pytest.raises(KlingAuthenticationError, match="invalid API key"):
+            hook_on(sandbox.base_url, "sk-wrong").submit_video(REQUEST)
+
+    def test_retry_after_is_told(self, sandbox: Sandbox, hook: KlingHook) -> None:
+        sandbox.add_fault(Fault("submit", "rate_limit", headers={"Retry-After": "7"}))
+        with pytest.raises(KlingRateLimitError) as caught:
+            hook.submit_video(REQUEST)
+        assert caught.value.retry_after == 7.0
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_a_redirect_is_explained_and_not_followed(
+        self, sandbox: Sandbox, hook_on: Callable[..., KlingHook], status: int
+    ) -> None:
+        with RawServer(answer(status=status, Location=f"{sandbox.base_url}/v1/video/generations")) as server:
+            with pytest.raises(KlingNotFoundError, match=f"It redirects to {sandbox.base_url}"):
+                hook_on(server.base_url).submit_video(REQUEST)
+            assert server.connections == 1
+        assert sandbox.requests["submit"] == 0
+
+
+class TestASubmitThatSurelyNeverArrived:
+    def test_a_port_that_nobody_listens_on(self, hook_on: Callable[..., KlingHook]) -> None:
+        with pytest.raises(KlingConnectionError, match="Connection refused"):
+            hook_on(f"http://127.0.0.1:{free_port()}").submit_video(REQUEST)
+
+    def test_a_name_that_does_not_resolve(self, hook_on: Callable[..., KlingHook]) -> None:
+        with pytest.raises(KlingConnectionError, match=r"kling\.invalid"):
+            hook_on("https://kling.invalid").submit_video(REQUEST)
+
+    @pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", "xn--a.example", "-.-"])
+    def test_a_name_that_cannot_be_one(self, hook_on: Callable[..., KlingHook], host: str) -> None:
+        with pytest.raises(KlingConnectionError):
+            hook_on(f"https://{host}").submit_video(REQUEST)
+
+    def test_a_server_that_does_not_take_the_connection(self, hook_on: Callable[..., KlingHook]) -> None:
+        with FullBacklog() as server, pytest.raises(KlingConnectionError, match="[Tt]imed? ?out"):
+            hook_on(f"http://127.0.0.1:{server.port}").submit_video(REQUEST)
+
+    def test_a_certificate_that_is_not_trusted(self, certificate: Path, hook_on: Callable[..., KlingHook]) -> None:
+        with RawServer(ACCEPTED, tls=server_context(certificate)) as server:
+            with pytest.raises(KlingConnectionError, match="certificate verify failed"):
+                hook_on(server.base_url).submit_video(REQUEST)
+            assert server.requests == []
+
+    def test_a_server_that_speaks_no_tls(self, hook_on: Callable[..., KlingHook]) -> None:
+        with RawServer(ACCEPTED) as server, pytest.raises(KlingConnectionError, match="SSL"):
+            hook_on(server.base_url.replace("http:", "https:")).submit_video(REQUEST)
+
+    def test_a_tls_handshake_that_never_ends(self, hook_on: Callable[..., KlingHook]) -> None:
+        def stay_silent(connection: socket.socket, request: Request) -> None:
+            server.stopping.wait(5)
+
+        started = time.monotonic()
+        with RawServer(stay_silent) as server, pytest.raises(KlingConnectionError, match="[Tt]imed? ?out"):
+            hook_on(server.base_url.replace("http:", "https:")).submit_video(REQUEST)
+        assert time.monotonic() - started < 4
+
+    def test_a_ca_bundle_that_does_not_exist(self, hook_on: Callable[..., KlingHook]) -> None:
+        with pytest.raises(KlingConnectionError, match="CA certificate bundle"):
+            hook_on("https://127.0.0.1:1", verify="/nowhere/ca.pem").submit_video(REQUEST)
+
+    def test_a_proxy_that_is_away(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:
+        with pytest.raises(KlingConnectionError, match="proxy"):
+            hook_on(sandbox.base_url, proxy=f"http://127.0.0.1:{free_port()}").submit_video(REQUEST)
+        assert sandbox.requests["submit"] == 0
+
+    @pytest.mark.parametrize("status", [403, 407, 502, 504])
+    def test_a_proxy_that_does_not_open_a_tunnel(self, hook_on: Callable[..., KlingHook], status: int) -> None:
+        with RawServer(answer("<html>no</html>", status=status)) as proxy:
+            with pytest.raises(KlingConnectionError, match="Tunnel connection failed"):
+                hook_on("https://kling.example.com", proxy=proxy.base_url).submit_video(REQUEST)
+            assert [request.line.split()[0] for request in proxy.requests] == ["CONNECT"]
+
+
+class TestASubmitWhoseFateIsUnknown:
+    """It was sent, and no id arrived: it may have been accepted and billed, so it is never sent again."""
+
+    @pytest.mark.parametrize(
+        ("fault", "accepted"),
+        [
+            (Fault("submit", "drop_after"), 1),
+            (Fault("submit", "drop_before"), 0),
+            (Fault("submit", "delay_after", seconds=1.5), 1),
+            (Fault("submit", "delay_before", seconds=1.5), 1),
+            (Fault("submit", "proxy_error"), 0),
+            (Fault("submit", "proxy_error", accepted=True), 1),
+            (Fault("submit", "proxy_error", status=504, accepted=True), 1),
+            (Fault("submit", "proxy_error", status=503, accepted=True), 1),
+            (Fault("submit", "error", status=500, body="empty", accepted=True), 1),
+            (Fault("submit", "error", status=504, accepted=True), 1),
+            (Fault("submit", "error", status=408, accepted=True), 1),
+            (Fault("submit", "broken_json"), 1),
+            (Fault("submit", "empty_body"), 1),
+            (Fault("submit", "missing_fields"), 1),
+            (Fault("submit", "wrong_types"), 1),
+            (Fault("submit", "truncate"), 1),
+            (Fault("submit", "huge_body", size=4 << 20), 1),
+            (Fault("submit", "gzip_bomb", size=64 << 20), 1),
+            (Fault("submit", "slow_drip", seconds=30.0), 1),
+            (Fault("submit", "error", status=200, body="<html>Welcome</html>", accepted=True), 1),
+        ],
+        ids=lambda value: f"{value.kind}-{value.status}" if isinstance(value, Fault) else "",
+    )
+    def test_it_is_sent_once_and_called_uncertain(
+        self, sandbox: Sandbox, hook_on: Callable[..., KlingHook], fault: Fault, accepted: int
+    ) -> None:
+        sandbox.add_fault(fault)
+        hook = hook_on(sandbox.base_url, sandbox.api_key)
+        started = time.monotonic()
+        with pytest.raises(KlingUncertainSubmissionError) as caught:
+            hook.submit_video(REQUEST)
+        assert time.monotonic() - started < 3
+        assert not caught.value.retryable
+        assert "not sent again on a guess" in str(caught.value)
+        sandbox.wait_for("accepted", accepted)
+        assert sandbox.requests["submit"] == 1
+
+    @pytest.mark.parametrize(
+        "respond",
+        [
+            lambda connection, request: reset(connection),
+            lambda connection, request: None,
+            lambda connection, request: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-"),
+            lambda connection, request: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"),
+            lambda connection, request: connection.sendall(b"hello\r\n\r\n"),
+            lambda connection, request: connection.sendall(b"\x00\xff" * 50),
+            lambda connection, request: connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000 + b"\r\n"),
+            lambda connection, request: connection.sendall(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000 + b"\r\n\r\n"),
+            lambda connection, request: connection.sendall(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n"
+            ),
+            lambda connection, request: connection.sendall(
+                b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc"
+            ),
+            lambda connection, request: connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 3),
+        ],
+        ids=[
+            "reset",
+            "closed",
+            "cut in a header",
+            "cut in the body",
+            "no http",
+            "binary",
+            "too many headers",
+            "too long a header",
+            "broken chunks",
+            "broken gzip",
+            "nothing but continue",
+        ],
+    )
+    def test_whatever_breaks_after_the_sending(
+        self, hook_on: Callable[..., KlingHook], respond: Callable[[socket.socket, Request], None]
+    ) -> None:
+        with RawServer(respond) as server:
+            with pytest.raises(KlingUncertainSubmissionError):
+                hook_on(server.base_url).submit_video(REQUEST)
+            assert server.connections == 1
+
+    def test_a_server_that_answers_and_cuts_while_the_request_is_still_being_sent(
+        self, hook_on: Callable[..., KlingHook]
+    ) -> None:
+        long = VideoRequest.build(model="kling-v3-std-silent", prompt="x" * 8_000_000)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            hook = hook_on(f"http://127.0.0.1:{listening.getsockname()[1]}", read_timeout=5)
+            import threading
+
+            def cut() -> None:
+                connection, _ = listening.accept()
+                connection.recv(1000)
+                reset(connection)
+
+            thread = threading.Thread(target=cut)
+            thread.start()
+            with pytest.raises(KlingUncertainSubmissionError):
+                hook.submit_video(long)
+            thread.join()
+
+    def test_after_idling_a_submit_is_not_sent_over_a_dead_connection(
+        self, sandbox: Sandbox, hook: KlingHook
+    ) -> None:
+        hook.submit_video(REQUEST)
+        hook.get_video(sandbox.ledger()[0]["id"])
+        sandbox.stop()
+        sandbox.start()
+        assert hook.submit_video(REQUEST).task_id
+        assert len(sandbox.ledger()) == 2
+
+
+class TestStatus:
+    @pytest.mark.parametrize(
+        ("fault", "kind"),
+        [
+            (Fault("status", "error"), KlingServerError),
+            (Fault("status", "proxy_error"), KlingServerError),
+            (Fault("status", "rate_limit"), KlingRateLimitError),
+            (Fault("status", "not_visible"), KlingNotFoundError),
+            (Fault("status", "not_visible", status=404), KlingNotFoundError),
+            (Fault("status", "drop_before"), KlingConnectionError),
+            (Fault("status", "drop_after"), KlingConnectionError),
+            (Fault("status", "truncate"), KlingConnectionError),
+            (Fault("status", "delay_after", seconds=1.5), KlingConnectionError),
+            (Fault("status", "slow_drip", seconds=30.0), KlingConnectionError),
+            (Fault("status", "broken_json"), KlingServerError),
+            (Fault("status", "wrong_types"), KlingServerError),
+            (Fault("status", "missing_fields"), KlingServerError),
+            (Fault("status", "empty_body"), KlingServerError),
+            (Fault("status", "huge_body", size=4 << 20), KlingServerError),
+            (Fault("status", "gzip_bomb", size=64 << 20), KlingServerError),
+            (Fault("status", "redirect"), KlingNotFoundError),
+            (Fault("status", "error", status=401), KlingAuthenticationError),
+        ],
+        ids=lambda value: value.kind if isinstance(value, Fault) else "",
+    )
+    def test_every_fault_is_an_error_by_name_in_time(
+        self, sandbox: Sandbox, hook_on: Callable[..., KlingHook], fault: Fault, kind: type[KlingError]
+    ) -> None:
+        hook = hook_on(sandbox.base_url, sandbox.api_key)
+        job = hook.submit_video(REQUEST)
+        sandbox.add_fault(fault)
+        started = time.monotonic()
+        with pytest.raises(kind) as caught:
+            hook.get_video(job.task_id)
+        assert time.monotonic() - started < 3
+        assert type(caught.value) is kind
+        assert hook.get_video(job.task_id).status == "completed"
+
+    def test_a_wrong_content_type_is_no_trouble(self, sandbox: Sandbox, hook: KlingHook) -> None:
+        job = hook.submit_video(REQUEST)
+        sandbox.add_fault(Fault("status", "wrong_content_type"))
+        assert hook.get_video(job.task_id).status == "completed"
+
+    def test_a_compressed_answer_in_small_pieces_is_read_whole(self, hook_on: Callable[..., KlingHook]) -> None:
+        packed = gzip.compress(b'{"id": "task_1", "status": "completed", "model": "' + b"m" * 5000 + b'"}')
+
+        def drip(connection: socket.socket, request: Request) -> None:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
+            connection.sendall(head.encode())
+            for byte in packed:
+                connection.sendall(bytes([byte]))
+
+        with RawServer(drip) as server:
+            assert hook_on(server.base_url, read_timeout=5).get_video("task_1").status == "completed"
+
+    def test_an_endless_answer_takes_neither_time_nor_memory(self, hook_on: Callable[..., KlingHook]) -> None:
+        def pour(connection: socket.socket, request: Request) -> None:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not server.stopping.is_set():
+                connection.sendall(bytes(65536))
+
+        with RawServer(pour) as server:
+            hook = hook_on(server.base_url)
+            tracemalloc.start()
+            try:
+                with pytest.raises(KlingServerError, match="larger than 1048576 bytes"):
+                    hook.get_video("task_1")
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert peak < 8 << 20
+
+    def test_a_bomb_is_not_unpacked(self, sandbox: Sandbox, hook: KlingHook) -> None:
+        job = hook.submit_video(REQUEST)
+        sandbox.add_fault(Fault("status", "gzip_bomb", size=128 << 20, times=2))
+        with pytest.raises(KlingServerError, match="larger than"):
+            hook.get_video(job.task_id)  # the server packs the bomb now, and not while memory is counted
+        tracemalloc.start()
+        try:
+            with pytest.raises(KlingServerError, match="larger than"):
+                hook.get_video(job.task_id)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 16 << 20
+
+    def test_an_answer_that_drips_in_its_headers_ends_in_time(self, hook_on: Callable[..., KlingHook]) -> None:
+        def drip(connection: socket.socket, request: Request) -> None:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not server.stopping.wait(0.1):
+                connection.sendall(b"y")
+
+        started = time.monotonic()
+        with RawServer(drip) as server, pytest.raises(KlingConnectionError):
+            hook_on(server.base_url).get_video("task_1")
+        assert time.monotonic() - started < 3
+
+    @pytest.mark.asyncio
+    async def test_without_blocking_the_loop(self, hook: KlingHook) -> None:
+        job = hook.submit_video(REQUEST)
+        assert (await hook.aget_video(job.task_id)).status == "completed"
+
+
+RAW_ANSWERS = st.one_of(
+    st.binary(max_size=300),
+    st.builds(
+        lambda status, headers, body: b"HTTP/1.1 %d X\r\n%s\r\n\r\n%s" % (status, b"\r\n".join(headers), body),
+        st.integers(100, 999),
+        st.lists(
+            st.sampled_from(
+                [
+                    b"Content-Length: 5",
+                    b"Content-Length: -5",
+                    b"Content-Length: x",
+                    b"Content-Length: 99999999999",
+                    b"Transfer-Encoding: chunked",
+                    b"Content-Encoding: gzip",
+                    b"Content-Encoding: deflate, gzip, br",
+                    b"Location: http://[::1",
+                    b"Location: \xff\xfe",
+                    b"Retry-After: \xff",
+                    b"Retry-After: Mon, 99 Foo 2023",
+                    b"Set-Cookie: \x00=\x00",
+                    b": no name",
+                    b"no colon",
+                ]
+            ),
+            max_size=3,
+        ),
+        st.binary(max_size=60) | st.sampled_from([b'{"id": "t", "status": "completed"}', b"5\r\nhello\r\n0\r\n\r\n"]),
+    ),
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(raw=RAW_ANSWERS)
+def test_no_bytes_at_all_from_a_server_end_in_anything_but_a_named_error(
+    raw: bytes, hook_on: Callable[..., KlingHook]
+) -> None:
+    with RawServer(raw) as server:
+        hook = hook_on(server.base_url, read_timeout=2)
+        for call in (lambda: hook.submit_video(REQUEST), lambda: hook.get_video("task_1")):
+            try:
+                call()
+            except KlingError as error:
+                assert str(error)
+        works, words = hook.test_connection()
+        assert words
+        assert server.connections == 3
+
+
+class TestWaiting:
+    def test_a_video_that_takes_a_while(self, sandbox: Sandbox, hook: KlingHook) -> None:
+        sandbox.add_fault(Fault("submit", "pace", seconds=0.3))
+        job = hook.submit_video(REQUEST)
+        now = time.time()
+        video = hook.wait_for_video(job.task_id, started_at=now, deadline=now + 10, poll_interval=0.1)
+        assert (video["status"], video["task_id"]) == ("completed", job.task_id)
+        assert sandbox.requests["status"] >= 3
+
+    def test_a_video_that_fails(self, sandbox: Sandbox, hook: KlingHook) -> None:
+        sandbox.add_fault(Fault("submit", "job_fails", message="out of memory"))
+        job = hook.submit_video(REQUEST)
+        now = time.time()
+        with pytest.raises(KlingGenerationFailedError, match="out of memory"):
+            hook.wait_for_video(job.task_id, started_at=now, deadline=now + 10, poll_interval=0.1)
+
+    def test_a_video_that_never_comes(self, sandbox: Sandbox, hook: KlingHook) -> None:
+        sandbox.add_fault(Fault("submit", "stuck"))
+        job = hook.submit_video(REQUEST)
+        now = time.time()
+        with pytest.raises(KlingTimeoutError, match=job.task_id):
+            hook.wait_for_video(job.task_id, started_at=now, deadline=now + 0.3, poll_interval=0.1)
+
+    def test_progress_is_told_in_the_log(
+        self, sandbox: Sandbox, hook: KlingHook, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        job = hook.submit_video(REQUEST)
+        hook.wait_for_video(job.task_id, started_at=time.time(), deadline=time.time() + 10, poll_interval=0.1)
+        assert f"Kling task {job.task_id}: [####################] 100% completed after 0 s" in caplog.text
+
+
+class TestConnectionTest:
+    def test_a_good_key(self, sandbox: Sandbox, hook: KlingHook) -> None:
+        assert hook.test_connection() == (True, "Connected: the API answers, and accepts the key.")
+        assert sandbox.requests == {"submit": 0, "status": 1, "content": 0, "accepted": 0}
+
+    def test_a_bad_key(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:
+        works, words = hook_on(sandbox.base_url, "sk-wrong").test_connection()
+        assert not works
+        assert "refuses the key" in words
+        assert "sk-wrong" not in words
+
+    def test_no_key(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:
+        works, words = hook_on(sandbox.base_url, "").test_connection()
+        assert not works
+        assert "must hold the API key" in words
+
+    def test_a_wrong_port(self, hook_on: Callable[..., KlingHook]) -> None:
+        works, words = hook_on(f"http://127.0.0.1:{free_port()}").test_connection()
+        assert not works
+        assert "Connection refused" in words
+        assert "Check the host of the Airflow connection" in words
+
+    def test_a_wrong_name(self, hook_on: Callable[..., KlingHook]) -> None:
+        works, words = hook_on("kling.invalid").test_connection()
+        assert not works
+        assert "kling.invalid" in words
+
+    def test_a_wrong_path(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:
+        works, words = hook_on(f"{sandbox.base_url}/api", sandbox.api_key).test_connection()
+        assert not works
+        assert "not as this API (HTTP 404): check host, port and path" in words
+
+    @pytest.mark.parametrize(
+        "foreign",
+        [
+            answer("<html>Not Found</html>", 404),
+            answer("<html>Welcome to nginx</html>"),
+            answer('{"detail": "Not Found"}', 404),
+            answer('{"swagger": "2.0"}'),
+            answer("", 204),
+            answer("<html>Bad Gateway</html>", 502),
+            answer(status=301, Location="https://www.example.com/"),
+        ],
+        ids=["html 404", "html 200", "json 404", "json 200", "empty", "html 502", "redirect"],
+    )
+    def test_a_server_that_is_not_this_api(self, hook_on: Callable[..., KlingHook], foreign: bytes) -> None:
+        with RawServer(foreign) as server:
+            works, words = hook_on(server.base_url).test_connection()
+        assert not works
+        assert "not as this API" in words
+
+    def test_a_connection_that_does_not_exist_says_so(self) -> None:
+        works, words = KlingHook("nowhere").test_connection()
+        assert not works
+        assert "nowhere" in words

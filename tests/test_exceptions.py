@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+
+from airflow_provider_kling import exceptions
+from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingBalanceError,
+    KlingConnectionError,
+    KlingContentRefusedError,
+    KlingDownloadError,
+    KlingError,
+    KlingGenerationFailedError,
+    KlingNotFoundError,
+    KlingPermissionError,
+    KlingRateLimitError,
+    KlingServerError,
+    KlingTimeoutError,
+    KlingUncertainSubmissionError,
+    KlingValidationError,
+    Problem,
+    error_name,
+)
+
+ALL = [
+    KlingError,
+    KlingAuthenticationError,
+    KlingBalanceError,
+    KlingConnectionError,
+    KlingContentRefusedError,
+    KlingDownloadError,
+    KlingGenerationFailedError,
+    KlingNotFoundError,
+    KlingPermissionError,
+    KlingRateLimitError,
+    KlingServerError,
+    KlingTimeoutError,
+    KlingUncertainSubmissionError,
+    KlingValidationError,
+]
+FACTS = {
+    "task_id": "task_1",
+    "http_status": 429,
+    "code": "1303",
+    "server_message": "并发超限",
+    "retry_after": 2.5,
+    "advice": "Wait.",
+}
+
+
+def test_every_error_class_of_the_module_is_known_here() -> None:
+    public = {
+        kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, KlingError)
+    }
+    assert public == set(ALL)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_error_survives_the_way_over_json(kind: type[KlingError]) -> None:
+    error = kind("It failed", **FACTS)
+    again = KlingError.from_dict(json.loads(json.dumps(error.to_dict())))
+    assert type(again) is kind
+    assert again.to_dict() == error.to_dict()
+    assert str(again) == str(error)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_error_survives_pickling_between_processes(kind: type[KlingError]) -> None:
+    error = kind("It failed", **FACTS)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(again) is kind
+    assert again.to_dict() == error.to_dict()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_error_with_nothing_known_survives_too(kind: type[KlingError]) -> None:
+    again = KlingError.from_dict(kind("It failed").to_dict())
+    assert type(again) is kind
+    assert str(again) == str(kind("It failed"))
+
+
+def test_an_error_of_a_newer_version_is_a_plain_error_with_all_its_facts() -> None:
+    again = KlingError.from_dict({"type": "KlingWeatherError", "what": "It rained", "code": "42", "moon": "full"})
+    assert type(again) is KlingError
+    assert (again.what, again.code) == ("It rained", "42")
+
+
+def test_a_subclass_made_elsewhere_travels_as_the_public_class() -> None:
+    class Mine(KlingBalanceError):
+        pass
+
+    assert error_name(Mine("Broke")) == "KlingBalanceError"
+    assert type(KlingError.from_dict(Mine("Broke").to_dict())) is KlingBalanceError
+
+
+def test_the_message_tells_all_facts_once() -> None:
+    text = str(KlingRateLimitError("The submit was refused", **FACTS))
+    assert text == (
+        "The submit was refused (Kling task task_1, HTTP 429, code 1303). The server says: “并发超限”. Wait."
+    )
+
+
+def test_the_message_does_not_repeat_a_task_id_it_names_already() -> None:
+    assert str(KlingError("Kling task t1 is gone", task_id="t1")).count("t1") == 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in (KlingError, KlingTimeoutError)])
+def test_every_kind_says_what_to_do(kind: type[KlingError]) -> None:
+    if kind is not KlingDownloadError:  # where the advice depends on what happened
+        assert kind("It failed").advice
+
+
+def test_an_empty_advice_replaces_the_default() -> None:
+    assert str(KlingServerError("It failed", advice="")) == "It failed."
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        KlingAuthenticationError,
+        KlingBalanceError,
+        KlingContentRefusedError,
+        KlingNotFoundError,
+        KlingPermissionError,
+        KlingUncertainSubmissionError,
+        KlingValidationError,
+    ],
+)
+def test_what_another_attempt_cannot_cure_is_not_retryable(kind: type[KlingError]) -> None:
+    assert not kind.retryable
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        KlingConnectionError,
+        KlingDownloadError,
+        KlingGenerationFailedError,
+        KlingRateLimitError,
+        KlingServerError,
+        KlingTimeoutError,
+    ],
+)
+def test_what_another_attempt_may_cure_is_retryable(kind: type[KlingError]) -> None:
+    assert kind.retryable
+
+
+class TestProblem:
+    def test_it_names_field_value_and_what_is_right(self) -> None:
+        assert str(Problem("duration", 99, "must be less")) == "duration=99: must be less"
+
+    def test_a_long_value_is_cut(self) -> None:
+        assert len(str(Problem("prompt", "x" * 10_000, "must be short"))) < 200
+
+    def test_a_number_too_long_to_print_is_no_trouble(self) -> None:
+        assert (
+            str(Problem("duration", 10**5000, "must be less")) == "duration=<int too large to show>: must be less"
+        )
+
+    def test_a_list_too_deep_to_print_is_no_trouble(self) -> None:
+        deep: list[object] = []
+        for _ in range(100_000):
+            deep = [deep]
+        assert "must be flat" in str(Problem("multi_prompt", deep, "must be flat"))
+
+    def test_all_problems_stand_in_one_error(self) -> None:
+        error = KlingValidationError.of([Problem("a", 1, "must be 2"), Problem("b", 3, "must be 4")])
+        assert str(error) == (
+            "The video request has 2 problems:\n  - a=1: must be 2\n  - b=3: must be 4"
+            ". Nothing was submitted or billed; correct the arguments."
+        )
