@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +20,46 @@ if TYPE_CHECKING:
 else:
     try:
         from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
-    except ImportError:  # Airflow 2
-        from airflow.exceptions import TaskDeferralError, TaskDeferralTimeout
+    except ImportError:  # before 3.2
+        from airflow.exceptions import TaskDeferralError
+
+        try:
+            from airflow.exceptions import TaskDeferralTimeout
+        except ImportError:  # Airflow 2
+
+            class TaskDeferralTimeout(TaskDeferralError):
+                """Airflow ended a deferral at its timeout; see :func:`telling_timeouts`."""
+
     try:
         from airflow.sdk import NEVER_EXPIRE
     except ImportError:  # before 3.3, where no state store asks for it
         NEVER_EXPIRE = timedelta.max
 
-__all__ = ["AIRFLOW_V_3_0_PLUS", "NEVER_EXPIRE", "TaskDeferralError", "TaskDeferralTimeout", "task_state_store"]
+__all__ = [
+    "AIRFLOW_V_3_0_PLUS",
+    "NEVER_EXPIRE",
+    "TaskDeferralError",
+    "TaskDeferralTimeout",
+    "task_state_store",
+    "telling_timeouts",
+]
 
 
 def task_state_store(context: Context) -> Any | None:
     """Return Airflow's store that outlives a task's attempts, or None where there is none (before 3.3)."""
     return context.get("task_state_store")
+
+
+@contextmanager
+def telling_timeouts() -> Iterator[None]:
+    """
+    Have a deferral that ran out of time raise ``TaskDeferralTimeout`` inside, and a crashed trigger not.
+
+    Airflow 2 raises ``TaskDeferralError`` for both and tells them apart by words alone.
+    """
+    try:
+        yield
+    except TaskDeferralError as error:
+        if str(error) == "Trigger/execution timeout":
+            raise TaskDeferralTimeout(*error.args) from error
+        raise

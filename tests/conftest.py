@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 if TYPE_CHECKING:
     from airflow_provider_kling.sandbox import Sandbox
@@ -40,6 +43,8 @@ os.environ.update(
 import airflow  # noqa: E402, F401
 
 # A busy machine must not fail a test, and no example that failed once lies around on another machine.
+if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:
+    set_hypothesis_home_dir(AIRFLOW_HOME / "hypothesis")
 settings.register_profile(
     "kling", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100
 )
@@ -68,6 +73,31 @@ def connect() -> Connect:
         return conn_id
 
     return connect
+
+
+@dataclass
+class TaskLog:
+    """What was logged, whichever way this Airflow version logs."""
+
+    lines: list[Any]
+    standard: pytest.LogCaptureFixture
+
+    @property
+    def text(self) -> str:
+        return "\n".join(str(line["event"]) for line in self.lines) + self.standard.text
+
+
+@pytest.fixture
+def task_log(caplog: pytest.LogCaptureFixture) -> Iterator[TaskLog]:
+    """The log that tasks, hooks and triggers write to."""
+    caplog.set_level(logging.INFO)
+    try:
+        from structlog.testing import capture_logs
+    except ImportError:  # Airflow 2
+        yield TaskLog([], caplog)
+        return
+    with capture_logs() as lines:
+        yield TaskLog(lines, caplog)
 
 
 @pytest.fixture(scope="session")

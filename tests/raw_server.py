@@ -101,10 +101,10 @@ class RawServer:
 
 def _read(connection: socket.socket) -> Request | None:
     with connection.makefile("rb") as stream:
-        line = stream.readline().decode().strip()
+        line = stream.readline().decode("latin-1").strip()
         headers = {}
         while (header := stream.readline().strip()) != b"":
-            name, _, value = header.decode().partition(":")
+            name, _, value = header.decode("latin-1").partition(":")
             headers[name.title()] = value.strip()
         body = stream.read(int(headers.get("Content-Length", 0)))
     return Request(line, headers, body) if line else None
@@ -123,6 +123,18 @@ def reset(connection: socket.socket) -> None:
     """Close a connection so that the other side sees a reset rather than an end."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
+
+
+class Silent:
+    """A port that takes connections and never says a word."""
+
+    def __enter__(self) -> Self:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.close()
 
 
 class FullBacklog:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urljoin, urlsplit
 
+from airflow_provider_kling.connection import origin
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingDownloadError
 from airflow_provider_kling.hooks.transport import TRANSPORT_ERRORS, BoundedAdapter
 
@@ -48,27 +49,32 @@ def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float) -> int:
     :raises KlingAddressRefusedError: if the URL leads to an address inside this network.
     """
     give_up_at = time.monotonic() + seconds
-    url = urljoin(f"{hook.connection.base_url}/", url)
+    url = _joined(f"{hook.connection.base_url}/", url)
     for _ in range(MAX_REDIRECTS + 1):
         session = hook.session if hook.connection.trusts(url) else hook.public_session
         try:
             with _open(session, hook.connection, url, give_up_at - time.monotonic()) as response:
                 if not response.is_redirect:
                     return _copy(response, sink)
-                url = _next_hop(url, response)
+                url = _joined(url, response.headers["Location"])
         except TRANSPORT_ERRORS as error:
+            reason = f"{type(error).__name__}: {error}"
+            if query := urlsplit(url).query:
+                reason = reason.replace(query, "...")
             raise KlingConnectionError(
-                f"Downloading the video from {_shown(url)} broke off: {type(error).__name__}: {error}",
+                f"Downloading the video from {_shown(url)} broke off: {reason}",
                 advice="The video stays at the vendor until its link expires; retry soon.",
-            ) from error
+            ) from None  # whose words hold the whole URL
     raise KlingDownloadError(f"The video URL redirects more than {MAX_REDIRECTS} times, at last to {_shown(url)}")
 
 
-def _next_hop(url: str, response: Response) -> str:
+def _joined(base: str, url: str) -> str:
     try:
-        return urljoin(url, response.headers["Location"])
+        joined = urljoin(base, url)
+        origin(joined)
     except ValueError as error:
-        raise KlingDownloadError(f"The video URL {_shown(url)} redirects to what is no URL: {error}") from error
+        raise KlingDownloadError(f"The video URL {_shown(url)} is no URL: {error}") from error
+    return joined
 
 
 @contextmanager

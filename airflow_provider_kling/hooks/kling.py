@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-import requests
 from airflow.providers.http.hooks.http import HttpHook
 from requests.auth import AuthBase
 
@@ -21,7 +20,7 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
     KlingUncertainSubmissionError,
 )
-from airflow_provider_kling.hooks.transport import TRANSPORT_ERRORS, BoundedAdapter
+from airflow_provider_kling.hooks.transport import TRANSPORT_ERRORS, BoundedAdapter, Session
 from airflow_provider_kling.polling import Finished, Poller, steady_clock
 from airflow_provider_kling.schedule import delay_for
 from airflow_provider_kling.wire.answer import (
@@ -38,7 +37,7 @@ from airflow_provider_kling.wire.answer import (
 from airflow_provider_kling.wire.request import SUBMIT_PATH, VideoRequest
 
 if TYPE_CHECKING:
-    from requests import PreparedRequest, Response, Session
+    from requests import PreparedRequest, Response
 
 
 class KlingHook(HttpHook):
@@ -125,7 +124,7 @@ class KlingHook(HttpHook):
     def _prepared(self, adapter: BoundedAdapter) -> Session:
         connection = self.connection
         self.base_url, self._base_url_initialized = connection.base_url, True
-        session = requests.Session()
+        session = Session()
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         session.headers.update(HEADERS)
@@ -157,7 +156,7 @@ class KlingHook(HttpHook):
         """
         if not isinstance(request, VideoRequest):
             request = VideoRequest.from_payload(request)
-        body = _WatchedBody(json.dumps(request.payload(), ensure_ascii=False).encode())
+        body = _WatchedBody(json.dumps(request.payload()).encode())
         try:
             # A session of its own: a connection kept alive may be dead, and would only tell after the sending.
             with self.get_conn() as session:

@@ -21,13 +21,14 @@ from weakref import WeakKeyDictionary
 import aiohttp
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from requests.utils import get_environ_proxies, select_proxy
 
 from airflow_provider_kling.connection import HEADERS, KlingConnection
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingConnectionError,
+    KlingError,
     KlingServerError,
-    KlingValidationError,
 )
 from airflow_provider_kling.pace import Pace
 from airflow_provider_kling.schedule import Durations
@@ -90,32 +91,25 @@ class SharedClient:
 
         :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
         """
+        await (await self._connected()).turn()
+        # Asked for again, since the key may have been replaced while this one waited for its turn.
         link = await self._connected()
         try:
-            return await self._ask(link, task_id)
+            return await link.get_video(task_id)
         except KlingAuthenticationError:
             # The key may have been replaced in Airflow since it was looked up.
             renewed = await self._reconnected(link)
             if renewed.connection.api_key == link.connection.api_key:
                 raise
-            return await self._ask(renewed, task_id)
-
-    async def _ask(self, link: _Link, task_id: str) -> VideoJob:
-        wait = link.pace.reserve(now=time.monotonic())
-        if wait > 0:
-            await asyncio.sleep(wait)
-        answer = await link.get(status_path(task_id))
-        if answer.http_status == 429:
-            link.pace.refused(now=time.monotonic(), retry_after=answer.retry_after)
-        else:
-            link.pace.accepted()
-        return read_status(answer, task_id)
+            return await renewed.get_video(task_id)
 
     async def close(self) -> None:
         """Close the sockets."""
-        link, self._link = self._link, None
-        if link is not None and link.done() and not link.cancelled() and link.exception() is None:
-            await link.result().session.close()
+        opening, self._link = self._link, None
+        if opening is not None:
+            # One that is still being opened is awaited: nobody else would close it.
+            with suppress(Exception):
+                await (await asyncio.shield(opening)).retire()
 
     async def _connected(self) -> _Link:
         """Return the open link; the first caller opens it, and all others await the same opening."""
@@ -132,9 +126,9 @@ class SharedClient:
 
     async def _reconnected(self, refused: _Link) -> _Link:
         """Return a link newer than the refused one, looking the connection up once for all who were refused."""
-        if self._link is not None and self._link.done() and self._link.result() is refused:
+        if not refused.retired:
             self._link = None
-            await refused.session.close()
+            await refused.retire()
         return await self._connected()
 
 
@@ -167,6 +161,8 @@ class _Link:
         self.connection = connection
         self.session = session
         self.pace = Pace(connection.max_requests_per_second)
+        self.retired = False
+        self._in_flight = 0
 
     @classmethod
     async def open(cls, conn_id: str) -> _Link:
@@ -174,7 +170,8 @@ class _Link:
             found = await get_async_connection(conn_id)
             extra = await get_async_extra_dejson(found)
         except AirflowNotFoundException as error:
-            raise KlingValidationError(str(error), advice="Add the connection in Airflow.") from error
+            # Airflow says the same when its secrets backend or its API server did not answer.
+            raise KlingError(str(error), advice="Add it, or see whether Airflow can reach where it is.") from error
         connection = KlingConnection.parse(
             conn_id=conn_id,
             host=found.host,
@@ -190,27 +187,51 @@ class _Link:
                 sock_connect=connection.connect_timeout,
                 sock_read=connection.read_timeout,
             ),
-            headers=HEADERS,
-            trust_env=connection.trust_env,
+            # It talks to the connection's own host only, so the key may stand in every request.
+            headers={**HEADERS, "Authorization": connection.authorization},
+            proxy=_proxy_for(connection),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return cls(connection, session)
 
-    async def get(self, path: str) -> Answer:
+    async def turn(self) -> None:
+        """Wait for one's turn among all who ask through this link."""
+        if (wait := self.pace.reserve(now=time.monotonic())) > 0:
+            await asyncio.sleep(wait)
+
+    async def get_video(self, task_id: str) -> VideoJob:
+        """Ask for the state of a job, once, when it is one's turn."""
+        answer = await self._get(status_path(task_id))
+        if answer.http_status == 429:
+            self.pace.refused(now=time.monotonic(), retry_after=answer.retry_after)
+        else:
+            self.pace.accepted()
+        return read_status(answer, task_id)
+
+    async def retire(self) -> None:
+        """Close the session once nobody waits for an answer: closed earlier, it would cancel those who do."""
+        self.retired = True
+        if self._in_flight == 0:
+            await self.session.close()
+
+    async def _get(self, path: str) -> Answer:
         url = self.connection.url(path)
-        headers = {"Authorization": self.connection.authorization}
+        self._in_flight += 1
         try:
-            async with self.session.get(
-                url, headers=headers, allow_redirects=False, proxy=self.connection.proxy
-            ) as response:
+            async with self.session.get(url, allow_redirects=False) as response:
                 return Answer(
                     http_status=response.status,
                     body=await _bounded_body(response),
                     retry_after=retry_after_seconds(response.headers.get("Retry-After"), now=time.time()),
                     location=response.headers.get("Location"),
                 )
-        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+        # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise KlingConnectionError(f"GET {url} failed: {type(error).__name__}: {error}") from error
+        finally:
+            self._in_flight -= 1
+            if self.retired:
+                await self.retire()
 
 
 async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
@@ -225,8 +246,23 @@ async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
     return body
 
 
+def _proxy_for(connection: KlingConnection) -> str | None:
+    """
+    Return the proxy to the connection's host, by the rules that its requests from a worker go by.
+
+    Found once: aiohttp's own ``trust_env`` asks the environment and ``.netrc`` in a thread at every request, which
+    costs more than the request.
+    """
+    if connection.proxy or not connection.trust_env:
+        return connection.proxy
+    return select_proxy(connection.base_url, get_environ_proxies(connection.base_url, no_proxy=None))
+
+
 async def _tls(verify: bool | str) -> Any:
     if isinstance(verify, bool):
         return verify
-    # Reading a CA bundle from disk would block the loop.
-    return await asyncio.to_thread(ssl.create_default_context, cafile=verify)
+    try:
+        # Reading a CA bundle from disk would block the loop.
+        return await asyncio.to_thread(ssl.create_default_context, cafile=verify)
+    except OSError as error:
+        raise KlingConnectionError(f"The CA bundle {verify} cannot be used: {error}") from error

@@ -21,22 +21,14 @@ from airflow_provider_kling.failures import failing_the_task, task_failure
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.polling import DEFAULT_TIMEOUT, STILL_RUNNING, seconds_of, video_of
 from airflow_provider_kling.records import NoRecord, adoption_variable, record_store
-from airflow_provider_kling.submission import (
-    OnClear,
-    OnUncertain,
-    Purchase,
-    Submitter,
-    fingerprint_of,
-    pause_for_slot,
-)
-from airflow_provider_kling.version_compat import TaskDeferralError, TaskDeferralTimeout
+from airflow_provider_kling.version_compat import TaskDeferralError, TaskDeferralTimeout, telling_timeouts
 from airflow_provider_kling.wire.request import REQUEST_FIELDS, VideoRequest, find_problems
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kling.hooks.kling import KlingHook
-    from airflow_provider_kling.submission import Obtained
+    from airflow_provider_kling.submission import Obtained, OnClear, OnUncertain, Purchase, Submitter
 
 #: Seconds to go on submitting while the account has no slot free.
 DEFAULT_SUBMIT_TIMEOUT = 24 * 3600.0
@@ -178,7 +170,8 @@ class KlingGenerateOperator(BaseOperator):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume as every operator does; after a trigger that crashed, wait on for the same job."""
         try:
-            return super().resume_execution(next_method, next_kwargs, context)
+            with telling_timeouts():
+                return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as error:
             raise KlingTimeoutError(
                 "Airflow ended the deferral before the trigger could report", advice=STILL_RUNNING
@@ -216,6 +209,8 @@ class KlingGenerateOperator(BaseOperator):
         return self._wait(context, obtained.task_id, submitted_at=obtained.submitted_at)
 
     def _purchase(self, context: Context) -> Purchase:
+        from airflow_provider_kling.submission import Purchase, fingerprint_of
+
         request = VideoRequest.build(**self._arguments())
         self._video_seconds = request.duration
         for warning in request.warnings():
@@ -243,6 +238,8 @@ class KlingGenerateOperator(BaseOperator):
             raise KlingValidationError.of([Problem("take", self.take, "must be a whole number")]) from None
 
     def _submitter(self, context: Context) -> Submitter:
+        from airflow_provider_kling.submission import Submitter
+
         store = record_store(context)
         if store is None:
             self.log.warning(
@@ -260,6 +257,8 @@ class KlingGenerateOperator(BaseOperator):
 
     def _await_slot(self, error: KlingRateLimitError, *, since: float, refusals: int) -> None:
         """Wait until the account may have a slot free, holding no worker if deferrable."""
+        from airflow_provider_kling.submission import pause_for_slot
+
         pause = pause_for_slot(error, refusals)
         now = time.time()
         if now + pause > since + self.submit_timeout:

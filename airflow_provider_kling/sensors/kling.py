@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
 
-from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 from airflow_provider_kling.failures import sensor_failure
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.polling import (
     DEFAULT_TIMEOUT,
+    STILL_RUNNING,
     Finished,
     Pause,
     Poller,
     seconds_of,
     video_of,
 )
-from airflow_provider_kling.schedule import delay_for
-from airflow_provider_kling.version_compat import TaskDeferralError
+from airflow_provider_kling.version_compat import TaskDeferralError, TaskDeferralTimeout, telling_timeouts
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -114,9 +114,19 @@ class KlingTaskSensor(BaseSensorOperator):
         return self._push(context, video)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume as every sensor does; after a trigger that crashed, wait on."""
+        """Resume as every operator does; after a trigger that crashed, wait on."""
         try:
-            return super().resume_execution(next_method, next_kwargs, context)
+            with telling_timeouts():
+                # Not as every sensor does: with soft_fail, that would take a crashed trigger for the end.
+                return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            self._fail(
+                KlingTimeoutError(
+                    "Airflow ended the deferral before the trigger could report",
+                    task_id=self.kling_task_id,
+                    advice=STILL_RUNNING,
+                )
+            )
         except TaskDeferralError:
             from airflow_provider_kling.triggers.kling import count_crash
 
@@ -124,6 +134,8 @@ class KlingTaskSensor(BaseSensorOperator):
             return self._execute_deferrable(context)
 
     def _poller(self, deadline: float) -> Poller:
+        from airflow_provider_kling.schedule import delay_for
+
         return Poller(
             self.kling_task_id, started_at=time.time(), deadline=deadline, delay=delay_for(self.poll_interval)
         )

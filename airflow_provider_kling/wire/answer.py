@@ -235,7 +235,8 @@ def _job(task_id: str, body: Mapping[str, Any]) -> VideoJob:
         status=status,
         status_word=word,
         progress=_progress(body.get("progress")),
-        video_url=_video_url(body),
+        # One poll in many finds a finished job; the others need not look for its URL in a dozen places.
+        video_url=_video_url(body) if status == "completed" else None,
         model=_text(body.get("model")) or _text(body.get("model_name")),
         created_at=_instant(body, "created_at", "submit_time"),
         completed_at=_instant(body, "completed_at", "finish_time", "finished_at"),

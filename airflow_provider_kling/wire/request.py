@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import ipaddress
 import json
 import re
@@ -244,7 +243,9 @@ def _check_choices(values: Mapping[str, Any], unknown: Collection[str]) -> Itera
             if name == "model" and name not in unknown:
                 yield Problem(name, value, f"is required; one of {', '.join(MODELS)}")
         elif value not in choices:
-            near = difflib.get_close_matches(value, choices, n=2, cutoff=0.5) if isinstance(value, str) else []
+            from difflib import get_close_matches
+
+            near = get_close_matches(value, choices, n=2, cutoff=0.5) if isinstance(value, str) else []
             hint = f"did you mean {' or '.join(near)}? " if near else ""
             yield Problem(name, value, f"{hint}must be one of {', '.join(choices)}")
 

@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import gzip
+import io
+import socket
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_kling.exceptions import (
+    KlingAddressRefusedError,
+    KlingConnectionError,
+    KlingDownloadError,
+    KlingError,
+)
+from airflow_provider_kling.hooks.download import EXPIRED_STATUSES, MAX_REDIRECTS, download
+from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.sandbox import Fault, Sandbox
+from airflow_provider_kling.wire.request import VideoRequest
+from tests.conftest import Connect
+from tests.hooks.test_kling import KEY, RAW_ANSWERS
+from tests.raw_server import RawServer, Request, answer, free_port
+from tests.tls import server_context
+
+REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
+MP4 = b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 40
+VIDEO = answer(MP4, Content_Type="video/mp4")
+
+
+@pytest.fixture
+def hook_on(connect: Connect) -> Iterator[Callable[..., KlingHook]]:
+    """A function that returns a hook whose connection is another server."""
+    hooks = []
+
+    def make(base_url: str, password: str = KEY, **extra: object) -> KlingHook:
+        hooks.append(KlingHook(connect(base_url, password, **{"connect_timeout": 0.5, "read_timeout": 0.5} | extra)))
+        return hooks[-1]
+
+    yield make
+    for hook in hooks:
+        for name in {"session", "public_session"} & vars(hook).keys():
+            getattr(hook, name).close()
+
+
+@pytest.fixture
+def hook(hook_on: Callable[..., KlingHook]) -> KlingHook:
+    """A hook on an API that is of no interest, which may fetch from this machine."""
+    return hook_on("https://api.example.com", private_hosts="127.0.0.1, localhost")
+
+
+def fetch(hook: KlingHook, url: str, seconds: float = 5.0) -> bytes:
+    sink = io.BytesIO()
+    size = download(hook, url, sink, seconds=seconds)
+    assert size == len(sink.getvalue())
+    return sink.getvalue()
+
+
+class TestAVideo:
+    def test_of_the_api_arrives_whole(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:
+        hook = hook_on(sandbox.base_url, sandbox.api_key, read_timeout=30)
+        job = hook.get_video(hook.submit_video(REQUEST).task_id)
+        video = fetch(hook, str(job.video_url), 60)
+        assert video[4:8] == b"ftyp"
+        assert len(video) > 10_000
+        assert sandbox.requests["content"] == 1
+
+    def test_behind_the_key_arrives_whole(self, hook_on: Callable[..., KlingHook], rendered: Path) -> None:
+        with Sandbox(run_seconds=0, dialect="gateway", cache_dir=rendered) as sandbox:
+            hook = hook_on(sandbox.base_url, sandbox.api_key, read_timeout=30)
+            job = hook.get_video(hook.submit_video(REQUEST).task_id)
+            assert str(job.video_url).endswith("/content")
+            assert fetch(hook, str(job.video_url), 60)[4:8] == b"ftyp"
+
+    @pytest.mark.parametrize(
+        "head", [b"\x00\x00\x00\x20ftypisom", b"\x00\x00\x00\x08free\x00\x00\x00\x08mdat", b"\x1a\x45\xdf\xa3webm    "]
+    )
+    @pytest.mark.parametrize("length", [None, -1])
+    def test_of_every_kind_is_one(self, hook: KlingHook, head: bytes, length: int | None) -> None:
+        with RawServer(answer(head + bytes(500), length=length)) as server:
+            assert fetch(hook, f"{server.base_url}/x.mp4") == head + bytes(500)
+
+    def test_in_chunks_arrives_whole(self, hook: KlingHook) -> None:
+        chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for start in range(0, len(MP4), 5):  # so that not even its first bytes come together
+            piece = MP4[start : start + 5]
+            chunked += b"%x\r\n%s\r\n" % (len(piece), piece)
+        with RawServer(chunked + b"0\r\n\r\n") as server:
+            assert fetch(hook, server.base_url) == MP4
+
+    @pytest.mark.parametrize("url", ["/files/x.mp4", "files/x.mp4"])
+    def test_under_a_url_without_a_host_lies_on_the_connections(
+        self, hook_on: Callable[..., KlingHook], url: str
+    ) -> None:
+        with RawServer(VIDEO) as server:
+            assert fetch(hook_on(server.base_url), url) == MP4
+            assert server.requests[0].path == "/files/x.mp4"
+
+    def test_of_any_size_takes_little_memory(self, hook: KlingHook) -> None:
+        block = bytes(1 << 20)
+
+        def pour(connection: socket.socket, request: Request) -> None:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(MP4) + 96 * len(block)))
+            connection.sendall(MP4)
+            for _ in range(96):
+                connection.sendall(block)
+
+        class Nowhere:
+            def write(self, data: bytes, /) -> None:
+                """Keep nothing."""
+
+        with RawServer(pour) as server:
+            tracemalloc.start()
+            try:
+                size = download(hook, server.base_url, Nowhere(), seconds=30)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert size == len(MP4) + (96 << 20)
+        assert peak < 8 << 20
+
+
+class TestWhereTheKeyGoes:
+    def test_to_the_connections_own_host(self, hook_on: Callable[..., KlingHook]) -> None:
+        with RawServer(VIDEO) as server:
+            fetch(hook_on(server.base_url), f"{server.base_url}/x.mp4")
+            assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+
+    def test_not_to_another_port(self, hook_on: Callable[..., KlingHook]) -> None:
+        with RawServer(VIDEO) as api, RawServer(VIDEO) as other:
+            fetch(hook_on(api.base_url, private_hosts="127.0.0.1"), f"{other.base_url}/x.mp4")
+            assert "Authorization" not in other.requests[0].headers
+
+    def test_not_along_a_redirect_to_another_host(self, hook_on: Callable[..., KlingHook]) -> None:
+        with (
+            RawServer(VIDEO) as other,
+            RawServer(answer(status=302, Location=f"{other.base_url}/x.mp4")) as api,
+        ):
+            assert fetch(hook_on(api.base_url, private_hosts="127.0.0.1"), f"{api.base_url}/content") == MP4
+            assert "Authorization" in api.requests[0].headers
+            assert "Authorization" not in other.requests[0].headers
+
+    def test_along_a_redirect_back_to_its_own_host(self, hook_on: Callable[..., KlingHook]) -> None:
+        with RawServer(VIDEO) as api, RawServer(answer(status=307, Location=f"{api.base_url}/x.mp4")) as other:
+            assert fetch(hook_on(api.base_url, private_hosts="127.0.0.1"), f"{other.base_url}/x") == MP4
+            assert "Authorization" not in other.requests[0].headers
+            assert api.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+
+    @pytest.mark.parametrize(
+        "spell",
+        ["http://127.0.0.1:{own}@127.0.0.1:{other}/x", "http://127.0.0.1:{other}\\@127.0.0.1:{own}/x"],
+    )
+    def test_not_by_a_trick_in_the_url(self, hook_on: Callable[..., KlingHook], spell: str) -> None:
+        with RawServer(VIDEO) as api, RawServer(VIDEO) as other:
+            with suppress(KlingError):
+                fetch(hook_on(api.base_url, private_hosts="127.0.0.1"), spell.format(own=api.port, other=other.port))
+            assert all(KEY not in str(request.headers) for request in other.requests)
+
+    def test_a_netrc_is_for_servers_that_the_user_chose(
+        self, hook: KlingHook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("default login somebody password secret\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        with RawServer(answer(status=302, Location="http://cdn.example.com/x.mp4")) as proxy:
+            hook = KlingHook(hook.kling_conn_id)
+            with suppress(KlingError):
+                fetch(hook, proxy.base_url)
+            for session in (hook.session, hook.public_session):
+                session.close()
+            assert "Authorization" not in proxy.requests[0].headers
+
+    def test_the_signature_of_a_link_stands_in_no_error(self, hook: KlingHook) -> None:
+        with RawServer(answer("denied", 403)) as server, pytest.raises(KlingDownloadError) as caught:
+            fetch(hook, f"{server.base_url}/x.mp4?X-Signature=s3cr3t")
+        assert "s3cr3t" not in str(caught.value)
+
+    def test_not_even_if_the_connection_breaks(self, hook: KlingHook) -> None:
+        with pytest.raises(KlingConnectionError) as caught:
+            fetch(hook, f"http://127.0.0.1:{free_port()}/x.mp4?X-Signature=s3cr3t")
+        assert "s3cr3t" not in str(caught.value)
+
+
+class TestAddressesInsideThisNetwork:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"])
+    def test_are_refused_before_anything_is_asked(self, hook_on: Callable[..., KlingHook], host: str) -> None:
+        with RawServer(VIDEO) as server:
+            with pytest.raises(KlingAddressRefusedError, match="inside this network") as caught:
+                fetch(hook_on("https://api.example.com"), f"http://{host}:{server.port}/latest/meta-data")
+            assert server.requests == []
+        assert not caught.value.retryable
+        assert "private_hosts" in str(caught.value)
+
+    def test_are_refused_along_a_redirect_too(self, hook_on: Callable[..., KlingHook]) -> None:
+        with (
+            RawServer(VIDEO) as inside,
+            RawServer(answer(status=302, Location=f"http://127.0.0.1:{inside.port}/x")) as api,
+        ):
+            with pytest.raises(KlingAddressRefusedError):
+                fetch(hook_on(api.base_url), f"{api.base_url}/content")
+            assert inside.requests == []
+
+    def test_over_tls_too(self, hook_on: Callable[..., KlingHook], certificate: Path) -> None:
+        with RawServer(VIDEO, tls=server_context(certificate)) as server:
+            with pytest.raises(KlingAddressRefusedError):
+                fetch(hook_on("https://api.example.com", verify=str(certificate)), server.base_url)
+            assert server.requests == []
+
+    @pytest.mark.parametrize("allowed", ["127.0.0.1", "nas.local, 127.0.0.1", ["127.0.0.1"]])
+    def test_are_fine_where_the_connection_names_them(
+        self, hook_on: Callable[..., KlingHook], allowed: object
+    ) -> None:
+        with RawServer(VIDEO) as server:
+            assert fetch(hook_on("https://api.example.com", private_hosts=allowed), server.base_url) == MP4
+
+    def test_are_fine_where_they_are_the_connections_own(self, hook_on: Callable[..., KlingHook]) -> None:
+        with RawServer(VIDEO) as server:
+            assert fetch(hook_on(server.base_url), server.base_url) == MP4
+
+
+class TestWhatIsNoVideo:
+    @pytest.mark.parametrize(
+        "body",
+        [b"<!DOCTYPE html><h1>Link expired</h1>", b'{"error": "gone"}', b"", b"\x00" * 11, b"GIF89a" + bytes(50), MP4[:11]],
+        ids=["html", "json", "empty", "short", "gif", "half a head"],
+    )
+    @pytest.mark.parametrize("length", [None, -1])
+    def test_is_refused(self, hook: KlingHook, body: bytes, length: int | None) -> None:
+        with RawServer(answer(body, length=length, Content_Type="video/mp4")) as server:
+            with pytest.raises(KlingDownloadError, match=r"is not a video \(video/mp4\)") as caught:
+                fetch(hook, server.base_url)
+            assert caught.value.http_status == 200
+
+    def test_nothing_of_it_is_written(self, hook: KlingHook) -> None:
+        sink = io.BytesIO()
+        with RawServer(answer("<html>" + "x" * 5000)) as server, pytest.raises(KlingDownloadError):
+            download(hook, server.base_url, sink, seconds=5)
+        assert sink.getvalue() == b""
+
+    def test_a_compressed_one_is_not_unpacked(self, hook: KlingHook) -> None:
+        bomb = gzip.compress(MP4 + bytes(10 << 20))
+        with RawServer(answer(bomb, Content_Encoding="gzip")) as server:
+            with pytest.raises(KlingDownloadError, match="is not a video"):
+                fetch(hook, server.base_url)
+            assert server.requests[0].headers["Accept-Encoding"] == "identity"
+
+
+class TestWhatDoesNotArriveWhole:
+    @pytest.mark.parametrize("fault", ["truncate", "drop_before", "drop_after"])
+    def test_a_cut_connection(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook], fault: str) -> None:
+        hook = hook_on(sandbox.base_url, sandbox.api_key, read_timeout=30)
+        job = hook.get_video(hook.submit_video(REQUEST).task_id)
+        sandbox.add_fault(Fault("content", fault))
+        with pytest.raises(KlingConnectionError, match="broke off"):
+            fetch(hook, str(job.video_url), 60)
+
+    @pytest.mark.parametrize(
+        "cut",
+        [
+            answer(MP4, length=len(MP4) + 1),
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(MP4), MP4),
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n" + MP4,
+            b"",
+        ],
+        ids=["short", "no last chunk", "short chunk", "nothing"],
+    )
+    def test_a_body_shorter_than_announced(self, hook: KlingHook, cut: bytes) -> None:
+        with RawServer(cut) as server, pytest.raises(KlingConnectionError):
+            fetch(hook, server.base_url)
+
+    def test_an_answer_cut_in_its_headers_is_no_video(self, hook: KlingHook) -> None:
+        with RawServer(b"HTTP/1.1 200 OK\r\nContent-Le") as server, pytest.raises(KlingDownloadError):
+            fetch(hook, server.base_url)
+
+    def test_a_server_that_falls_silent(self, hook: KlingHook) -> None:
+        def stall(connection: socket.socket, request: Request) -> None:
+            connection.sendall(answer(MP4, length=10**6))
+            server.stopping.wait(10)
+
+        started = time.monotonic()
+        with RawServer(stall) as server, pytest.raises(KlingConnectionError, match="[Tt]imed out"):
+            fetch(hook, server.base_url, 30)
+        assert time.monotonic() - started < 3
+
+    @pytest.mark.parametrize("tls", [False, True])
+    @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", answer(MP4, length=10**6)], ids=["headers", "body"])
+    def test_a_server_that_drips_is_given_up_in_time(
+        self, hook_on: Callable[..., KlingHook], certificate: Path, tls: bool, head: bytes
+    ) -> None:
+        def drip(connection: socket.socket, request: Request) -> None:
+            connection.sendall(head)
+            while not server.stopping.wait(0.05):
+                connection.sendall(b"y")
+
+        hook = hook_on("https://api.example.com", private_hosts="127.0.0.1", verify=str(certificate))
+        started = time.monotonic()
+        with RawServer(drip, tls=server_context(certificate) if tls else None) as server:
+            with pytest.raises(KlingConnectionError, match="not complete after"):
+                fetch(hook, server.base_url, 0.5)
+        assert time.monotonic() - started < 3
+
+    def test_a_full_disk_is_not_the_servers_fault(self, hook: KlingHook) -> None:
+        class Full:
+            def write(self, data: bytes, /) -> None:
+                raise OSError(28, "No space left on device")
+
+        with RawServer(VIDEO) as server, pytest.raises(KlingDownloadError, match="No space left on device"):
+            download(hook, server.base_url, Full(), seconds=5)
+
+
+class TestWhatIsNotThere:
+    @pytest.mark.parametrize("status", [*EXPIRED_STATUSES, 400, 500, 503, 204, 206, 304])
+    def test_is_told_by_its_status_and_words(self, hook: KlingHook, status: int) -> None:
+        body = "" if status in (204, 304) else "<Error>Request has expired</Error>"
+        with RawServer(answer(body, status)) as server, pytest.raises(KlingDownloadError) as caught:
+            fetch(hook, f"{server.base_url}/x.mp4")
+        assert caught.value.http_status == status
+        assert (caught.value.server_message or "") == body
+        assert "Its link may have expired" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "ftp://example.com/x.mp4",
+            "file:///etc/passwd",
+            "s3://bucket/x.mp4",
+            "data:video/mp4;base64,AAAA",
+            "javascript:alert(1)",
+            "http://",
+            "http://[::1",
+            "http://127.0.0.1:99999/x.mp4",
+            "http://127.0.0.1:port/x.mp4",
+            "http://a..example/x.mp4",
+            "http://" + "a" * 64 + ".example/x.mp4",
+            "http://exa mple.com/x.mp4",
+            "http://\x00/x.mp4",
+            "http://\ud800/x.mp4",
+        ],
+    )
+    def test_a_url_that_nobody_can_fetch(self, hook: KlingHook, url: str) -> None:
+        with pytest.raises(KlingError) as caught:
+            fetch(hook, url)
+        assert isinstance(caught.value, (KlingDownloadError, KlingConnectionError))
+
+    @pytest.mark.parametrize("target", ["ftp://example.com/x", "file:///etc/passwd", "http://[::1", "http://h:99999/", "//", "\xff"])
+    def test_a_redirect_to_what_nobody_can_fetch(self, hook: KlingHook, target: str) -> None:
+        raw = b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: %s\r\n\r\n" % target.encode("latin-1")
+        with RawServer(raw) as server, pytest.raises((KlingDownloadError, KlingConnectionError)):
+            fetch(hook, server.base_url)
+
+    def test_a_redirect_to_nowhere(self, hook: KlingHook) -> None:
+        with RawServer(answer(status=302)) as server, pytest.raises(KlingDownloadError) as caught:
+            fetch(hook, server.base_url)
+        assert caught.value.http_status == 302
+
+    def test_the_body_of_a_redirect_is_not_read(self, hook: KlingHook) -> None:
+        def redirect(connection: socket.socket, request: Request) -> None:
+            if request.path == "/x.mp4":
+                connection.sendall(VIDEO)
+                return
+            connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /x.mp4\r\n\r\n")
+            while not server.stopping.is_set():
+                connection.sendall(bytes(65536))
+
+        with RawServer(redirect) as server:
+            assert fetch(hook, server.base_url, 3) == MP4
+
+    def test_endless_redirects(self, hook: KlingHook) -> None:
+        with RawServer(answer(status=302, Location="?again")) as server:
+            with pytest.raises(KlingDownloadError, match=f"redirects more than {MAX_REDIRECTS} times"):
+                fetch(hook, server.base_url)
+            assert server.connections == MAX_REDIRECTS + 1
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(raw=RAW_ANSWERS | st.builds(lambda raw, cut: raw[:cut], st.just(VIDEO), st.integers(0, len(VIDEO))))
+def test_no_bytes_at_all_from_a_server_end_in_anything_but_a_video_or_a_named_error(
+    raw: bytes, hook: KlingHook
+) -> None:
+    with RawServer(raw) as server:
+        try:
+            video = fetch(hook, server.base_url)
+        except KlingError as error:
+            assert str(error)
+        else:
+            assert len(video) >= 12

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingContentRefusedError,
+    KlingError,
+    KlingGenerationFailedError,
+    KlingNotFoundError,
+    KlingPermissionError,
+    KlingTimeoutError,
+)
+from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.polling import VISIBILITY_GRACE, video_of
+from airflow_provider_kling.sandbox import Fault, Sandbox
+from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
+from airflow_provider_kling.wire.request import VideoRequest
+from tests.conftest import Connect, TaskLog
+from tests.connections import BOOK
+from tests.raw_server import free_port
+
+PROMPT = "A traveler in desert ruins"
+REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt=PROMPT, duration=3)
+
+
+def submit(sandbox: Sandbox, *faults: Fault) -> str:
+    for fault in faults:
+        sandbox.add_fault(fault)
+    return KlingHook().submit_video(REQUEST).task_id
+
+
+def trigger_for(kling_task_id: str, **changes: Any) -> KlingTaskTrigger:
+    arguments: dict[str, Any] = {
+        "kling_task_id": kling_task_id,
+        "kling_conn_id": "kling_default",
+        "started_at": time.time(),
+        "deadline": time.time() + 20,
+        "poll_interval": 0.05,
+    }
+    return KlingTaskTrigger(**arguments | changes)
+
+
+async def event_of(trigger: KlingTaskTrigger | KlingSlotTrigger) -> dict[str, Any]:
+    """Run a trigger to its end; return its one event as it leaves for the database."""
+    events = [event async for event in trigger.run()]
+    assert len(events) == 1
+    payload: dict[str, Any] = json.loads(json.dumps(events[0].payload))
+    return payload
+
+
+def error_in(event: dict[str, Any]) -> KlingError:
+    with pytest.raises(KlingError) as caught:
+        video_of(event)
+    return caught.value
+
+
+class TestWhatIsStored:
+    def test_a_trigger_rebuilt_elsewhere_is_the_same(self) -> None:
+        trigger = trigger_for("task_1", poll_interval=None)
+        path, arguments = trigger.serialize()
+        module, _, name = path.rpartition(".")
+        again = getattr(import_module(module), name)(**json.loads(json.dumps(arguments)))
+        assert type(again) is KlingTaskTrigger
+        assert again.serialize() == (path, arguments)
+
+    def test_a_slot_trigger_rebuilt_elsewhere_is_the_same(self) -> None:
+        trigger = KlingSlotTrigger(kling_conn_id="kling_default", not_before=1.0, at_latest=2.5)
+        path, arguments = trigger.serialize()
+        module, _, name = path.rpartition(".")
+        again = getattr(import_module(module), name)(**json.loads(json.dumps(arguments)))
+        assert again.serialize() == (path, arguments)
+
+    @pytest.mark.asyncio
+    async def test_neither_key_nor_prompt_is_in_arguments_or_event(self, sandbox: Sandbox, connected: str) -> None:
+        trigger = trigger_for(submit(sandbox))
+        everything = f"{trigger.serialize()} {await event_of(trigger)}"
+        assert sandbox.api_key not in everything
+        assert PROMPT not in everything
+
+
+@pytest.mark.asyncio
+class TestTheEvent:
+    async def test_a_finished_video(self, sandbox: Sandbox, connected: str) -> None:
+        task_id = submit(sandbox)
+        event = await event_of(trigger_for(task_id))
+        assert (event["status"], event["task_id"]) == ("success", task_id)
+        assert video_of(event)["video_url"] == f"{sandbox.base_url}/files/{task_id}.mp4"
+        assert set(video_of(event)) >= {"task_id", "model", "status", "progress", "video_url", "created_at", "error"}
+
+    async def test_a_video_that_takes_a_while(self, sandbox: Sandbox, connected: str, task_log: TaskLog) -> None:
+        task_id = submit(sandbox, Fault("submit", "pace", seconds=0.3))
+        event = await event_of(trigger_for(task_id))
+        assert event["status"] == "success"
+        assert sandbox.requests["status"] >= 3
+        assert f"Kling task {task_id}: [" in task_log.text
+
+    async def test_a_failed_job(self, sandbox: Sandbox, connected: str) -> None:
+        task_id = submit(sandbox, Fault("submit", "job_fails", message="显存不足", code=5001))
+        event = await event_of(trigger_for(task_id))
+        error = error_in(event)
+        assert (event["status"], event["task_id"]) == ("error", task_id)
+        assert type(error) is KlingGenerationFailedError
+        assert (error.server_message, error.task_id) == ("显存不足", task_id)
+
+    async def test_content_that_is_refused_later(self, sandbox: Sandbox, connected: str) -> None:
+        task_id = submit(sandbox, Fault("submit", "refuse_content", accepted=True))
+        assert type(error_in(await event_of(trigger_for(task_id)))) is KlingContentRefusedError
+
+    async def test_the_deadline(self, sandbox: Sandbox, connected: str) -> None:
+        task_id = submit(sandbox, Fault("submit", "stuck"))
+        event = await event_of(trigger_for(task_id, deadline=time.time() + 0.3))
+        error = error_in(event)
+        assert (event["status"], event["task_id"]) == ("timeout", task_id)
+        assert type(error) is KlingTimeoutError
+        assert "The job goes on at the vendor, and bills" in str(error)
+
+    async def test_a_deadline_that_passed_while_no_triggerer_ran(self, sandbox: Sandbox, connected: str) -> None:
+        """The job is asked for once all the same: it may be finished by now."""
+        finished, stuck = submit(sandbox), submit(sandbox, Fault("submit", "stuck"))
+        past = {"started_at": time.time() - 900, "deadline": time.time() - 600}
+        assert (await event_of(trigger_for(finished, **past)))["status"] == "success"
+        assert (await event_of(trigger_for(stuck, **past)))["status"] == "timeout"
+
+    @pytest.mark.parametrize(
+        ("fault", "kind"),
+        [
+            (Fault("status", "error", status=401, message="无效的令牌", times=None), KlingAuthenticationError),
+            (Fault("status", "error", status=403, code="access_denied"), KlingPermissionError),
+        ],
+        ids=["401", "403"],
+    )
+    async def test_what_waiting_cannot_cure_ends_it_at_once(
+        self, sandbox: Sandbox, connected: str, fault: Fault, kind: type[KlingError]
+    ) -> None:
+        task_id = submit(sandbox, Fault("submit", "stuck"), fault)
+        error = error_in(await event_of(trigger_for(task_id)))
+        assert type(error) is kind
+        assert error.server_message
+        assert error.task_id == task_id
+
+    async def test_a_lasting_not_found_ends_it(self, sandbox: Sandbox, connected: str) -> None:
+        trigger = trigger_for("task_nobody_knows", started_at=time.time() - VISIBILITY_GRACE)
+        error = error_in(await event_of(trigger))
+        assert type(error) is KlingNotFoundError
+        assert error.server_message == "task_not_exist"
+        assert sandbox.requests["status"] == 1
+
+
+@pytest.mark.asyncio
+class TestWhatIsRiddenOut:
+    async def test_a_task_not_visible_yet(self, sandbox: Sandbox, connected: str) -> None:
+        task_id = submit(sandbox, Fault("status", "not_visible", times=3))
+        assert (await event_of(trigger_for(task_id)))["status"] == "success"
+        assert sandbox.requests["status"] == 4
+
+    async def test_transient_faults_of_every_kind(self, sandbox: Sandbox, connected: str) -> None:
+        faults: dict[str, dict[str, Any]] = {
+            "error": {"status": 500},
+            "proxy_error": {},
+            "drop_after": {"times": 2},  # since aiohttp asks once more by itself
+            "broken_json": {},
+            "wrong_types": {},
+            "empty_body": {},
+            "truncate": {},
+            "gzip_bomb": {"size": 8 << 20},
+            "rate_limit": {},
+        }
+        waiting = []
+        for kind, parameters in faults.items():
+            task_id = submit(sandbox)
+            sandbox.add_fault(Fault("status", kind, match=task_id, **parameters))
+            waiting.append(event_of(trigger_for(task_id)))
+        events = await asyncio.gather(*waiting)
+        assert dict(zip(faults, [event["status"] for event in events], strict=True)) == dict.fromkeys(faults, "success")
+        assert sandbox.faults() == []
+
+    async def test_a_server_that_was_away_for_a_while(self, sandbox: Sandbox, connected: str) -> None:
+        task_id = submit(sandbox)
+        await asyncio.to_thread(sandbox.stop)
+        waiting = asyncio.create_task(event_of(trigger_for(task_id)))
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(sandbox.start)
+        assert (await waiting)["status"] == "success"
+
+    async def test_an_airflow_that_cannot_give_the_connection_for_a_while(self, sandbox: Sandbox, connect: Connect) -> None:
+        connect(sandbox.base_url)
+        task_id = submit(sandbox)
+        BOOK.clear()
+        waiting = asyncio.create_task(event_of(trigger_for(task_id)))
+        await asyncio.sleep(0.3)
+        connect(sandbox.base_url)
+        assert (await waiting)["status"] == "success"
+
+
+@pytest.mark.asyncio
+class TestManyTriggers:
+    async def test_share_one_look_up(self, sandbox: Sandbox, connect: Connect) -> None:
+        connect(sandbox.base_url, max_requests_per_second=10_000)
+        sandbox.add_fault(Fault("submit", "pace", seconds=0.5, times=None))
+        hook = KlingHook()
+        ids = [hook.submit_video(REQUEST).task_id for _ in range(60)]
+        BOOK.lookups.clear()
+        events = await asyncio.gather(*(event_of(trigger_for(task_id)) for task_id in ids))
+        assert [event["task_id"] for event in events] == ids
+        assert {event["status"] for event in events} == {"success"}
+        assert BOOK.lookups == {"kling_default": 1}
+
+    async def test_one_that_is_cancelled_leaves_the_others_alone(self, sandbox: Sandbox, connected: str) -> None:
+        """Airflow cancels a trigger whose task was killed, and all of them at a restart."""
+        task_id = submit(sandbox, Fault("submit", "pace", seconds=0.4))
+        waiting = [asyncio.create_task(event_of(trigger_for(task_id))) for _ in range(4)]
+        await asyncio.to_thread(sandbox.wait_for, "status", 4)
+        waiting[0].cancel()
+        waiting[2].cancel()
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        kinds = [type(result) for result in results]
+        assert kinds == [asyncio.CancelledError, dict, asyncio.CancelledError, dict]
+
+    async def test_one_that_is_killed_says_that_its_job_goes_on(self, task_log: TaskLog) -> None:
+        await trigger_for("task_1").on_kill()
+        assert "Kling task task_1 goes on at the vendor, and bills" in task_log.text
+
+
+@pytest.mark.asyncio
+class TestWaitingForASlot:
+    async def test_a_job_that_ends_frees_one_who_waits(self, sandbox: Sandbox, connected: str) -> None:
+        task_id = submit(sandbox, Fault("submit", "pace", seconds=1.5))
+        now = time.time()
+        slot = KlingSlotTrigger(kling_conn_id=connected, not_before=now, at_latest=now + 30)
+        finished, freed = await asyncio.gather(event_of(trigger_for(task_id)), event_of(slot))
+        assert (finished["status"], freed) == ("success", {"status": "slot"})
+        assert time.time() - now < 10
+
+    async def test_without_one_it_ends_when_the_time_is_up(self, connected: str) -> None:
+        now = time.time()
+        slot = KlingSlotTrigger(kling_conn_id=connected, not_before=now, at_latest=now + 1.1)
+        assert await event_of(slot) == {"status": "slot"}
+        assert time.time() - now < 5
+
+
+def test_nobody_there_is_ridden_out_until_the_deadline(connect: Connect) -> None:
+    connect(f"http://127.0.0.1:{free_port()}")
+    event = asyncio.run(event_of(trigger_for("task_1", deadline=time.time() + 0.5)))
+    error = error_in(event)
+    assert type(error) is KlingTimeoutError
+    assert "not seen once at the deadline" in str(error)
+    assert "checks failed: GET http://127.0.0.1" in str(error)
