@@ -107,18 +107,21 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
+NOTHING_BOUGHT = "Nothing was submitted or billed; correct the arguments."
+
+
 class KlingValidationError(KlingError):
     """The request is wrong, found by this provider before sending it or by the server (HTTP 400)."""
 
     retryable = False
-    default_advice = "Nothing was submitted or billed; correct the arguments."
+    default_advice = "Correct the arguments."
 
     @classmethod
-    def of(cls, problems: Sequence[Problem]) -> KlingValidationError:
-        """Return one error that names all problems at once."""
+    def of(cls, problems: Sequence[Problem], what: str = "The video request") -> KlingValidationError:
+        """Return one error that names all problems at once, of something that was not sent."""
         listed = "".join(f"\n  - {problem}" for problem in problems)
         noun = "problem" if len(problems) == 1 else "problems"
-        return cls(f"The video request has {len(problems)} {noun}:{listed}")
+        return cls(f"{what} has {len(problems)} {noun}:{listed}", advice=NOTHING_BOUGHT)
 
 
 class KlingAuthenticationError(KlingError):

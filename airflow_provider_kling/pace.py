@@ -23,6 +23,7 @@ class Pace:
         self.spacing = 1.0 / per_second
         self.slowdown = 1.0
         self._next_turn = 0.0
+        self._slowed_until = 0.0
 
     def reserve(self, *, now: float) -> float:
         """Return the seconds to wait for one's turn; the next caller's comes after it (``now``: monotonic)."""
@@ -32,8 +33,12 @@ class Pace:
 
     def refused(self, *, now: float, retry_after: float | None) -> None:
         """Slow down for everybody: the server answered 429."""
-        self.slowdown = min(self.slowdown * 2, MOST_SLOWDOWN)
-        self._next_turn = max(self._next_turn, now + (1.0 if retry_after is None else retry_after))
+        pause = 1.0 if retry_after is None else retry_after
+        if now >= self._slowed_until:
+            # Once for all the requests that were under way together.
+            self.slowdown = min(self.slowdown * 2, MOST_SLOWDOWN)
+            self._slowed_until = now + pause
+        self._next_turn = max(self._next_turn, now + pause)
 
     def accepted(self) -> None:
         """Speed up again, slowly: the server answered something else."""

@@ -12,9 +12,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_kling.exceptions import (
     KlingError,
@@ -40,15 +39,13 @@ DEFAULT_TIMEOUT = 4 * 3600.0
 HEARTBEAT = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """Not finished: ask again after so many seconds."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """The wait is over, with a finished video or with an error."""
 
     job: VideoJob | None = None
@@ -120,12 +117,11 @@ class Poller:
         self.job = job
         self.failures = 0
         self.last_error = None
-        if job.has_ended:
-            self.delay.ended(now - self.started_at, job)
         if job.status == "failed":
             return Finished(error=job.failure())
         if job.status == "completed":
             if job.video_url:
+                self.delay.ended(now - self.started_at, job)
                 return Finished(job=job)
             if self._url_overdue(now):
                 return Finished(error=self._url_missing())
@@ -136,7 +132,7 @@ class Poller:
         if isinstance(error, KlingNotFoundError) and now - self.started_at < VISIBILITY_GRACE:
             return self._pause(self.delay.next_check(now - self.started_at, None), now)
         if not error.retryable:
-            return Finished(error=error)
+            return Finished(error=self._still_running(error))
         self.failures += 1
         self.last_error = error
         if self.failures >= FAILURE_BUDGET:
@@ -176,6 +172,12 @@ class Poller:
             advice="The video was made and paid for; look it up at the vendor under this id.",
         )
 
+    def _still_running(self, error: KlingError) -> KlingError:
+        """Have an error that ends the wait say that it does not end the job."""
+        if isinstance(error, KlingNotFoundError):
+            return error
+        return KlingError.from_dict(error.to_dict() | {"advice": f"{error.advice} {STILL_RUNNING}".strip()})
+
     def _gave_up(self, error: KlingError) -> KlingError:
         data = error.to_dict() | {
             "what": f"Gave up asking for Kling task {self.task_id} after {self.failures} failed checks in a row; "
@@ -198,8 +200,8 @@ class Poller:
 
 
 STILL_RUNNING = (
-    "The job goes on at the vendor, and bills. Wait for this same id with a longer timeout (KlingTaskSensor); "
-    "another submit would buy a second video."
+    "The job goes on at the vendor, and bills. Retrying or clearing this task waits on for the same job, unless "
+    "the task warned that nothing keeps its id; another submit would buy a second video."
 )
 
 

@@ -8,7 +8,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import Variable, conf
 
 from airflow_provider_kling.version_compat import NEVER_EXPIRE, task_state_store
 
@@ -32,9 +32,21 @@ def identity_of(context: Context) -> str:
     return "\0".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index)))
 
 
-def adoption_variable(context: Context) -> str:
+def adoption_variable(context: Context, fingerprint: str) -> str:
     """Return the name of the Airflow Variable by which a user hands over the id of a job found at the vendor."""
-    return f"kling_adopt_{hashlib.sha256(identity_of(context).encode()).hexdigest()[:12]}"
+    purchase = f"{identity_of(context)}\0{fingerprint}"
+    return f"kling_adopt_{hashlib.sha256(purchase.encode()).hexdigest()[:12]}"
+
+
+def adopted_id(context: Context, fingerprint: str) -> str | None:
+    """
+    Return the id that a user handed over for a purchase, if one did.
+
+    Asked for twice: Airflow answers "there is none" to a look-up that failed, too.
+    """
+    name = adoption_variable(context, fingerprint)
+    found = Variable.get(name, None) or Variable.get(name, None)
+    return str(found).strip() or None if found is not None else None
 
 
 def record_store(context: Context) -> RecordStore | None:
@@ -46,7 +58,7 @@ def record_store(context: Context) -> RecordStore | None:
     """
     store = task_state_store(context)
     if store is not None:
-        return StateStoreRecord(store)
+        return StateStoreRecord(store, is_first_attempt=context["ti"].try_number <= 1)
     folder = conf.get("kling", "state_path", fallback="")
     return ObjectStorageRecord(folder, context) if folder else None
 
@@ -54,11 +66,15 @@ def record_store(context: Context) -> RecordStore | None:
 class StateStoreRecord:
     """A record in Airflow's task state store, which is scoped to dag, run, task and map index."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, *, is_first_attempt: bool = False) -> None:
         self.store = store
+        self.is_first_attempt = is_first_attempt
 
     def load(self) -> Mapping[str, Any] | None:
         found: Mapping[str, Any] | None = self.store.get(RECORD_KEY)
+        if found is None and not self.is_first_attempt:
+            # Airflow takes every 404 on the way for "no such key", a proxy's too; with money at stake, ask again.
+            found = self.store.get(RECORD_KEY)
         return found
 
     def save(self, record: dict[str, Any]) -> None:
@@ -82,22 +98,26 @@ class ObjectStorageRecord:
 
     def load(self) -> Mapping[str, Any] | None:
         # Opened, not looked for: fsspec's exists() answers False to any trouble, and trouble is not absence.
+        path = self.path
         try:
-            with self.path.open("rb") as file:
+            with path.open("rb") as file:
                 found: Mapping[str, Any] = json.loads(file.read())
         except FileNotFoundError:
+            if path.protocol in ("file", "") and not path.parent.parent.is_dir():
+                # A share that is not mounted has no records either.
+                raise NotADirectoryError(f"[kling] state_path {self.folder} does not exist") from None
             return None
         return found
 
     def save(self, record: dict[str, Any]) -> None:
         path = self.path
-        content = json.dumps(record, ensure_ascii=False).encode()
+        content = json.dumps(record).encode()
         if path.protocol not in ("file", ""):
             # Object stores replace an object as a whole.
             with path.open("wb") as file:
                 file.write(content)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         part = path.with_name(f".{path.name}.part")
         with part.open("wb") as file:
             file.write(content)

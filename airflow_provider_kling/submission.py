@@ -25,6 +25,7 @@ from airflow_provider_kling.exceptions import (
     KlingNotFoundError,
     KlingServerError,
     KlingUncertainSubmissionError,
+    shown,
 )
 from airflow_provider_kling.polling import VISIBILITY_GRACE
 
@@ -49,7 +50,7 @@ def fingerprint_of(request: VideoRequest, *, conn_id: str, base_url: str, take: 
 
     The key is left out, so that replacing it does not buy everything anew.
     """
-    what = json.dumps([request.payload(), conn_id, base_url, take], sort_keys=True, ensure_ascii=False)
+    what = json.dumps([request.payload(), conn_id, base_url, take], sort_keys=True)
     return hashlib.sha256(what.encode()).hexdigest()[:32]
 
 
@@ -95,7 +96,7 @@ class Record:
         """
         Return the record that was stored.
 
-        :raises ValueError: if this is no record; "unreadable" must never pass for "none".
+        :raises KlingError: if this is no record; "unreadable" must never pass for "none".
         """
         if data is None:
             return cls()
@@ -104,7 +105,10 @@ class Record:
                 Submission(**{**entry, "earlier": tuple(entry["earlier"])}) for entry in data["submissions"]
             ]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"the stored record of this task's submits is unreadable: {data!r}") from error
+            raise KlingError(
+                f"The record of this task's submits is unreadable ({shown(data)})",
+                advice="Nothing was submitted. Remove the record if you know what the task has bought.",
+            ) from error
         return cls({entry.fingerprint: entry for entry in entries})
 
     def to_json(self) -> dict[str, Any]:
@@ -136,7 +140,7 @@ class Purchase:
     :param max_tries: Airflow's ``max_tries`` of the running attempt.
     :param on_clear: After a clear, join the job that was bought (``reuse``) or buy another (``resubmit``).
     :param on_uncertain: With a submit whose fate is unknown, ``fail`` or buy another (``resubmit``).
-    :param adopt_hint: How a user hands over the id of a job that was found at the vendor.
+    :param adopt_hint: Tells, for a fingerprint, how a user hands over the id of a job found at the vendor.
     """
 
     request: VideoRequest
@@ -144,7 +148,7 @@ class Purchase:
     max_tries: int
     on_clear: OnClear = "reuse"
     on_uncertain: OnUncertain = "fail"
-    adopt_hint: str = ""
+    adopt_hint: Callable[[str], str] = lambda fingerprint: f"hand over its id for {fingerprint}"
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,7 @@ class Submitter:
     :param store: Where the record lives.
     :param send: Submits once; ``KlingHook.submit_video``.
     :param look: Asks for a job's state once; ``KlingHook.get_video``.
-    :param adopted_id: Returns the id of a job that a user found at the vendor, if one did.
+    :param adopted_id: Returns the id of a job that a user found at the vendor for a fingerprint, if one did.
     :param log: Takes a line for the task's log.
     :param now: The wall clock.
     :param sleep: Waits in place.
@@ -181,7 +185,7 @@ class Submitter:
         store: RecordStore,
         send: Callable[[VideoRequest], VideoJob],
         look: Callable[[str], VideoJob],
-        adopted_id: Callable[[], str | None] = lambda: None,
+        adopted_id: Callable[[str], str | None] = lambda fingerprint: None,
         log: Callable[[str], None] = lambda line: None,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -203,12 +207,12 @@ class Submitter:
         :raises KlingRateLimitError: if the account has no slot free; ask again later.
         :raises KlingError: any other refusal, by name; no job was made.
         """
-        self.record = Record.from_json(self.store.load())
+        self.record = Record.from_json(self._load())
         known = self.record.submissions.get(purchase.fingerprint)
-        self._tell_of_others(purchase)
+        self._look_at_others(purchase)
         if known is None or known.state == "refused":
             return self._submit(purchase, known)
-        cleared = purchase.max_tries > known.max_tries
+        cleared = purchase.max_tries != known.max_tries
         if known.state == "submitted":
             if cleared and purchase.on_clear == "resubmit":
                 self.log(f"Cleared with on_clear='resubmit': not joining Kling task {known.task_id}")
@@ -256,19 +260,32 @@ class Submitter:
 
     def _resolve(self, purchase: Purchase, known: Submission, *, cleared: bool) -> Obtained:
         """Decide on a submit whose fate is unknown: adopt, buy again because a user said so, or stop."""
-        adopted = self.adopted_id()
+        adopted = self.adopted_id(purchase.fingerprint)
         if adopted and adopted not in known.earlier:
-            self.log(f"Adopting Kling task {adopted}, which a user found at the vendor")
-            known = replace(known, state="submitted", task_id=adopted, max_tries=purchase.max_tries)
-            self._note(known)
-            return self._join(purchase, known, cleared=False)
+            return self._adopt(purchase, known, adopted)
         # Only a clear *after* the failure that reported it says "I looked": a clear may also have hit the submit.
         looked = known.state == "uncertain" and cleared
         if looked or purchase.on_uncertain == "resubmit":
             why = "the task was cleared since" if looked else "on_uncertain='resubmit'"
-            self.log(f"The submit of {_iso(known.at)} has an unknown fate; {why}, so submitting again")
+            self.log(
+                f"The submit of {_iso(known.at)} has an unknown fate; {why}, and no job found at the vendor was "
+                "named, so submitting again"
+            )
             return self._submit(purchase, known)
         raise self._report(known, purchase)
+
+    def _adopt(self, purchase: Purchase, known: Submission, task_id: str) -> Obtained:
+        """Join the job that a user found at the vendor, once the server knows it."""
+        try:
+            job = self.look(task_id)
+        except KlingNotFoundError as error:
+            error.what = f"The server does not know Kling task {task_id}, which was named for adoption"
+            hint = purchase.adopt_hint(known.fingerprint)
+            error.advice = f"Correct it ({hint}) or take it back, and clear the task."
+            raise
+        self.log(f"Adopting Kling task {task_id}, which a user found at the vendor")
+        self._note(replace(known, state="submitted", task_id=task_id, max_tries=purchase.max_tries))
+        return Obtained(task_id, known.at, job)
 
     def _submit(self, purchase: Purchase, known: Submission | None) -> Obtained:
         """Buy a job: send, and send again in place only what was surely not accepted."""
@@ -290,7 +307,10 @@ class Submitter:
             try:
                 job = self.send(purchase.request)
             except KlingUncertainSubmissionError as error:
-                raise self._report(entry, purchase, error) from error
+                if purchase.on_uncertain == "fail" or attempt:
+                    raise self._report(entry, purchase, error) from error
+                attempt += 1
+                self.log(f"{error.what}; on_uncertain='resubmit', so submitting once more, which may pay twice")
             except KlingError as error:
                 self._note(replace(entry, state="refused"))
                 attempt += 1
@@ -313,6 +333,15 @@ class Submitter:
         self._note(replace(known, state="uncertain", max_tries=purchase.max_tries))
         return error
 
+    def _load(self) -> Mapping[str, Any] | None:
+        try:
+            return self.store.load()
+        except Exception as error:
+            raise KlingError(
+                f"The record of this task's submits cannot be read ({type(error).__name__}: {error})",
+                advice="Nothing was submitted. A retry goes on once the record can be read again.",
+            ) from error
+
     def _note(self, entry: Submission) -> None:
         self.record.put(entry)
         self.store.save(self.record.to_json())
@@ -327,17 +356,27 @@ class Submitter:
         for attempt in range(1, ATTEMPTS_TO_RECORD + 1):
             try:
                 return self._note(entry)
-            except Exception as error:  # noqa: BLE001
+            except BaseException as error:
                 self.log(f"Kling task {entry.task_id} is bought, but could not be recorded ({attempt}): {error!r}")
+                if not isinstance(error, Exception):
+                    raise
                 if attempt < ATTEMPTS_TO_RECORD:
                     self.sleep(2.0 ** (attempt - 1))
         return None
 
-    def _tell_of_others(self, purchase: Purchase) -> None:
-        """Say what this task bought for other requests; it bills on, and nobody else will say it."""
+    def _look_at_others(self, purchase: Purchase) -> None:
+        """
+        Say what this task bought for other requests; it bills on, and nobody else will say it.
+
+        :raises KlingUncertainSubmissionError: if the fate of one is unknown and no user was told: a template that
+            differs at every attempt must not bury it under the next purchase.
+        """
         for other in self.record.submissions.values():
             if other.fingerprint == purchase.fingerprint or other.state == "refused":
                 continue
+            told = other.state == "uncertain" and other.max_tries != purchase.max_tries
+            if other.state != "submitted" and not told and purchase.on_uncertain == "fail":
+                raise self._report(other, purchase)
             job = f"as Kling task {other.task_id}" if other.task_id else "with an unknown fate"
             self.log(
                 f"The request differs from {other.what}, which this task submitted {_iso(other.at)} {job}: that "
@@ -373,17 +412,25 @@ def pause_for_slot(error: KlingError, refusals: int) -> float:
 def _uncertain(
     known: Submission, purchase: Purchase, error: KlingError | None = None
 ) -> KlingUncertainSubmissionError:
+    how = error.what if error else "the process that sent it ended before it could record one"
+    advice = (
+        "It is not sent again on a guess. Look in the log of the earlier attempts, and in the vendor's console "
+        "(task list, billing), for a job of that time. "
+    )
+    if known.fingerprint == purchase.fingerprint:
+        hint = purchase.adopt_hint(known.fingerprint)
+        advice += (
+            "If there is none, clear this task: it then submits again. If there is one, "
+            f"{hint}, then clear this task: it then joins that job."
+        )
+    else:
+        advice += "The request has changed since; clear this task to submit it as it is now."
     return KlingUncertainSubmissionError(
         f"The submit of {known.what}, sent {_iso(known.at)}, may have been accepted and billed, but its task id "
-        "never arrived"
-        + (f": {error.what}" if error else ": the process that sent it ended before it could tell"),
+        f"never arrived: {how}",
         http_status=error.http_status if error else None,
         server_message=error.server_message if error else None,
-        advice=(
-            "It is not sent again on a guess. Look in the vendor's console (task list, billing) for a job of that "
-            "time. If there is none, clear this task: it then submits again. If there is one, "
-            f"{purchase.adopt_hint or 'hand over its id'}, then clear this task: it then joins that job."
-        ),
+        advice=advice,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow import __version__
@@ -27,7 +27,7 @@ else:
             from airflow.exceptions import TaskDeferralTimeout
         except ImportError:  # Airflow 2
 
-            class TaskDeferralTimeout(TaskDeferralError):
+            class TaskDeferralTimeout(TaskDeferralError):  # noqa: N818
                 """Airflow ended a deferral at its timeout; see :func:`telling_timeouts`."""
 
     try:
@@ -40,6 +40,7 @@ __all__ = [
     "NEVER_EXPIRE",
     "TaskDeferralError",
     "TaskDeferralTimeout",
+    "first_reschedule_date",
     "task_state_store",
     "telling_timeouts",
 ]
@@ -48,6 +49,13 @@ __all__ = [
 def task_state_store(context: Context) -> Any | None:
     """Return Airflow's store that outlives a task's attempts, or None where there is none (before 3.3)."""
     return context.get("task_state_store")
+
+
+def first_reschedule_date(context: Context) -> datetime | None:
+    """Return when a sensor was rescheduled first; None if it was not, or Airflow does not tell (before 3.0)."""
+    find = getattr(context["ti"], "get_first_reschedule_date", None)
+    found: datetime | None = find(context) if find else None
+    return found
 
 
 @contextmanager

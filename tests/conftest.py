@@ -136,11 +136,3 @@ def installed() -> str:
         return version("airflow-provider-kling")
     except PackageNotFoundError:
         pytest.skip("the package is not installed here, only its source is within reach")
-
-
-@pytest.fixture(scope="session")
-def airflow_db() -> None:
-    """Airflow's database, for the few tests that need a whole run."""
-    from airflow.utils.db import initdb
-
-    initdb()

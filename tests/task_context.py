@@ -3,9 +3,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any
+
+from airflow.providers.common.compat.sdk import TaskDeferred, timezone
+
+try:
+    from airflow.sdk.exceptions import AirflowRescheduleException
+except ImportError:  # before Airflow 3.2
+    from airflow.exceptions import AirflowRescheduleException
 
 
 @dataclass
@@ -19,6 +28,7 @@ class TaskInstance:
     try_number: int = 1
     max_tries: int = 0
     pushed: dict[str, Any] = field(default_factory=dict)
+    first_rescheduled: Any = None
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = json.loads(json.dumps(value))
@@ -26,8 +36,8 @@ class TaskInstance:
     def xcom_pull(self, task_ids: Any = None, key: str = "return_value", **_: Any) -> Any:
         return self.pushed.get(key)
 
-    def get_first_reschedule_date(self, context: Any) -> None:
-        """Tell that the task was not rescheduled yet."""
+    def get_first_reschedule_date(self, context: Any) -> Any:
+        return self.first_rescheduled
 
 
 class StateStore(dict[str, Any]):
@@ -40,3 +50,31 @@ class StateStore(dict[str, Any]):
 def context(ti: TaskInstance | None = None, store: StateStore | None = None) -> Any:
     """Return the context of one attempt; pass ``ti`` to see what is pushed, ``store`` to share it."""
     return {"ti": ti or TaskInstance(), "task_state_store": StateStore() if store is None else store}
+
+
+def run(task: Any, ti: TaskInstance | None = None, store: StateStore | None = None) -> Any:
+    """Run one attempt of a task as Airflow does, through deferrals and reschedules; return what it returns."""
+    ti = ti or TaskInstance()
+    store = StateStore() if store is None else store
+    method, arguments = "execute", {}
+    while True:
+        try:
+            if method == "execute":
+                return task.execute(context(ti, store))
+            return task.resume_execution(method, arguments, context(ti, store))
+        except TaskDeferred as deferred:
+            method, arguments = deferred.method_name, {**(deferred.kwargs or {}), "event": event_of(deferred)}
+        except AirflowRescheduleException as rescheduled:
+            ti.first_rescheduled = ti.first_rescheduled or timezone.utcnow()
+            time.sleep(max(0.0, (rescheduled.reschedule_date - timezone.utcnow()).total_seconds()))
+
+
+def event_of(deferred: TaskDeferred) -> dict[str, Any]:
+    """Run the trigger of a deferred task; return its event as it comes out of the database."""
+
+    async def first_event() -> Any:
+        async for event in deferred.trigger.run():
+            return event.payload
+
+    event: dict[str, Any] = json.loads(json.dumps(asyncio.run(first_event())))
+    return event

@@ -75,7 +75,11 @@ class TestBaseUrl:
         ],
     )
     def test_the_uri_form_of_an_airflow_connection(self, uri: str, base_url: str) -> None:
-        found = Connection.from_uri(uri, conn_id="kling_default") if hasattr(Connection, "from_uri") else Connection(uri=uri)
+        found = (
+            Connection.from_uri(uri, conn_id="kling_default")
+            if hasattr(Connection, "from_uri")
+            else Connection(uri=uri)
+        )
         parsed = parse(host=found.host, password=found.password, schema=found.schema, port=found.port)
         assert (parsed.base_url, parsed.api_key) == (base_url, "key")
 
@@ -183,8 +187,20 @@ class TestExtras:
 
     @pytest.mark.parametrize(
         ("told", "meant"),
-        [(True, True), ("true", True), ("True", True), (1, True), ("on", True), ("yes", True)]
-        + [(False, False), ("false", False), ("FALSE", False), (0, False), ("off", False), ("no", False)],
+        [
+            (True, True),
+            ("true", True),
+            ("True", True),
+            (1, True),
+            ("on", True),
+            ("yes", True),
+            (False, False),
+            ("false", False),
+            ("FALSE", False),
+            (0, False),
+            ("off", False),
+            ("no", False),
+        ],
     )
     def test_a_switch_however_it_was_typed(self, told: Any, meant: bool) -> None:
         connection = parse(extra={"verify": told, "trust_env": told})

@@ -8,6 +8,7 @@ import pytest
 
 from airflow_provider_kling import exceptions
 from airflow_provider_kling.exceptions import (
+    KlingAddressRefusedError,
     KlingAuthenticationError,
     KlingBalanceError,
     KlingConnectionError,
@@ -28,6 +29,7 @@ from airflow_provider_kling.exceptions import (
 
 ALL = [
     KlingError,
+    KlingAddressRefusedError,
     KlingAuthenticationError,
     KlingBalanceError,
     KlingConnectionError,
@@ -40,6 +42,7 @@ ALL = [
     KlingServerError,
     KlingTimeoutError,
     KlingUncertainSubmissionError,
+    KlingAddressRefusedError,
     KlingValidationError,
 ]
 FACTS = {
@@ -90,11 +93,11 @@ def test_an_error_of_a_newer_version_is_a_plain_error_with_all_its_facts() -> No
 
 
 def test_a_subclass_made_elsewhere_travels_as_the_public_class() -> None:
-    class Mine(KlingBalanceError):
+    class MineError(KlingBalanceError):
         pass
 
-    assert error_name(Mine("Broke")) == "KlingBalanceError"
-    assert type(KlingError.from_dict(Mine("Broke").to_dict())) is KlingBalanceError
+    assert error_name(MineError("Broke")) == "KlingBalanceError"
+    assert type(KlingError.from_dict(MineError("Broke").to_dict())) is KlingBalanceError
 
 
 def test_the_message_tells_all_facts_once() -> None:

@@ -69,7 +69,9 @@ def error_of(decision: Pause | Finished) -> KlingError:
 
 
 class TestTheStateOfTheJobDecides:
-    @pytest.mark.parametrize(("status", "word"), [("queued", "NOT_START"), ("running", "in_progress"), ("running", "x")])
+    @pytest.mark.parametrize(
+        ("status", "word"), [("queued", "NOT_START"), ("running", "in_progress"), ("running", "x")]
+    )
     def test_an_unfinished_job_is_asked_for_again_at_the_users_interval(self, status: str, word: str) -> None:
         assert poller(interval=7).on_job(job(status, word, progress=100), now=START) == Pause(7)
 
@@ -147,7 +149,9 @@ class TestTransientFailures:
             decision = waiting.on_error(error, now=START)
             assert isinstance(decision, Pause)
             pauses.append(decision.seconds)
-        assert all(0.75 * min(2**n, MAX_BACKOFF) <= p <= 1.25 * min(2**n, MAX_BACKOFF) for n, p in enumerate(pauses, 1))
+        assert all(
+            0.75 * min(2**n, MAX_BACKOFF) <= p <= 1.25 * min(2**n, MAX_BACKOFF) for n, p in enumerate(pauses, 1)
+        )
         assert 600 < sum(pauses) < 1500
 
     def test_the_last_of_the_budget_ends_the_wait_by_the_errors_own_name(self) -> None:
@@ -182,7 +186,10 @@ class TestTransientFailures:
     )
     def test_what_waiting_cannot_cure_ends_the_wait_at_once(self, kind: type[KlingError]) -> None:
         error = kind("No", http_status=401, server_message="无效的令牌")
-        assert error_of(poller().on_error(error, now=START)) is error
+        ended_with = error_of(poller().on_error(error, now=START))
+        assert type(ended_with) is kind
+        assert ended_with.server_message == "无效的令牌"
+        assert "The job goes on at the vendor, and bills" in str(ended_with)
 
 
 class TestDeadline:
@@ -228,7 +235,10 @@ class TestLogLines:
     def test_a_change_is_told_once(self) -> None:
         waiting = poller()
         waiting.on_job(job(progress=10), now=START + 75)
-        assert waiting.news(now=START + 75) == "Kling task task_1: [##------------------] 10% in_progress after 1 min 15 s"
+        assert (
+            waiting.news(now=START + 75)
+            == "Kling task task_1: [##------------------] 10% in_progress after 1 min 15 s"
+        )
         waiting.on_job(job(progress=10), now=START + 80)
         assert waiting.news(now=START + 80) is None
         waiting.on_job(job(progress=20), now=START + 85)
@@ -253,7 +263,11 @@ class TestLogLines:
         for progress in (10, 20, 30):
             waiting.on_job(job(word="dreaming", progress=progress), now=START)
             lines.append(waiting.news(now=START) or "")
-        assert ["dreaming' is unknown here and counts as running" in line for line in lines] == [True, False, False]
+        assert ["dreaming' is unknown here and counts as running" in line for line in lines] == [
+            True,
+            False,
+            False,
+        ]
 
     def test_a_word_known_to_mean_running_is_not_warned_of(self) -> None:
         waiting = poller()
@@ -297,7 +311,8 @@ class TestFromTheTriggererToAWorker:
         assert caught.value.to_dict() == error.to_dict()
 
     @pytest.mark.parametrize(
-        "event", [None, {}, {"status": "success"}, {"status": "success", "video": "x"}, {"status": "error"}, {"error": 5}]
+        "event",
+        [None, {}, {"status": "success"}, {"status": "success", "video": "x"}, {"status": "error"}, {"error": 5}],
     )
     def test_an_event_of_somebody_else_is_an_error_by_name(self, event: Any) -> None:
         with pytest.raises(KlingError, match="an event that makes no sense"):
@@ -305,7 +320,9 @@ class TestFromTheTriggererToAWorker:
 
 
 class TestSecondsOf:
-    @pytest.mark.parametrize(("value", "seconds"), [(5, 5.0), (0.5, 0.5), ("7", 7.0), (timedelta(minutes=2), 120.0)])
+    @pytest.mark.parametrize(
+        ("value", "seconds"), [(5, 5.0), (0.5, 0.5), ("7", 7.0), (timedelta(minutes=2), 120.0)]
+    )
     def test_numbers_and_timedeltas(self, value: Any, seconds: float) -> None:
         assert seconds_of("timeout", value) == seconds
 
@@ -318,7 +335,9 @@ class TestSecondsOf:
 CHECKS = st.lists(
     st.tuples(
         st.sampled_from([job(), job("queued", "queued"), job(word="dreaming"), DONE_WITHOUT_URL, DONE, FAILED])
-        | st.sampled_from([TROUBLE, NOT_FOUND, KlingRateLimitError("x", retry_after=3600), KlingAuthenticationError("x")]),
+        | st.sampled_from(
+            [TROUBLE, NOT_FOUND, KlingRateLimitError("x", retry_after=3600), KlingAuthenticationError("x")]
+        ),
         st.floats(0, 2),
     ),
     max_size=60,
@@ -333,7 +352,9 @@ def test_any_course_of_events_keeps_its_promises(
     now = START
     for seen, answer_time in checks:
         now += answer_time
-        decision = waiting.on_error(seen, now=now) if isinstance(seen, KlingError) else waiting.on_job(seen, now=now)
+        decision = (
+            waiting.on_error(seen, now=now) if isinstance(seen, KlingError) else waiting.on_job(seen, now=now)
+        )
         if isinstance(decision, Finished):
             json.dumps(decision.event())
             assert seen not in (job(), job("queued", "queued")) or now >= waiting.deadline

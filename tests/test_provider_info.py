@@ -35,13 +35,15 @@ def test_it_imports_nothing_of_airflow() -> None:
         "import sys; from airflow_provider_kling.get_provider_info import get_provider_info; get_provider_info();"
         "print([name for name in sys.modules if name.split('.')[0] in ('airflow', 'requests', 'aiohttp')])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
 
 @pytest.mark.usefixtures("installed")
 def test_airflow_finds_it_by_its_entry_point() -> None:
-    [entry] = [e for e in entry_points(group="apache_airflow_provider") if e.module.startswith("airflow_provider_kling")]
+    [entry] = [
+        e for e in entry_points(group="apache_airflow_provider") if e.module.startswith("airflow_provider_kling")
+    ]
     assert entry.load()() == INFO
 
 

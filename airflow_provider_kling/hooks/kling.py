@@ -57,7 +57,8 @@ class KlingHook(HttpHook):
     hook_name = "Kling"
 
     def __init__(self, kling_conn_id: str = default_conn_name) -> None:
-        super().__init__(http_conn_id=kling_conn_id)
+        # GET, so that what HttpHook offers for repeating requests (run_with_advanced_retry) cannot buy anything.
+        super().__init__(method="GET", http_conn_id=kling_conn_id)
         self.kling_conn_id = kling_conn_id
 
     @classmethod
@@ -161,11 +162,14 @@ class KlingHook(HttpHook):
             # A session of its own: a connection kept alive may be dead, and would only tell after the sending.
             with self.get_conn() as session:
                 answer = self._send(session, "POST", SUBMIT_PATH, body=body)
-        except KlingError as error:
+        except Exception as error:
             if not body.was_read:
                 raise
+            # Whatever it was, a fault of ours included: the server may have the request.
+            reason = error.what if isinstance(error, KlingError) else f"{type(error).__name__}: {error}"
             raise KlingUncertainSubmissionError(
-                f"The submit was sent, but its answer was lost ({error.what})", http_status=error.http_status
+                f"The submit was sent, but its answer was lost ({reason})",
+                http_status=getattr(error, "http_status", None),
             ) from error
         return read_submit(answer)
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import BaseOperator, Variable
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_kling.exceptions import (
     KlingRateLimitError,
@@ -18,9 +18,9 @@ from airflow_provider_kling.exceptions import (
     Problem,
 )
 from airflow_provider_kling.failures import failing_the_task, task_failure
-from airflow_provider_kling.links.kling import KlingVideoLink
+from airflow_provider_kling.links.kling import KlingVideoLink, announce
 from airflow_provider_kling.polling import DEFAULT_TIMEOUT, STILL_RUNNING, seconds_of, video_of
-from airflow_provider_kling.records import NoRecord, adoption_variable, record_store
+from airflow_provider_kling.records import NoRecord, adopted_id, adoption_variable, record_store
 from airflow_provider_kling.version_compat import TaskDeferralError, TaskDeferralTimeout, telling_timeouts
 from airflow_provider_kling.wire.request import REQUEST_FIELDS, VideoRequest, find_problems
 
@@ -136,21 +136,25 @@ class KlingGenerateOperator(BaseOperator):
         self.poll_interval = None if poll_interval is None else seconds_of("poll_interval", poll_interval)
         self.timeout = seconds_of("timeout", timeout)
         self.submit_timeout = seconds_of("submit_timeout", submit_timeout)
-        self.on_clear = _one_of("on_clear", on_clear, ("reuse", "resubmit"))
-        self.on_uncertain = _one_of("on_uncertain", on_uncertain, ("fail", "resubmit"))
+        self.on_clear = on_clear
+        self.on_uncertain = on_uncertain
         self.take = take
         self._kling_task_id: str | None = None
         self._video_seconds: int | None = None
         self.video_url: str | None = None
+        _refuse_wrong_choices(on_clear=on_clear, on_uncertain=on_uncertain, take=take)
         _refuse_wrong_literals(self._arguments())
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped task; its literal arguments are checked here, since no operator is made at parse."""
-        _refuse_wrong_literals(
-            {name: kwargs[name] for name in REQUEST_FIELDS if name in kwargs}, others_follow=True
-        )
-        return super().partial(**kwargs)
+        _refuse_wrong_choices(**{name: kwargs[name] for name in _CHOICES if name in kwargs})
+        for name in ("poll_interval", "timeout", "submit_timeout"):
+            if kwargs.get(name) is not None:
+                seconds_of(name, kwargs[name])
+        given = {name: kwargs[name] for name in REQUEST_FIELDS if name in kwargs}
+        _refuse_wrong_literals(given, others_follow=True)
+        return _checking_expand(super().partial(**kwargs), given)
 
     def execute(self, context: Context) -> Any:
         """Submit the job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
@@ -165,7 +169,7 @@ class KlingGenerateOperator(BaseOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the finished video that the trigger reported, or raise what it reported instead."""
         with failing_the_task():
-            return self._finish(context, video_of(event))
+            return announce(self, context, video_of(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume as every operator does; after a trigger that crashed, wait on for the same job."""
@@ -174,7 +178,9 @@ class KlingGenerateOperator(BaseOperator):
                 return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as error:
             raise KlingTimeoutError(
-                "Airflow ended the deferral before the trigger could report", advice=STILL_RUNNING
+                "Airflow ended the deferral before the trigger could report",
+                task_id=self._submitted_id(context),
+                advice=STILL_RUNNING,
             ) from error
         except TaskDeferralError:
             return self._resume_after_crash(context)
@@ -191,7 +197,8 @@ class KlingGenerateOperator(BaseOperator):
         with failing_the_task():
             while True:
                 try:
-                    obtained = self._submitter(context).obtain(self._purchase(context))
+                    submitter = self._submitter(context, warn=refusals == 0)
+                    obtained = submitter.obtain(self._purchase(context))
                 except KlingRateLimitError as error:
                     refusals += 1
                     self._await_slot(error, since=since, refusals=refusals)
@@ -205,7 +212,7 @@ class KlingGenerateOperator(BaseOperator):
         if not self.wait_for_completion:
             return obtained.task_id
         if obtained.job is not None and obtained.job.status == "completed" and obtained.job.video_url:
-            return self._finish(context, obtained.job.as_dict())
+            return announce(self, context, obtained.job.as_dict())
         return self._wait(context, obtained.task_id, submitted_at=obtained.submitted_at)
 
     def _purchase(self, context: Context) -> Purchase:
@@ -213,6 +220,9 @@ class KlingGenerateOperator(BaseOperator):
 
         request = VideoRequest.build(**self._arguments())
         self._video_seconds = request.duration
+        for name in ("image", "last_image"):
+            if getattr(self, name) == "":
+                self.log.warning("Kling request: %s was given, but is empty; the video is made without it", name)
         for warning in request.warnings():
             self.log.warning("Kling request: %s", warning)
         # Before any intent is on record: a connection that cannot be used must not look like a lost submit.
@@ -220,28 +230,24 @@ class KlingGenerateOperator(BaseOperator):
         return Purchase(
             request=request,
             fingerprint=fingerprint_of(
-                request, conn_id=self.kling_conn_id, base_url=base_url, take=self._take_number()
+                request, conn_id=self.kling_conn_id, base_url=base_url, take=_take_number(self.take)
             ),
             max_tries=context["ti"].max_tries,
             on_clear=self.on_clear,
             on_uncertain=self.on_uncertain,
-            adopt_hint=f"add the Airflow Variable {adoption_variable(context)} with its id (Admin, Variables)",
+            adopt_hint=lambda fingerprint: (
+                f"set the Airflow Variable {adoption_variable(context, fingerprint)} to its id (Admin, Variables)"
+            ),
         )
 
     def _arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in REQUEST_FIELDS}
 
-    def _take_number(self) -> int:
-        try:
-            return int(self.take)
-        except (TypeError, ValueError):
-            raise KlingValidationError.of([Problem("take", self.take, "must be a whole number")]) from None
-
-    def _submitter(self, context: Context) -> Submitter:
+    def _submitter(self, context: Context, *, warn: bool) -> Submitter:
         from airflow_provider_kling.submission import Submitter
 
         store = record_store(context)
-        if store is None:
+        if store is None and warn:
             self.log.warning(
                 "Nothing keeps the id of this paid job across attempts of the task: a retry would buy another "
                 "video. Airflow 3.3 keeps it by itself; on older versions set [kling] state_path to a folder of "
@@ -251,7 +257,7 @@ class KlingGenerateOperator(BaseOperator):
             store=store or NoRecord(),
             send=self._hook.submit_video,
             look=self._hook.get_video,
-            adopted_id=lambda: Variable.get(adoption_variable(context), None),
+            adopted_id=lambda fingerprint: adopted_id(context, fingerprint),
             log=self.log.warning,
         )
 
@@ -259,13 +265,12 @@ class KlingGenerateOperator(BaseOperator):
         """Wait until the account may have a slot free, holding no worker if deferrable."""
         from airflow_provider_kling.submission import pause_for_slot
 
-        pause = pause_for_slot(error, refusals)
         now = time.time()
-        if now + pause > since + self.submit_timeout:
-            error.what += (
-                f"; refused {refusals} times in {now - since:.0f} s (submit_timeout={self.submit_timeout:g})"
-            )
+        left = since + self.submit_timeout - now
+        if left <= 0:
+            error.what += f"; {refusals} refusals in {now - since:.0f} s (submit_timeout={self.submit_timeout:g})"
             raise error
+        pause = min(pause_for_slot(error, refusals), left)
         self.log.info("%s Asking again in %.0f s at the latest.", error, pause)
         if not self.deferrable:
             time.sleep(pause)
@@ -275,7 +280,7 @@ class KlingGenerateOperator(BaseOperator):
         self.defer(
             trigger=KlingSlotTrigger(
                 kling_conn_id=self.kling_conn_id,
-                not_before=now + (error.retry_after or 0.0),
+                not_before=now + min(error.retry_after or 0.0, left),
                 at_latest=now + pause,
             ),
             method_name="submit_again",
@@ -287,13 +292,17 @@ class KlingGenerateOperator(BaseOperator):
         from airflow_provider_kling.triggers.kling import count_crash
 
         crashes = count_crash(context)
-        ti = context["ti"]
-        kling_task_id = ti.xcom_pull(task_ids=ti.task_id, key="kling_task_id", map_indexes=ti.map_index)
+        kling_task_id = self._submitted_id(context)
         if not kling_task_id:
             return self.execute(context)
         self.log.warning("The trigger crashed (%d); waiting on for Kling task %s", crashes, kling_task_id)
         with failing_the_task():
             return self._wait(context, kling_task_id, submitted_at=time.time())
+
+    def _submitted_id(self, context: Context) -> str | None:
+        ti = context["ti"]
+        found: str | None = ti.xcom_pull(task_ids=ti.task_id, key="kling_task_id", map_indexes=ti.map_index)
+        return found
 
     def _wait(self, context: Context, kling_task_id: str, *, submitted_at: float) -> dict[str, Any]:
         if self.deferrable:
@@ -306,13 +315,7 @@ class KlingGenerateOperator(BaseOperator):
             deadline=time.time() + self.timeout,
             poll_interval=self.poll_interval,
         )
-        return self._finish(context, video)
-
-    def _finish(self, context: Context, video: dict[str, Any]) -> dict[str, Any]:
-        self.video_url = video["video_url"]
-        context["ti"].xcom_push(key="video_url", value=self.video_url)
-        self.log.info("Kling task %s is finished: %s", video["task_id"], video["video_url"])
-        return video
+        return announce(self, context, video)
 
     @cached_property
     def _hook(self) -> KlingHook:
@@ -335,6 +338,23 @@ def _refuse_wrong_literals(arguments: Mapping[str, Any], others_follow: bool = F
         raise task_failure(KlingValidationError.of(problems))
 
 
+def _checking_expand(partial: Any, given: Mapping[str, Any]) -> Any:
+    """Return a partial of an operator whose ``expand`` looks at literal lists too."""
+
+    class CheckedPartial(type(partial)):  # type: ignore[misc]
+        def expand(self, **mapped: Any) -> Any:
+            self._expand_called = True
+            for name in REQUEST_FIELDS:
+                values = mapped.get(name)
+                for value in values if isinstance(values, (list, tuple)) else ():
+                    _refuse_wrong_literals({**given, name: value}, others_follow=True)
+            return super().expand(**mapped)
+
+    checked = CheckedPartial(operator_class=partial.operator_class, kwargs=partial.kwargs, params=partial.params)
+    partial._expand_called = True  # or it would complain that it was never mapped
+    return checked
+
+
 def _is_literal(value: Any) -> bool:
     """Return whether a value is what it will be at run time: no template, no output of another task."""
     if isinstance(value, str):
@@ -346,7 +366,22 @@ def _is_literal(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float))
 
 
-def _one_of(name: str, value: Any, choices: Sequence[str]) -> Any:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
-    return value
+_CHOICES = {"on_clear": ("reuse", "resubmit"), "on_uncertain": ("fail", "resubmit"), "take": None}
+
+
+def _refuse_wrong_choices(**settings: Any) -> None:
+    """Raise for settings of the operator itself that are wrong already."""
+    for name, value in settings.items():
+        choices = _CHOICES[name]
+        if choices is None:
+            if _is_literal(value):
+                _take_number(value)
+        elif value not in choices:
+            problem = Problem(name, value, f"must be one of {', '.join(choices)}")
+            raise task_failure(KlingValidationError.of([problem], what="The task"))
+
+
+def _take_number(take: Any) -> int:
+    if isinstance(take, int) or (isinstance(take, str) and take.strip().isdecimal()):
+        return int(take)
+    raise task_failure(KlingValidationError.of([Problem("take", take, "must be a whole number")]))

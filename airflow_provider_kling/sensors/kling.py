@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensor
 
 from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 from airflow_provider_kling.failures import sensor_failure
-from airflow_provider_kling.links.kling import KlingVideoLink
+from airflow_provider_kling.links.kling import KlingVideoLink, announce
 from airflow_provider_kling.polling import (
     DEFAULT_TIMEOUT,
     STILL_RUNNING,
@@ -24,11 +24,16 @@ from airflow_provider_kling.polling import (
     seconds_of,
     video_of,
 )
-from airflow_provider_kling.version_compat import TaskDeferralError, TaskDeferralTimeout, telling_timeouts
+from airflow_provider_kling.schedule import delay_for
+from airflow_provider_kling.version_compat import (
+    TaskDeferralError,
+    TaskDeferralTimeout,
+    first_reschedule_date,
+    telling_timeouts,
+)
+from airflow_provider_kling.wire.answer import task_reference
 
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kling.hooks.kling import KlingHook
@@ -43,7 +48,7 @@ class KlingTaskSensor(BaseSensorOperator):
 
     It never submits, so retrying or clearing it costs nothing: it goes on waiting for the same job.
 
-    :param kling_task_id: The id that ``KlingGenerateOperator`` returned.
+    :param kling_task_id: The id that ``KlingGenerateOperator`` returned, or a finished video.
     :param kling_conn_id: The Airflow connection.
     :param deferrable: Wait on the triggerer, holding no worker (the default). False waits in a worker, in ``mode``
         ``poke`` (holding it) or ``reschedule`` (freeing it between pokes).
@@ -89,64 +94,76 @@ class KlingTaskSensor(BaseSensorOperator):
         return self._execute_deferrable(context)
 
     def _execute_deferrable(self, context: Context) -> dict[str, Any]:
-        now = time.time()
-        # Once here, on the worker that is held anyway: many jobs are finished, or wrong, before the sensor starts.
-        decision = self._check(self._poller(deadline=now + self.timeout))
-        if isinstance(decision, Finished):
-            return self._finish(context, decision)
         from airflow_provider_kling.triggers.kling import defer_until_finished
 
-        return defer_until_finished(self, self.kling_task_id, started_at=now)
+        with self._failing():
+            now = time.time()
+            # Once here, on the worker that is held anyway: many jobs are finished, or wrong, before the sensor is.
+            decision = self._check(self._poller(started_at=now))
+            if isinstance(decision, Finished):
+                return announce(self, context, decision.video())
+            return defer_until_finished(self, self._task_id, started_at=now)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Check once, for the modes ``poke`` and ``reschedule``; Airflow itself watches the timeout there."""
-        decision = self._check(self._lasting_poller)
-        if isinstance(decision, Pause):
-            return False
-        return PokeReturnValue(is_done=True, xcom_value=self._finish(context, decision))
+        """Check once, for the modes ``poke`` and ``reschedule``."""
+        with self._failing():
+            poller = self._lasting_poller
+            if self.reschedule and (first := first_reschedule_date(context)):
+                # Each poke is another process then; the wait began with the first.
+                poller.started_at = first.timestamp()
+                poller.deadline = poller.started_at + self.timeout
+            decision = self._check(poller)
+            if isinstance(decision, Pause):
+                return False
+            return PokeReturnValue(is_done=True, xcom_value=announce(self, context, decision.video()))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the finished video that the trigger reported, or end as it reported."""
-        try:
-            video = video_of(event)
-        except KlingError as error:
-            self._fail(error)
-        return self._push(context, video)
+        with self._failing():
+            return announce(self, context, video_of(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume as every operator does; after a trigger that crashed, wait on."""
-        try:
-            with telling_timeouts():
-                # Not as every sensor does: with soft_fail, that would take a crashed trigger for the end.
-                return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
-            self._fail(
-                KlingTimeoutError(
+        from airflow_provider_kling.triggers.kling import count_crash
+
+        with self._failing():
+            try:
+                with telling_timeouts():
+                    # Not as every sensor does: with soft_fail, that would take a crashed trigger for the end.
+                    return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
+            except TaskDeferralTimeout:
+                raise KlingTimeoutError(
                     "Airflow ended the deferral before the trigger could report",
-                    task_id=self.kling_task_id,
+                    task_id=self._task_id,
                     advice=STILL_RUNNING,
-                )
-            )
-        except TaskDeferralError:
-            from airflow_provider_kling.triggers.kling import count_crash
+                ) from None
+            except TaskDeferralError:
+                self.log.warning("The trigger crashed (%d); waiting on", count_crash(context))
+                return self._execute_deferrable(context)
 
-            self.log.warning("The trigger crashed (%d); waiting on", count_crash(context))
-            return self._execute_deferrable(context)
+    def on_kill(self) -> None:
+        """Say what goes on: the API has no cancel."""
+        self.log.warning("Killed. Kling task %s goes on at the vendor, and bills", self.kling_task_id)
 
-    def _poller(self, deadline: float) -> Poller:
-        from airflow_provider_kling.schedule import delay_for
+    @cached_property
+    def _task_id(self) -> str:
+        return task_reference(self.kling_task_id)[0]
 
+    def _poller(self, started_at: float) -> Poller:
         return Poller(
-            self.kling_task_id, started_at=time.time(), deadline=deadline, delay=delay_for(self.poll_interval)
+            self._task_id,
+            started_at=started_at,
+            deadline=started_at + self.timeout,
+            delay=delay_for(self.poll_interval),
         )
 
     @cached_property
     def _lasting_poller(self) -> Poller:
-        return self._poller(deadline=math.inf)
+        return self._poller(started_at=time.time())
 
     def _check(self, poller: Poller) -> Pause | Finished:
         try:
-            decision = poller.on_job(self._hook.get_video(self.kling_task_id), now=time.time())
+            decision = poller.on_job(self._hook.get_video(poller.task_id), now=time.time())
         except KlingError as error:
             decision = poller.on_error(error, now=time.time())
         if line := poller.news(now=time.time()):
@@ -159,18 +176,12 @@ class KlingTaskSensor(BaseSensorOperator):
 
         return KlingHook(self.kling_conn_id)
 
-    def _finish(self, context: Context, finished: Finished) -> dict[str, Any]:
-        if finished.error is not None:
-            self._fail(finished.error)
-        return self._push(context, finished.video())
-
-    def _push(self, context: Context, video: dict[str, Any]) -> dict[str, Any]:
-        self.video_url = video["video_url"]
-        context["ti"].xcom_push(key="video_url", value=self.video_url)
-        self.log.info("Kling task %s is finished: %s", video["task_id"], video["video_url"])
-        return video
-
-    def _fail(self, error: KlingError) -> NoReturn:
-        if self.soft_fail or getattr(self, "never_fail", False):
-            raise AirflowSkipException(str(error)) from error
-        raise sensor_failure(error) from error.__cause__
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Let every named error inside leave as a sensor's failure, or skip the task if asked to."""
+        try:
+            yield
+        except KlingError as error:
+            if self.soft_fail or getattr(self, "never_fail", False):
+                raise AirflowSkipException(str(error)) from error
+            raise sensor_failure(error) from error.__cause__

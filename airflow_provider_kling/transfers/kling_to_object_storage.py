@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,9 +18,10 @@ from airflow_provider_kling.exceptions import (
     KlingDownloadError,
     KlingError,
     KlingValidationError,
-    Problem,
 )
 from airflow_provider_kling.failures import failing_the_task
+from airflow_provider_kling.polling import seconds_of
+from airflow_provider_kling.wire.answer import task_reference
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
@@ -45,7 +46,7 @@ class KlingToObjectStorageOperator(BaseOperator):
         ``gs://...``, ``file:///...``. One that ends in ``/`` is a folder; the file is ``<task id>.mp4`` there.
     :param kling_conn_id: The Airflow connection. Its key goes to its own host only, whatever the URL says.
     :param overwrite: Replace an existing file (the default, so that the task may run again); False fails instead.
-    :param timeout: Seconds that one download may take, an hour by default.
+    :param timeout: Seconds (or a timedelta) that one download may take, an hour by default.
     :return: The path of the stored file, as a string.
     :raises KlingDownloadError: if the file cannot be fetched, is not a video, or is not as long as announced.
     :raises KlingAddressRefusedError: if its URL leads to an address inside this network, other than the
@@ -64,7 +65,7 @@ class KlingToObjectStorageOperator(BaseOperator):
         path: str,
         kling_conn_id: str = "kling_default",
         overwrite: bool = True,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -72,14 +73,14 @@ class KlingToObjectStorageOperator(BaseOperator):
         self.path = path
         self.kling_conn_id = kling_conn_id
         self.overwrite = overwrite
-        self.timeout = timeout
+        self.timeout = seconds_of("timeout", timeout)
 
     def execute(self, context: Context) -> str:
         """Store the video and return its path."""
         with failing_the_task():
-            task_id, url = self._source()
+            task_id, url = task_reference(self.video)
             path = self._target(task_id)
-            if not self.overwrite and path.exists():
+            if not self.overwrite and _is_there(path):
                 raise KlingValidationError(
                     f"{path} exists, and overwrite=False", advice="Nothing was downloaded; nothing was changed."
                 )
@@ -90,20 +91,6 @@ class KlingToObjectStorageOperator(BaseOperator):
                 "Stored Kling task %s as %s: %d bytes in %.1f s", task_id, path, size, time.monotonic() - started
             )
             return str(path)
-
-    def _source(self) -> tuple[str, str | None]:
-        """Return the task id and, where it is known, the URL."""
-        video: Any = self.video
-        if isinstance(video, str) and video.lstrip().startswith("{"):
-            # A Jinja template renders a dict as its Python text.
-            video = ast.literal_eval(video)
-        if isinstance(video, Mapping):
-            task_id, url = video.get("task_id"), video.get("video_url")
-        else:
-            task_id, url = video, None
-        if not isinstance(task_id, str) or not task_id.strip():
-            raise KlingValidationError.of([Problem("video", self.video, "must be a finished video or a task id")])
-        return task_id.strip(), url
 
     def _target(self, task_id: str) -> ObjectStoragePath:
         from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -168,3 +155,12 @@ class KlingToObjectStorageOperator(BaseOperator):
         from airflow_provider_kling.hooks.kling import KlingHook
 
         return KlingHook(self.kling_conn_id)
+
+
+def _is_there(path: ObjectStoragePath) -> bool:
+    """Return whether a file exists; trouble while looking is raised, where ``exists`` would call it absence."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True

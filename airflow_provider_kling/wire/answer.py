@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_kling.exceptions import (
+    NOTHING_BOUGHT,
     KlingAuthenticationError,
     KlingBalanceError,
     KlingContentRefusedError,
@@ -24,8 +25,9 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
     KlingUncertainSubmissionError,
     KlingValidationError,
+    Problem,
 )
-from airflow_provider_kling.wire.request import number_in
+from airflow_provider_kling.wire.request import number_in, value_in
 
 WAITING = frozenset({"queued", "pending", "submitted", "not_start", "preparing", "created", "starting", "unknown"})
 RUNNING = frozenset({"in_progress", "processing", "running", "generating"})
@@ -148,14 +150,26 @@ def is_refusal(answer: Answer) -> bool:
     """
     Return whether this answer to a submit says for sure that no job was made.
 
-    A 4xx or a redirect is a refusal whoever speaks, for it ends the request. A 5xx is one only in the API's
-    own error envelope; and a 504 never, since it tells of an answer that somebody stopped waiting for.
+    A 4xx is a refusal whoever speaks, for it ends the request. A 5xx is one only in the API's own error envelope,
+    and a 2xx only with a code that is known to refuse; neither is where an id is told, or where the words say that
+    somebody stopped waiting for an answer.
     """
-    if answer.http_status in (408, 504):
+    if answer.http_status in _UNTOLD_STATUSES:
         return False
     if 300 <= answer.http_status < 500:
         return True
-    return is_api_error(answer) and _task_id(_mapping(answer.json())) is None
+    if not is_api_error(answer) or _tells_an_id(answer):
+        return False
+    error = error_of(answer, "")
+    if error.code in _UNTOLD_CODES:
+        return False
+    return answer.http_status >= 500 or (error.code in _KIND_OF_CODE and not isinstance(error, KlingServerError))
+
+
+def _tells_an_id(answer: Answer) -> bool:
+    body = _mapping(answer.json())
+    data = body.get("data")
+    return bool(_task_id(body) or _task_id(_mapping(data)) or (isinstance(data, str) and data))
 
 
 def _uncertain(answer: Answer, what: str) -> KlingUncertainSubmissionError:
@@ -183,6 +197,25 @@ def read_status(answer: Answer, task_id: str) -> VideoJob:
             server_message=_excerpt(answer.body),
         )
     return _job(task_id, body)
+
+
+def task_reference(value: Any) -> tuple[str, str | None]:
+    """
+    Return the task id, and the video URL where it is known, from what a task hands to the next one.
+
+    :param value: A task id, a finished video, or the text that a template renders of one.
+    :raises KlingValidationError: if it is none of these.
+    """
+    found = value.strip() if isinstance(value, str) else value
+    if isinstance(found, str) and found.startswith("{"):
+        found = _mapping(value_in(found))
+    task_id, url = (found.get("task_id"), found.get("video_url")) if isinstance(found, Mapping) else (found, None)
+    if isinstance(task_id, int) and not isinstance(task_id, bool):
+        task_id = str(task_id)  # a template that renders to Python values makes a number of an id of digits
+    if not isinstance(task_id, str) or not task_id.strip():
+        problem = Problem("the Kling task", value, "must be a task id or a finished video")
+        raise KlingValidationError(f"Nothing to go by: {problem}")
+    return task_id.strip(), url if isinstance(url, str) and url else None
 
 
 def _accepted_body(answer: Answer, task_id: str | None) -> Mapping[str, Any]:
@@ -331,6 +364,12 @@ _KIND_OF_HTTP_STATUS: dict[int, type[KlingError]] = {
     410: KlingNotFoundError,
     429: KlingRateLimitError,
 }
+#: Statuses that leave open whether a job was made: of one who stopped waiting, or of one who passes on.
+_UNTOLD_STATUSES = frozenset({302, 303, 408, 499, 502, 504})
+#: Codes by which a gateway says that it lost the answer of the platform behind it.
+_UNTOLD_CODES = frozenset(
+    {"5002", "do_request_failed", "read_response_body_failed", "unmarshal_response_body_failed"}
+)
 _CONTENT_WORDS = (
     "content_policy",
     "content policy",
@@ -369,17 +408,22 @@ def error_of(
     # Codes are often empty, and then the message may be nothing but the code.
     kind = _kind_of_code(code) or _kind_of_code(message)
     advice = None
-    if _is_content_refusal(code, message):
+    if answer.http_status < 500 and _is_content_refusal(code, message):
         kind = KlingContentRefusedError
     if kind is None and 300 <= answer.http_status < 400:
-        kind = KlingNotFoundError
+        kind = KlingServerError if task_id else KlingNotFoundError
         target = _clean(answer.location or "nowhere")
         advice = f"It redirects to {target}; put the API's own address into the connection."
+    if kind is None and task_id and answer.http_status in (404, 410) and _is_page(answer):
+        # A page of somebody in front, during a deployment say, does not know which tasks there are.
+        kind = KlingServerError
     if kind is None:
         default = (
             KlingServerError if answer.http_status >= 500 or answer.http_status < 300 else KlingValidationError
         )
         kind = _KIND_OF_HTTP_STATUS.get(answer.http_status, default)
+    if kind is KlingValidationError and task_id is None:
+        advice = NOTHING_BOUGHT
     return kind(
         what,
         task_id=task_id,
@@ -419,15 +463,21 @@ def read_probe(answer: Answer) -> tuple[bool, str]:
     except KlingNotFoundError as error:
         if is_api_error(answer) or _task_unknown(answer):
             return True, "Connected: the API answers, and accepts the key."
-        reason = f"The host answers, but not as this API (HTTP {error.http_status}): check host, port and path."
-        return False, f"{reason} {error.advice if error.http_status and error.http_status < 400 else ''}".strip()
+        return False, (
+            f"The host answers, but not as this API (HTTP {error.http_status}): check host, port and path."
+        )
     except KlingAuthenticationError as error:
         return False, f"The API refuses the key. {error}"
     except KlingError as error:
         if is_api_error(answer):
             return False, f"The API answers, but does not serve this connection. {error}"
-        return False, f"The host answers, but not as this API. {error}"
+        reason = f"The host answers, but not as this API (HTTP {answer.http_status}): check host, port and path."
+        return False, f"{reason} {error}"
     return True, "Connected: the API answers, and accepts the key."
+
+
+def _is_page(answer: Answer) -> bool:
+    return bool(answer.body.strip()) and answer.json() is None
 
 
 def _task_unknown(answer: Answer) -> bool:

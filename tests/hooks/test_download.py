@@ -40,7 +40,9 @@ def hook_on(connect: Connect) -> Iterator[Callable[..., KlingHook]]:
     hooks = []
 
     def make(base_url: str, password: str = KEY, **extra: object) -> KlingHook:
-        hooks.append(KlingHook(connect(base_url, password, **{"connect_timeout": 0.5, "read_timeout": 0.5} | extra)))
+        hooks.append(
+            KlingHook(connect(base_url, password, **{"connect_timeout": 0.5, "read_timeout": 0.5} | extra))
+        )
         return hooks[-1]
 
     yield make
@@ -79,7 +81,8 @@ class TestAVideo:
             assert fetch(hook, str(job.video_url), 60)[4:8] == b"ftyp"
 
     @pytest.mark.parametrize(
-        "head", [b"\x00\x00\x00\x20ftypisom", b"\x00\x00\x00\x08free\x00\x00\x00\x08mdat", b"\x1a\x45\xdf\xa3webm    "]
+        "head",
+        [b"\x00\x00\x00\x20ftypisom", b"\x00\x00\x00\x08free\x00\x00\x00\x08mdat", b"\x1a\x45\xdf\xa3webm    "],
     )
     @pytest.mark.parametrize("length", [None, -1])
     def test_of_every_kind_is_one(self, hook: KlingHook, head: bytes, length: int | None) -> None:
@@ -159,7 +162,9 @@ class TestWhereTheKeyGoes:
     def test_not_by_a_trick_in_the_url(self, hook_on: Callable[..., KlingHook], spell: str) -> None:
         with RawServer(VIDEO) as api, RawServer(VIDEO) as other:
             with suppress(KlingError):
-                fetch(hook_on(api.base_url, private_hosts="127.0.0.1"), spell.format(own=api.port, other=other.port))
+                fetch(
+                    hook_on(api.base_url, private_hosts="127.0.0.1"), spell.format(own=api.port, other=other.port)
+                )
             assert all(KEY not in str(request.headers) for request in other.requests)
 
     def test_a_netrc_is_for_servers_that_the_user_chose(
@@ -189,7 +194,9 @@ class TestWhereTheKeyGoes:
 
 
 class TestAddressesInsideThisNetwork:
-    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"])
+    @pytest.mark.parametrize(
+        "host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"]
+    )
     def test_are_refused_before_anything_is_asked(self, hook_on: Callable[..., KlingHook], host: str) -> None:
         with RawServer(VIDEO) as server:
             with pytest.raises(KlingAddressRefusedError, match="inside this network") as caught:
@@ -228,7 +235,14 @@ class TestAddressesInsideThisNetwork:
 class TestWhatIsNoVideo:
     @pytest.mark.parametrize(
         "body",
-        [b"<!DOCTYPE html><h1>Link expired</h1>", b'{"error": "gone"}', b"", b"\x00" * 11, b"GIF89a" + bytes(50), MP4[:11]],
+        [
+            b"<!DOCTYPE html><h1>Link expired</h1>",
+            b'{"error": "gone"}',
+            b"",
+            b"\x00" * 11,
+            b"GIF89a" + bytes(50),
+            MP4[:11],
+        ],
         ids=["html", "json", "empty", "short", "gif", "half a head"],
     )
     @pytest.mark.parametrize("length", [None, -1])
@@ -290,7 +304,9 @@ class TestWhatDoesNotArriveWhole:
         assert time.monotonic() - started < 3
 
     @pytest.mark.parametrize("tls", [False, True])
-    @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", answer(MP4, length=10**6)], ids=["headers", "body"])
+    @pytest.mark.parametrize(
+        "head", [b"HTTP/1.1 200 OK\r\nX: ", answer(MP4, length=10**6)], ids=["headers", "body"]
+    )
     def test_a_server_that_drips_is_given_up_in_time(
         self, hook_on: Callable[..., KlingHook], certificate: Path, tls: bool, head: bytes
     ) -> None:
@@ -349,7 +365,9 @@ class TestWhatIsNotThere:
             fetch(hook, url)
         assert isinstance(caught.value, (KlingDownloadError, KlingConnectionError))
 
-    @pytest.mark.parametrize("target", ["ftp://example.com/x", "file:///etc/passwd", "http://[::1", "http://h:99999/", "//", "\xff"])
+    @pytest.mark.parametrize(
+        "target", ["ftp://example.com/x", "file:///etc/passwd", "http://[::1", "http://h:99999/", "//", "\xff"]
+    )
     def test_a_redirect_to_what_nobody_can_fetch(self, hook: KlingHook, target: str) -> None:
         raw = b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: %s\r\n\r\n" % target.encode("latin-1")
         with RawServer(raw) as server, pytest.raises((KlingDownloadError, KlingConnectionError)):

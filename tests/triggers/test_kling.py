@@ -93,7 +93,15 @@ class TestTheEvent:
         event = await event_of(trigger_for(task_id))
         assert (event["status"], event["task_id"]) == ("success", task_id)
         assert video_of(event)["video_url"] == f"{sandbox.base_url}/files/{task_id}.mp4"
-        assert set(video_of(event)) >= {"task_id", "model", "status", "progress", "video_url", "created_at", "error"}
+        assert set(video_of(event)) >= {
+            "task_id",
+            "model",
+            "status",
+            "progress",
+            "video_url",
+            "created_at",
+            "error",
+        }
 
     async def test_a_video_that_takes_a_while(self, sandbox: Sandbox, connected: str, task_log: TaskLog) -> None:
         task_id = submit(sandbox, Fault("submit", "pace", seconds=0.3))
@@ -179,7 +187,9 @@ class TestWhatIsRiddenOut:
             sandbox.add_fault(Fault("status", kind, match=task_id, **parameters))
             waiting.append(event_of(trigger_for(task_id)))
         events = await asyncio.gather(*waiting)
-        assert dict(zip(faults, [event["status"] for event in events], strict=True)) == dict.fromkeys(faults, "success")
+        assert dict(zip(faults, [event["status"] for event in events], strict=True)) == dict.fromkeys(
+            faults, "success"
+        )
         assert sandbox.faults() == []
 
     async def test_a_server_that_was_away_for_a_while(self, sandbox: Sandbox, connected: str) -> None:
@@ -190,7 +200,9 @@ class TestWhatIsRiddenOut:
         await asyncio.to_thread(sandbox.start)
         assert (await waiting)["status"] == "success"
 
-    async def test_an_airflow_that_cannot_give_the_connection_for_a_while(self, sandbox: Sandbox, connect: Connect) -> None:
+    async def test_an_airflow_that_cannot_give_the_connection_for_a_while(
+        self, sandbox: Sandbox, connect: Connect
+    ) -> None:
         connect(sandbox.base_url)
         task_id = submit(sandbox)
         BOOK.clear()

@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred
+
+from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingBalanceError,
+    KlingContentRefusedError,
+    KlingError,
+    KlingGenerationFailedError,
+    KlingPermissionError,
+    KlingTimeoutError,
+    KlingUncertainSubmissionError,
+    KlingValidationError,
+)
+from airflow_provider_kling.operators.kling import KlingGenerateOperator
+from airflow_provider_kling.sandbox import Fault, Sandbox
+from airflow_provider_kling.triggers.kling import KlingTaskTrigger
+from airflow_provider_kling.wire.request import REQUEST_FIELDS
+from tests.conftest import Connect, TaskLog
+from tests.task_context import StateStore, TaskInstance, context, event_of, run
+
+PROMPT = "A traveler in desert ruins"
+GOOD: dict[str, Any] = {"model": "kling-v3-std-silent", "prompt": PROMPT}
+IMAGE = "https://example.com/start-frame.png"
+WAYS: dict[str, dict[str, Any]] = {"deferred": {}, "blocking": {"deferrable": False}}
+every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+
+
+def operator(**arguments: Any) -> KlingGenerateOperator:
+    return KlingGenerateOperator(task_id="video", **GOOD | {"poll_interval": 0.1, "timeout": 20} | arguments)
+
+
+class TestWhatADagFileIsRefusedFor:
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"model": "kling-v3-std-silnt"}, "did you mean kling-v3-std-silent"),
+            ({"model": None}, "model=None: is required"),
+            ({"duration": 99}, "duration=99: must be a whole number of seconds from 3 to 15"),
+            ({"duration": 5.5}, "duration=5.5"),
+            ({"aspect_ratio": "4:3"}, "aspect_ratio='4:3': must be one of 16:9, 9:16, 1:1"),
+            ({"shot_type": "wide"}, "shot_type='wide': must be one of customize, intelligent"),
+            ({"last_image": IMAGE}, "needs image too"),
+            ({"prompt": None}, "give a prompt, or multi_prompt"),
+            ({"prompt": ""}, "give a prompt, or multi_prompt"),
+            ({"image": IMAGE, "multi_prompt": ["x"]}, "excludes prompt in image mode"),
+            (
+                {"image": "http://192.168.1.10/a.png"},
+                "a private or reserved address, which the vendor cannot reach",
+            ),
+            ({"image": "/tmp/a.png"}, "must be a public http(s) URL"),  # noqa: S108
+            ({"cfg_scale": "much"}, "must be a number"),
+            ({"extra_body": {"duration": 99}}, "duration=99"),
+            ({"cfg_scale": 0.4, "extra_body": {"cfg_scale": 0.9}}, "differs from the argument cfg_scale=0.4"),
+        ],
+        ids=str,
+    )
+    def test_literal_values(self, wrong: dict[str, Any], words: str) -> None:
+        with pytest.raises(KlingValidationError) as caught:
+            operator(**wrong)
+        assert words in str(caught.value)
+
+    def test_all_of_them_at_once(self) -> None:
+        with pytest.raises(KlingValidationError, match=r"(?s)4 problems.*duration=.*model=.*shot_type=.*image="):
+            operator(model="x", duration=1, shot_type="x", image="x")
+
+    def test_literal_values_beside_templated_ones(self) -> None:
+        with pytest.raises(KlingValidationError, match="duration=99"):
+            operator(prompt="{{ params.prompt }}", duration=99)
+
+    def test_literal_values_of_a_mapped_task(self) -> None:
+        with pytest.raises(KlingValidationError, match="duration=99"):
+            KlingGenerateOperator.partial(task_id="video", model="kling-v3-std-silent", duration=99)
+
+    def test_values_that_a_mapping_brings_fail_their_own_task_only_and_without_a_retry(self) -> None:
+        mapped = KlingGenerateOperator.partial(task_id="video", **GOOD).expand(duration=[5, "{{ 99 }}"])
+        with pytest.raises(KlingValidationError, match="duration=99") as caught:
+            mapped.unmap({"duration": 99})
+        assert isinstance(caught.value, AirflowFailException)
+        assert mapped.unmap({"duration": 5}).duration == 5
+
+    def test_literal_values_of_a_mapping(self) -> None:
+        with pytest.raises(KlingValidationError, match="duration=99"):
+            KlingGenerateOperator.partial(task_id="video", **GOOD).expand(duration=[5, 99])
+
+    def test_literal_values_within_a_dag(self) -> None:
+        with DAG("d", schedule=None, start_date=datetime(2026, 1, 1)), pytest.raises(KlingValidationError):  # noqa: DTZ001
+            KlingGenerateOperator(task_id="video", model="kling-v3-std-silent", prompt="x", duration=99)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("timeout", 0), ("timeout", -1), ("timeout", float("inf")), ("poll_interval", 0), ("submit_timeout", 0)]
+        + [("on_clear", "maybe"), ("on_uncertain", "maybe"), ("take", "one"), ("take", 1.5)],
+    )
+    def test_settings_that_cannot_be(self, name: str, value: Any) -> None:
+        with pytest.raises((ValueError, KlingValidationError), match=name):
+            operator(**{name: value})
+        with pytest.raises((ValueError, KlingValidationError), match=name):
+            KlingGenerateOperator.partial(task_id="video", **GOOD, **{name: value})
+
+
+class TestWhatADagFileIsNotRefusedFor:
+    @pytest.mark.parametrize("name", REQUEST_FIELDS)
+    @pytest.mark.parametrize("template", ["{{ params.x }}", "{% if x %}y{% endif %}", "{# later #}"])
+    def test_a_template_in_any_field(self, name: str, template: str) -> None:
+        operator(**{name: template})
+
+    @pytest.mark.parametrize("nested", [["{{ x }}"], [{"prompt": "{{ x }}"}], ("{{ x }}",)])
+    def test_a_template_within_a_list(self, nested: Any) -> None:
+        operator(multi_prompt=nested, element_list=nested)
+
+    def test_a_template_within_extra_body(self) -> None:
+        operator(extra_body={"duration": "{{ params.seconds }}"})
+
+    def test_the_output_of_another_task_in_any_field(self) -> None:
+        with DAG("d", schedule=None, start_date=datetime(2026, 1, 1)):  # noqa: DTZ001
+            first = operator()
+            for name in REQUEST_FIELDS:
+                second = KlingGenerateOperator(task_id=f"video_{name}", **GOOD | {name: first.output})
+                assert second.upstream_task_ids == {"video"}
+
+    @pytest.mark.parametrize("later", ["prompt", "image", "model"])
+    def test_what_a_mapping_brings_later(self, later: str) -> None:
+        known = {"last_image": IMAGE, **GOOD, "image": IMAGE}
+        value = known.pop(later)
+        mapped = KlingGenerateOperator.partial(task_id="video", **known).expand(**{later: [value]})
+        assert mapped.operator_class is KlingGenerateOperator
+
+
+class TestTemplates:
+    def test_every_field_of_the_request_is_one(self) -> None:
+        assert set(REQUEST_FIELDS) <= set(KlingGenerateOperator.template_fields)
+        assert "kling_conn_id" in KlingGenerateOperator.template_fields
+
+    def test_what_they_render_to_is_sent_in_the_right_types(self, sandbox: Sandbox, connected: str) -> None:
+        task = operator(
+            model="{{ m }}",
+            prompt="{{ p }}",
+            image="{{ nothing }}",
+            duration="{{ n }}",
+            cfg_scale="{{ c }}",
+            element_list="{{ some }}",
+            extra_body={"seed": "{{ n }}", "shot_type": "{{ s }}"},
+        )
+        values = {
+            "m": "kling-v3-pro-audio",
+            "p": PROMPT,
+            "nothing": "",
+            "n": 5,
+            "c": 0.5,
+            "some": [{"id": 7}],
+            "s": "customize",
+        }
+        task.render_template_fields(values)  # type: ignore[arg-type]
+        task.execute(context())
+        assert sandbox.ledger()[0]["request"] == {
+            "model": "kling-v3-pro-audio",
+            "prompt": PROMPT,
+            "duration": 5,
+            "extra_body": {"cfg_scale": 0.5, "element_list": [{"id": 7}], "shot_type": "customize", "seed": "5"},
+        }
+
+    def test_what_they_render_to_is_checked_and_fails_without_a_retry(
+        self, sandbox: Sandbox, connected: str
+    ) -> None:
+        task = operator(duration="{{ n }}", aspect_ratio="{{ r }}")
+        task.render_template_fields({"n": 99, "r": "4:3"})  # type: ignore[typeddict-unknown-key]
+        with pytest.raises(KlingValidationError, match=r"(?s)2 problems.*duration=99.*aspect_ratio=") as caught:
+            task.execute(context())
+        assert isinstance(caught.value, AirflowFailException)
+        assert sandbox.requests["submit"] == 0
+
+
+class TestWithoutWaiting:
+    def test_the_task_id_is_returned_and_pushed(self, sandbox: Sandbox, connected: str) -> None:
+        ti = TaskInstance()
+        returned = operator().execute(context(ti))
+        [entry] = sandbox.ledger()
+        assert returned == ti.pushed["kling_task_id"] == entry["id"]
+        assert "video_url" not in ti.pushed
+        assert sandbox.requests["status"] == 0
+
+    def test_a_numeric_id_is_a_string_all_the_same(self, connect: Connect) -> None:
+        with Sandbox(run_seconds=0, dialect="numeric") as sandbox:
+            connect(sandbox.base_url)
+            assert operator().execute(context()) == str(sandbox.ledger()[0]["id"])
+
+    def test_the_request_is_the_one_described(self, sandbox: Sandbox, connected: str) -> None:
+        operator(image=IMAGE, aspect_ratio="9:16", negative_prompt="blur", extra_body={"seed": 7}).execute(
+            context()
+        )
+        assert sandbox.ledger()[0]["request"] == {
+            **GOOD,
+            "image": IMAGE,
+            "aspect_ratio": "9:16",
+            "extra_body": {"negative_prompt": "blur", "seed": 7},
+        }
+
+    def test_what_the_vendor_may_not_honour_is_warned_of(
+        self, sandbox: Sandbox, connected: str, task_log: TaskLog
+    ) -> None:
+        operator(image=IMAGE, aspect_ratio="9:16").execute(context())
+        assert "aspect_ratio='9:16' may not be honoured" in task_log.text
+
+    def test_another_connection_may_be_named(self, sandbox: Sandbox, connect: Connect) -> None:
+        connect(sandbox.base_url, conn_id="other")
+        assert operator(kling_conn_id="other").execute(context())
+
+
+class TestWaiting:
+    @every_way
+    def test_the_finished_video_is_returned(self, sandbox: Sandbox, connected: str, way: dict[str, Any]) -> None:
+        sandbox.add_fault(Fault("submit", "pace", seconds=0.3))
+        ti = TaskInstance()
+        video = run(operator(wait_for_completion=True, **way), ti)
+        [entry] = sandbox.ledger()
+        assert (video["task_id"], video["status"], video["model"]) == (entry["id"], "completed", GOOD["model"])
+        assert video["video_url"] == ti.pushed["video_url"] == f"{sandbox.base_url}/files/{entry['id']}.mp4"
+        assert ti.pushed["kling_task_id"] == entry["id"]
+        assert json.loads(json.dumps(video)) == video
+
+    def test_by_default_the_worker_is_freed(self, sandbox: Sandbox, connected: str) -> None:
+        sandbox.add_fault(Fault("submit", "stuck"))
+        ti = TaskInstance()
+        before = time.time()
+        with pytest.raises(TaskDeferred) as deferred:
+            operator(wait_for_completion=True, timeout=600, poll_interval=timedelta(seconds=7)).execute(
+                context(ti)
+            )
+        trigger = deferred.value.trigger
+        assert isinstance(trigger, KlingTaskTrigger)
+        assert trigger.kling_task_id == ti.pushed["kling_task_id"] == sandbox.ledger()[0]["id"]
+        assert (trigger.kling_conn_id, trigger.poll_interval) == ("kling_default", 7.0)
+        assert before <= trigger.started_at <= time.time()
+        assert trigger.deadline == pytest.approx(before + 600, abs=5)
+        assert deferred.value.method_name == "execute_complete"
+        assert deferred.value.timeout is not None
+        assert deferred.value.timeout > timedelta(seconds=600)
+
+    @every_way
+    def test_a_failed_job_fails_the_task_by_name(
+        self, sandbox: Sandbox, connected: str, way: dict[str, Any]
+    ) -> None:
+        sandbox.add_fault(Fault("submit", "job_fails", message="显存不足"))
+        ti = TaskInstance()
+        with pytest.raises(KlingGenerationFailedError, match="显存不足") as caught:
+            run(operator(wait_for_completion=True, **way), ti)
+        assert not isinstance(caught.value, AirflowFailException)
+        assert caught.value.task_id == ti.pushed["kling_task_id"]
+
+    @every_way
+    def test_content_refused_later_fails_it_without_a_retry(
+        self, sandbox: Sandbox, connected: str, way: dict[str, Any]
+    ) -> None:
+        sandbox.add_fault(Fault("submit", "refuse_content", accepted=True))
+        with pytest.raises(KlingContentRefusedError) as caught:
+            run(operator(wait_for_completion=True, **way))
+        assert isinstance(caught.value, AirflowFailException)
+
+    @every_way
+    def test_a_timeout_says_that_the_job_goes_on_and_leaves_the_retries(
+        self, sandbox: Sandbox, connected: str, way: dict[str, Any]
+    ) -> None:
+        sandbox.add_fault(Fault("submit", "stuck"))
+        ti = TaskInstance()
+        with pytest.raises(KlingTimeoutError, match="The job goes on at the vendor, and bills") as caught:
+            run(operator(wait_for_completion=True, timeout=0.3, **way), ti)
+        assert not isinstance(caught.value, AirflowFailException)
+        assert caught.value.task_id == ti.pushed["kling_task_id"]
+
+    @every_way
+    def test_a_retry_joins_the_job_that_was_paid_for(
+        self, sandbox: Sandbox, connected: str, way: dict[str, Any]
+    ) -> None:
+        sandbox.add_fault(Fault("submit", "stuck"))
+        task, ti, store = (
+            operator(wait_for_completion=True, timeout=0.3, **way),
+            TaskInstance(max_tries=1),
+            StateStore(),
+        )
+        with pytest.raises(KlingTimeoutError):
+            run(task, ti, store)
+        [entry] = sandbox.ledger()
+        sandbox.finish(entry["id"])
+        ti.pushed.clear()  # as Airflow does at the start of every retry
+        assert run(operator(wait_for_completion=True, **way), ti, store)["task_id"] == entry["id"]
+        assert len(sandbox.ledger()) == 1
+        assert ti.pushed["kling_task_id"] == entry["id"]
+
+    def test_an_event_of_somebody_else_is_an_error_by_name(self) -> None:
+        with pytest.raises(KlingError, match="an event that makes no sense"):
+            operator().execute_complete(context(), {"status": "fine"})
+
+    def test_the_event_that_was_stored_is_all_that_is_needed(self, sandbox: Sandbox, connected: str) -> None:
+        """The task resumes in another process, with what the database holds."""
+        with pytest.raises(TaskDeferred) as deferred:
+            operator(wait_for_completion=True).execute(context())
+        event = event_of(deferred.value)
+        assert operator().execute_complete(context(), event)["video_url"]
+
+    def test_a_task_that_is_killed_says_that_its_job_goes_on(
+        self, sandbox: Sandbox, connected: str, task_log: TaskLog
+    ) -> None:
+        sandbox.add_fault(Fault("submit", "stuck"))
+        task = operator(wait_for_completion=True)
+        with pytest.raises(TaskDeferred):
+            task.execute(context())
+        task.on_kill()
+        assert f"Kling task {sandbox.ledger()[0]['id']} goes on at the vendor, and bills" in task_log.text
+
+
+class TestASubmitThatFails:
+    @pytest.mark.parametrize(
+        ("fault", "kind"),
+        [
+            (Fault("submit", "error", status=401, message="无效的令牌"), KlingAuthenticationError),
+            (Fault("submit", "error", status=403, code="insufficient_user_quota"), KlingBalanceError),
+            (Fault("submit", "error", status=429, code=1102), KlingBalanceError),
+            (Fault("submit", "error", status=403, code="access_denied"), KlingPermissionError),
+            (Fault("submit", "error", status=400, code="invalid_request"), KlingValidationError),
+            (Fault("submit", "refuse_content"), KlingContentRefusedError),
+            (Fault("submit", "drop_after"), KlingUncertainSubmissionError),
+            (Fault("submit", "delay_after", seconds=1.2), KlingUncertainSubmissionError),
+            (Fault("submit", "proxy_error", status=504), KlingUncertainSubmissionError),
+            (Fault("submit", "broken_json"), KlingUncertainSubmissionError),
+        ],
+        ids=lambda value: value.__name__ if isinstance(value, type) else value.kind,
+    )
+    def test_for_good_fails_the_task_without_a_retry(
+        self, sandbox: Sandbox, connected: str, fault: Fault, kind: type[KlingError]
+    ) -> None:
+        sandbox.add_fault(fault)
+        ti = TaskInstance()
+        with pytest.raises(kind) as caught:
+            operator().execute(context(ti))
+        assert isinstance(caught.value, AirflowFailException)
+        assert sandbox.requests["submit"] == 1
+        assert "kling_task_id" not in ti.pushed
+
+    def test_its_error_is_caught_by_its_public_name_and_shows_no_key(
+        self, sandbox: Sandbox, connected: str
+    ) -> None:
+        sandbox.add_fault(Fault("submit", "error", status=401))
+        with pytest.raises(KlingAuthenticationError) as caught:
+            operator().execute(context())
+        assert type(caught.value).__name__ == "KlingAuthenticationError"
+        assert sandbox.api_key not in f"{caught.value} {caught.value!r}"

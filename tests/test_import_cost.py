@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every DAG file pays for what a provider's modules import, at each parse: nothing heavy may be among it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+IMPORTED_BY_A_DAG = (
+    "airflow_provider_kling.operators.kling",
+    "airflow_provider_kling.sensors.kling",
+    "airflow_provider_kling.transfers.kling_to_object_storage",
+)
+HEAVY = (
+    "aiohttp",
+    "av",
+    "httpx",
+    "PIL",
+    "requests",
+    "urllib3",
+    "airflow.providers.http",
+    "airflow_provider_kling.hooks",
+    "airflow_provider_kling.plugins",
+    "airflow_provider_kling.sandbox",
+    "airflow_provider_kling.triggers",
+)
+PROGRAM = """
+import importlib, json, sys
+from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, task
+before = set(sys.modules)
+for module in {modules!r}:
+    importlib.import_module(module)
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> list[str]:
+    """The modules that the operators, sensors and transfers add to those that every DAG file has."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(modules=IMPORTED_BY_A_DAG)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_modules_are_loaded(loaded: list[str]) -> None:
+    assert set(IMPORTED_BY_A_DAG) <= set(loaded)
+
+
+@pytest.mark.parametrize("library", HEAVY)
+def test_parsing_a_dag_imports_nothing_heavy(loaded: list[str], library: str) -> None:
+    assert [module for module in loaded if module == library or module.startswith(f"{library}.")] == []
+
+
+def test_parsing_a_dag_imports_little_at_all(loaded: list[str]) -> None:
+    foreign = [module for module in loaded if not module.startswith(("airflow_provider_kling", "airflow.sdk"))]
+    assert foreign == []
