@@ -454,6 +454,39 @@ class TestSubmitRefusedOrUncertain:
     """After a submit the question is one of money: was a job made?"""
 
     @pytest.mark.parametrize(
+        "body",
+        [
+            {"code": 1, "message": "submitted", "data": {"task_id": "task_9"}},
+            {"code": 10000, "message": "ok", "data": {"id": "task_9"}},
+            {"code": "SUCCEED", "message": "", "data": {"task_id": "task_9"}},
+            {"error": {"code": "", "message": ""}, "data": {"task_id": "task_9"}},
+            {"error": {"message": "warning: slow queue"}, "task_id": "task_9"},
+        ],
+    )
+    def test_an_answer_that_tells_an_id_is_no_refusal_whatever_else_it_says(self, body: Any) -> None:
+        assert read_submit(answer(body)).task_id == "task_9"
+        assert not is_refusal(answer(body, 500))
+
+    @pytest.mark.parametrize(
+        ("body", "http_status"),
+        [
+            ({"code": 22, "message": "queued", "data": "task_9"}, 200),
+            (openai("", "something new"), 200),
+            (openai("", upstream(5000)), 200),
+            (openai("", "Bad Gateway"), 502),
+            (openai("", upstream(5002)), 500),
+            (openai("do_request_failed", "context deadline exceeded"), 500),
+            (b"", 302),
+            (b"", 303),
+            (b"", 408),
+            (b"", 499),
+        ],
+    )
+    def test_what_leaves_it_open_is_uncertain(self, body: Any, http_status: int) -> None:
+        with pytest.raises(KlingUncertainSubmissionError):
+            read_submit(answer(body, http_status))
+
+    @pytest.mark.parametrize(
         ("body", "http_status", "kind"),
         [
             (openai("invalid_request"), 400, KlingValidationError),
@@ -557,6 +590,25 @@ class TestStatusRefused:
     def test_a_redirect_to_nowhere_is_explained(self) -> None:
         with pytest.raises(KlingServerError, match="It redirects to nowhere"):
             read_status(answer(b"", 307), "task_1")
+
+
+class TestWhatIsSaidOfMoney:
+    def test_a_refused_submit_bought_nothing(self) -> None:
+        with pytest.raises(KlingValidationError, match="Nothing was submitted or billed"):
+            read_submit(answer(openai("invalid_request"), 400))
+
+    def test_a_refused_status_check_says_nothing_of_the_kind(self) -> None:
+        with pytest.raises(KlingValidationError) as caught:
+            read_status(answer(openai("invalid_request"), 400), "task_1")
+        assert "Nothing was submitted" not in str(caught.value)
+
+    def test_a_page_of_somebody_in_front_does_not_know_which_tasks_there_are(self) -> None:
+        with pytest.raises(KlingServerError):
+            read_status(answer(b"<html>404</html>", 404), "task_1")
+
+    def test_trouble_of_a_moderation_service_is_not_refused_content(self) -> None:
+        with pytest.raises(KlingServerError):
+            read_status(answer(openai("", "moderation service unavailable"), 503), "task_1")
 
 
 class TestRetryAfter:
