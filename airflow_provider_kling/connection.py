@@ -51,7 +51,7 @@ class KlingConnection:
     :param base_url: Scheme, host, port and path prefix, without a slash at the end.
     :param api_key: The bearer key. Kept out of ``repr``.
     :param connect_timeout: Seconds to reach the server.
-    :param read_timeout: Seconds without a byte of the answer.
+    :param read_timeout: Seconds without a byte of the answer; the whole exchange may take both together.
     :param verify: TLS verification: True, False, or the path of a CA bundle.
     :param proxy: Proxy URL for both schemes; without one the environment's proxy variables count.
     :param trust_env: Whether proxy variables of the environment count at all.

@@ -76,7 +76,8 @@ class KlingGenerateOperator(BaseOperator):
         without a retry, so that somebody looks, or ``resubmit``, which may pay twice.
     :param take: Which take of the same request this is. Another number buys another video; it is not sent.
     :return: The Kling task id; with ``wait_for_completion`` the finished video: a dict with ``task_id``,
-        ``model``, ``status``, ``progress``, ``video_url``, ``created_at``, ``completed_at`` and ``error``.
+        ``model``, ``status``, ``status_word``, ``progress``, ``video_url``, ``created_at``, ``completed_at``,
+        ``error`` and ``error_code``.
         XCom ``kling_task_id`` is pushed as soon as the submit is answered, ``video_url`` when there is one.
     :raises KlingError: by name, see :mod:`airflow_provider_kling.exceptions`; those that a retry cannot cure
         fail the task at once.
@@ -275,12 +276,12 @@ class KlingGenerateOperator(BaseOperator):
         if not self.deferrable:
             time.sleep(pause)
             return
-        from airflow_provider_kling.triggers.kling import KlingSlotTrigger
+        from airflow_provider_kling.triggers.kling import SHORTEST_DEFERRAL, KlingSlotTrigger
 
         self.defer(
             trigger=KlingSlotTrigger(
                 kling_conn_id=self.kling_conn_id,
-                not_before=now + min(error.retry_after or 0.0, left),
+                not_before=now + max(SHORTEST_DEFERRAL, min(error.retry_after or 0.0, left)),
                 at_latest=now + pause,
             ),
             method_name="submit_again",
