@@ -112,6 +112,16 @@ class Poller:
         self._reported: tuple[str, int | None] | None = None
         self._reported_at = started_at
 
+    def first_pause(self, *, now: float) -> float:
+        """
+        Return the seconds to wait before the first check.
+
+        A job that was submitted, or looked at, just before the wait began has nothing new to tell yet; one that
+        has been running for long, as after a restart of the triggerer, is asked for at once.
+        """
+        first_check = self.started_at + self.delay.next_check(0.0, None)
+        return max(0.0, min(first_check, self.deadline) - now)
+
     def on_job(self, job: VideoJob, *, now: float) -> Pause | Finished:
         """Decide after a status check that the server answered."""
         self.job = job

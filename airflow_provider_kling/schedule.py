@@ -65,7 +65,8 @@ class Durations:
 
     def __init__(self) -> None:
         self._durations: dict[tuple[str | None, int | None], _Statistic] = {}
-        self._progress = _Statistic()
+        #: By tens of percent, since progress seldom grows evenly: how far extrapolating it missed.
+        self._progress: dict[int, _Statistic] = {}
 
     @property
     def learned(self) -> bool:
@@ -88,13 +89,16 @@ class Durations:
             self._durations.setdefault(key, _Statistic()).add(math.log(took))
         for report in seen:
             if _tells(report):
-                self._progress.add(math.log(took) - _extrapolated(report))
+                missed = math.log(took) - _extrapolated(report)
+                self._progress.setdefault(report.percent // 10, _Statistic()).add(missed)
 
     def expected(self, model: str | None, seconds: int | None, progress: Progress | None) -> tuple[float, float]:
         """Return the log-normal (mu, sigma) of a job's whole duration."""
         mu, sigma = self._from_durations(model, seconds)
-        told = self._progress
-        if progress is None or not _tells(progress) or told.n < _ENOUGH or told.sigma > sigma / 2:
+        if progress is None or not _tells(progress):
+            return mu, sigma
+        told = self._progress.get(progress.percent // 10)
+        if told is None or told.n < _ENOUGH or told.sigma > sigma / 2:
             return mu, sigma
         weight, prior = told.sigma**-2, sigma**-2
         by_progress = _extrapolated(progress) + told.mean
@@ -194,11 +198,13 @@ class LearnedDelay:
 
     :param durations: What this process has learned; it learns from this job too.
     :param video_seconds: The length of the video asked for, where known.
+    :param model: The model asked for, where known; servers may tell it, but not before the first check.
     """
 
-    def __init__(self, durations: Durations, video_seconds: int | None) -> None:
+    def __init__(self, durations: Durations, video_seconds: int | None = None, model: str | None = None) -> None:
         self.durations = durations
         self.video_seconds = video_seconds
+        self.model = model
         self.seen: list[Progress] = []
 
     def next_check(self, elapsed: float, job: VideoJob | None) -> float:
@@ -207,7 +213,7 @@ class LearnedDelay:
         if job is not None and job.progress is not None and job.progress not in percents:
             self.seen.append(Progress(job.progress, elapsed))
         last = self.seen[-1] if self.seen else None
-        mu, sigma = self.durations.expected(job.model if job else None, self.video_seconds, last)
+        mu, sigma = self.durations.expected(self._model(job), self.video_seconds, last)
         seconds = next_check(elapsed, mu, sigma)
         # A guess is not worth a long silence: a server that makes videos in seconds shows it soon.
         return seconds if self.durations.learned else min(seconds, max(SHORTEST, elapsed * GROWTH_UNLEARNED))
@@ -215,16 +221,22 @@ class LearnedDelay:
     def ended(self, elapsed: float, job: VideoJob) -> None:
         """Learn how long the job took."""
         if job.status == "completed":
-            self.durations.learn(job.model, self.video_seconds, elapsed, self.seen)
+            self.durations.learn(self._model(job), self.video_seconds, elapsed, self.seen)
+
+    def _model(self, job: VideoJob | None) -> str | None:
+        return self.model or (job.model if job else None)
 
 
 Delay = FixedDelay | LearnedDelay
 
 
 def delay_for(
-    poll_interval: float | None, durations: Durations | None = None, video_seconds: int | None = None
+    poll_interval: float | None,
+    durations: Durations | None = None,
+    video_seconds: int | None = None,
+    model: str | None = None,
 ) -> Delay:
     """Return the fixed schedule of a user who names an interval (seconds), or else the learned one."""
     if poll_interval is not None:
         return FixedDelay(poll_interval)
-    return LearnedDelay(Durations() if durations is None else durations, video_seconds)
+    return LearnedDelay(Durations() if durations is None else durations, video_seconds, model)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow import __version__
 
-AIRFLOW_V_3_0_PLUS = int(__version__.partition(".")[0]) >= 3
+_VERSION = tuple(map(int, __version__.split(".")[:2]))
+AIRFLOW_V_3_0_PLUS = _VERSION >= (3, 0)
+AIRFLOW_V_3_3_PLUS = _VERSION >= (3, 3)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -37,6 +39,7 @@ else:
 
 __all__ = [
     "AIRFLOW_V_3_0_PLUS",
+    "AIRFLOW_V_3_3_PLUS",
     "NEVER_EXPIRE",
     "TaskDeferralError",
     "TaskDeferralTimeout",

@@ -63,6 +63,12 @@ def _no_connections() -> Iterator[None]:
     BOOK.clear()
 
 
+@pytest.fixture(autouse=True)
+def _short_deferrals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let triggers end as soon as they can: the scheduler that must not be overtaken is not there."""
+    monkeypatch.setattr("airflow_provider_kling.triggers.kling.SHORTEST_DEFERRAL", 0.0)
+
+
 @pytest.fixture
 def connect() -> Connect:
     """Return a function that makes an Airflow connection, ``kling_default`` unless another id is given."""

@@ -72,9 +72,9 @@ def run(task: Any, ti: TaskInstance | None = None, store: StateStore | None = No
 def event_of(deferred: TaskDeferred) -> dict[str, Any]:
     """Run the trigger of a deferred task; return its event as it comes out of the database."""
 
-    async def first_event() -> Any:
-        async for event in deferred.trigger.run():
-            return event.payload
+    async def payloads() -> list[Any]:
+        return [event.payload async for event in deferred.trigger.run()]
 
-    event: dict[str, Any] = json.loads(json.dumps(asyncio.run(first_event())))
+    [payload] = asyncio.run(payloads())
+    event: dict[str, Any] = json.loads(json.dumps(payload))
     return event

@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import Connection
+from airflow.models.connection import Connection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,11 +75,7 @@ class TestBaseUrl:
         ],
     )
     def test_the_uri_form_of_an_airflow_connection(self, uri: str, base_url: str) -> None:
-        found = (
-            Connection.from_uri(uri, conn_id="kling_default")
-            if hasattr(Connection, "from_uri")
-            else Connection(uri=uri)
-        )
+        found = Connection(uri=uri)
         parsed = parse(host=found.host, password=found.password, schema=found.schema, port=found.port)
         assert (parsed.base_url, parsed.api_key) == (base_url, "key")
 

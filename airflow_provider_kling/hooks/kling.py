@@ -197,6 +197,7 @@ class KlingHook(HttpHook):
         """
         poller = Poller(task_id, started_at=started_at, deadline=deadline, delay=delay_for(poll_interval))
         now = steady_clock()
+        time.sleep(poller.first_pause(now=now()))
         while True:
             try:
                 decision = poller.on_job(self.get_video(task_id), now=now())

@@ -10,8 +10,10 @@ the client appears with the first user, is shared by all, and closes with the la
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
+import zlib
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -28,6 +30,7 @@ from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingConnectionError,
     KlingError,
+    KlingRateLimitError,
     KlingServerError,
 )
 from airflow_provider_kling.pace import Pace
@@ -85,13 +88,15 @@ class SharedClient:
         self.slots = Slots()
         self._link: asyncio.Future[_Link] | None = None
 
-    async def get_video(self, task_id: str) -> VideoJob:
+    async def get_video(self, task_id: str, *, patience: float = math.inf) -> VideoJob:
         """
         Ask for the state of a job, once.
 
+        :param task_id: The id that the submit gave.
+        :param patience: Seconds to wait for one's turn at most; a server may have asked for a long pause.
         :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
         """
-        await (await self._connected()).turn()
+        await (await self._connected()).turn(patience)
         # Asked for again, since the key may have been replaced while this one waited for its turn.
         link = await self._connected()
         try:
@@ -188,16 +193,27 @@ class _Link:
                 sock_read=connection.read_timeout,
             ),
             # It talks to the connection's own host only, so the key may stand in every request.
-            headers={**HEADERS, "Authorization": connection.authorization},
+            headers={**HEADERS, "Authorization": connection.authorization, "Accept-Encoding": "gzip"},
+            # Most versions of aiohttp unpack a bomb whole before they hand over its first byte.
+            auto_decompress=False,
             proxy=_proxy_for(connection),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return cls(connection, session)
 
-    async def turn(self) -> None:
-        """Wait for one's turn among all who ask through this link."""
-        if (wait := self.pace.reserve(now=time.monotonic())) > 0:
-            await asyncio.sleep(wait)
+    async def turn(self, patience: float) -> None:
+        """
+        Wait for one's turn among all who ask through this link.
+
+        :raises KlingRateLimitError: if it does not come in time.
+        """
+        wait = self.pace.reserve(now=time.monotonic())
+        # Nobody waits for a turn that has come: even past a deadline one may ask once.
+        patience = max(patience, 0.0)
+        if wait > 0:
+            await asyncio.sleep(min(wait, patience))
+        if wait > patience:
+            raise KlingRateLimitError("The pace of this connection left no turn to ask in time")
 
     async def get_video(self, task_id: str) -> VideoJob:
         """Ask for the state of a job, once, when it is one's turn."""
@@ -239,11 +255,25 @@ async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
-            raise KlingServerError(
-                f"GET {response.url}: the answer is larger than {MAX_ANSWER_BYTES} bytes",
-                http_status=response.status,
-            )
+            raise _too_large(response)
+    if response.headers.get("Content-Encoding", "").lower() != "gzip":
+        return body
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        body = unpacker.decompress(body, MAX_ANSWER_BYTES + 1)
+    except zlib.error as error:
+        raise aiohttp.ClientPayloadError(f"the answer cannot be unpacked: {error}") from error
+    if len(body) > MAX_ANSWER_BYTES:
+        raise _too_large(response)
+    if not unpacker.eof:
+        raise aiohttp.ClientPayloadError("the answer ends too early to be unpacked")
     return body
+
+
+def _too_large(response: aiohttp.ClientResponse) -> KlingServerError:
+    return KlingServerError(
+        f"GET {response.url}: the answer is larger than {MAX_ANSWER_BYTES} bytes", http_status=response.status
+    )
 
 
 def _proxy_for(connection: KlingConnection) -> str | None:

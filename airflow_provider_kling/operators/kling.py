@@ -309,7 +309,13 @@ class KlingGenerateOperator(BaseOperator):
         if self.deferrable:
             from airflow_provider_kling.triggers.kling import defer_until_finished
 
-            defer_until_finished(self, kling_task_id, started_at=submitted_at, video_seconds=self._video_seconds)
+            defer_until_finished(
+                self,
+                kling_task_id,
+                started_at=submitted_at,
+                model=self.model,
+                video_seconds=self._video_seconds,
+            )
         video = self._hook.wait_for_video(
             kling_task_id,
             started_at=submitted_at,

@@ -24,17 +24,17 @@ from airflow_provider_kling.polling import (
     seconds_of,
     video_of,
 )
-from airflow_provider_kling.schedule import delay_for
 from airflow_provider_kling.version_compat import (
+    AIRFLOW_V_3_3_PLUS,
     TaskDeferralError,
     TaskDeferralTimeout,
     first_reschedule_date,
     telling_timeouts,
 )
-from airflow_provider_kling.wire.answer import task_reference
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.triggers.base import StartTriggerArgs
 
     from airflow_provider_kling.hooks.kling import KlingHook
 
@@ -54,6 +54,11 @@ class KlingTaskSensor(BaseSensorOperator):
         ``poke`` (holding it) or ``reschedule`` (freeing it between pokes).
     :param poke_interval: Seconds (or a timedelta) between two status checks. None leaves the pace to the provider;
         it is 30 seconds when not deferrable.
+    :param start_from_trigger: Begin on the triggerer: no worker is started before the video is finished. For
+        Airflow 3.3 and later, and ignored before. What it costs: no pool counts the task; every trigger carries a
+        copy of the DAG; after a restart of the triggerer, ``timeout`` counts anew, up to ten minutes in excess of
+        it. The task cannot be mapped, nor be part of a mapped task group. ``kling_task_id`` may be the output of
+        a task, or a template that names the map index: ``{{ ti.xcom_pull(task_ids='up', map_indexes=-1) }}``.
     :param timeout: Seconds (or a timedelta) to wait, 4 hours by default. As with every sensor, its end is final:
         no retry follows. The job goes on at the vendor; clear the sensor to wait on.
     :param soft_fail: Skip the task instead of failing it, whatever ended the wait.
@@ -74,6 +79,7 @@ class KlingTaskSensor(BaseSensorOperator):
         deferrable: bool = True,
         poke_interval: float | timedelta | None = None,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
+        start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         self.poll_interval = None if poke_interval is None else seconds_of("poke_interval", poke_interval)
@@ -86,6 +92,21 @@ class KlingTaskSensor(BaseSensorOperator):
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable
         self.video_url: str | None = None
+        # On the instance: as attributes of the class they would break mapping.
+        self.start_from_trigger = start_from_trigger and deferrable and AIRFLOW_V_3_3_PLUS
+        if self.start_from_trigger:
+            self.start_trigger_args = self._start_trigger_args()
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """
+        Prepare a mapped task.
+
+        :raises ValueError: for ``start_from_trigger``.
+        """
+        if kwargs.get("start_from_trigger"):
+            raise ValueError("start_from_trigger=True is not for a mapped task: Airflow starts those on a worker")
+        return super().partial(**kwargs)
 
     def execute(self, context: Context) -> Any:
         """Return the video if it is finished already; wait for it otherwise."""
@@ -99,10 +120,29 @@ class KlingTaskSensor(BaseSensorOperator):
         with self._failing():
             now = time.time()
             # Once here, on the worker that is held anyway: many jobs are finished, or wrong, before the sensor is.
-            decision = self._check(self._poller(started_at=now))
+            poller = self._poller(started_at=now)
+            decision = self._check(poller)
             if isinstance(decision, Finished):
                 return announce(self, context, decision.video())
-            return defer_until_finished(self, self._task_id, started_at=now)
+            model = poller.job.model if poller.job else None
+            return defer_until_finished(self, self._task_id, started_at=now, model=model)
+
+    def _start_trigger_args(self) -> StartTriggerArgs:
+        from airflow.triggers.base import StartTriggerArgs
+
+        from airflow_provider_kling.triggers.kling import BACKSTOP
+
+        return StartTriggerArgs(
+            trigger_cls="airflow_provider_kling.triggers.kling.KlingTaskTrigger",
+            trigger_kwargs={
+                "kling_task_id": _template_for_triggerer(self.kling_task_id),
+                "kling_conn_id": self.kling_conn_id,
+                "timeout": self.timeout,
+                "poll_interval": self.poll_interval,
+            },
+            next_method="execute_complete",
+            timeout=timedelta(seconds=self.timeout) + BACKSTOP,
+        )
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Check once, for the modes ``poke`` and ``reschedule``."""
@@ -147,9 +187,13 @@ class KlingTaskSensor(BaseSensorOperator):
 
     @cached_property
     def _task_id(self) -> str:
+        from airflow_provider_kling.wire.answer import task_reference
+
         return task_reference(self.kling_task_id)[0]
 
     def _poller(self, started_at: float) -> Poller:
+        from airflow_provider_kling.schedule import delay_for
+
         return Poller(
             self._task_id,
             started_at=started_at,
@@ -185,3 +229,24 @@ class KlingTaskSensor(BaseSensorOperator):
             if self.soft_fail or getattr(self, "never_fail", False):
                 raise AirflowSkipException(str(error)) from error
             raise sensor_failure(error) from error.__cause__
+
+
+def _template_for_triggerer(kling_task_id: Any) -> str:
+    """
+    Return a task id, or the template of one, in a form that a triggerer can render.
+
+    Its supervisor does not answer what ``xcom_pull`` asks unless the map index is named; the trigger would hang.
+
+    :raises ValueError: if there is no such form.
+    """
+    from airflow.sdk.definitions.xcom_arg import PlainXComArg
+
+    if isinstance(kling_task_id, PlainXComArg):
+        source = f"task_ids='{kling_task_id.operator.task_id}', key='{kling_task_id.key}'"
+        return f"{{{{ ti.xcom_pull({source}, map_indexes=-1) }}}}"
+    if not isinstance(kling_task_id, str) or ("xcom_pull" in kling_task_id and "map_indexes" not in kling_task_id):
+        raise ValueError(
+            f"With start_from_trigger=True, kling_task_id={kling_task_id!r} cannot be rendered on the triggerer: "
+            "give the output of a task, or a template such as {{ ti.xcom_pull(task_ids='up', map_indexes=-1) }}"
+        )
+    return kling_task_id

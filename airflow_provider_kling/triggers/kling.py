@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.polling import STILL_RUNNING, Finished, Poller, steady_clock
+from airflow_provider_kling.polling import DEFAULT_TIMEOUT, STILL_RUNNING, Finished, Poller, steady_clock
 from airflow_provider_kling.schedule import delay_for
+from airflow_provider_kling.wire.answer import task_reference
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 #: How much longer Airflow's own deferral timeout is than the trigger's deadline, which it reports in words.
 BACKSTOP = timedelta(minutes=10)
+#: Seconds that a deferral lasts at least. A scheduler learns some 5 seconds late (``[workers]
+#: min_heartbeat_interval``) that a worker is through with a task that deferred; one that is queued again by then
+#: is taken for lost, and failed.
+SHORTEST_DEFERRAL = 8.0
 #: Crashes of a trigger after which an attempt gives up waiting.
 MAX_CRASHES = 3
 _CRASHES = "kling_trigger_crashes"
@@ -36,6 +41,7 @@ def defer_until_finished(
     kling_task_id: str,
     *,
     started_at: float,
+    model: str | None = None,
     video_seconds: int | None = None,
 ) -> NoReturn:
     """
@@ -44,16 +50,20 @@ def defer_until_finished(
     :param task: The operator or sensor that waits; its connection, timeout and poll interval apply.
     :param kling_task_id: The Kling task to wait for.
     :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
+    :param model: The model asked for, if known.
     :param video_seconds: Length of the video asked for, if known.
     """
+    now = time.time()
     task.defer(
         trigger=KlingTaskTrigger(
             kling_task_id=kling_task_id,
             kling_conn_id=task.kling_conn_id,
             started_at=started_at,
-            deadline=time.time() + task.timeout,
+            deadline=now + task.timeout,
             poll_interval=task.poll_interval,
+            model=model,
             video_seconds=video_seconds,
+            not_before=now + SHORTEST_DEFERRAL,
         ),
         method_name="execute_complete",
         timeout=timedelta(seconds=task.timeout) + BACKSTOP,
@@ -85,11 +95,16 @@ class KlingTaskTrigger(BaseTrigger):
 
     :param kling_task_id: The Kling task to wait for.
     :param kling_conn_id: The Airflow connection, looked up on the triggerer once for all triggers.
-    :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
+    :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds). None counts from
+        when the trigger first runs in a process.
     :param deadline: When to send a ``timeout`` event (epoch seconds). Wall clock, since the trigger may go on in
-        another process on another machine.
+        another process on another machine. None is ``timeout`` after ``started_at``.
+    :param timeout: Seconds to wait where no deadline is known: a DAG file that starts a sensor on the triggerer
+        cannot know when that will be.
     :param poll_interval: Fixed seconds between two checks; None leaves the pace to the provider.
+    :param model: The model asked for, if known: how long its videos take is learned.
     :param video_seconds: Length of the video asked for, if known: longer ones take longer to make.
+    :param not_before: The earliest time to send the event (epoch seconds).
     """
 
     def __init__(
@@ -97,18 +112,24 @@ class KlingTaskTrigger(BaseTrigger):
         *,
         kling_task_id: str,
         kling_conn_id: str,
-        started_at: float,
-        deadline: float,
+        started_at: float | None = None,
+        deadline: float | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
         poll_interval: float | None = None,
+        model: str | None = None,
         video_seconds: int | None = None,
+        not_before: float = 0.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kling_task_id = kling_task_id
         self.kling_conn_id = kling_conn_id
         self.started_at = started_at
         self.deadline = deadline
+        self.timeout = timeout
         self.poll_interval = poll_interval
+        self.model = model
         self.video_seconds = video_seconds
+        self.not_before = not_before
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what rebuilds this trigger in any triggerer."""
@@ -119,29 +140,44 @@ class KlingTaskTrigger(BaseTrigger):
                 "kling_conn_id": self.kling_conn_id,
                 "started_at": self.started_at,
                 "deadline": self.deadline,
+                "timeout": self.timeout,
                 "poll_interval": self.poll_interval,
+                "model": self.model,
                 "video_seconds": self.video_seconds,
+                "not_before": self.not_before,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, ``{"status": "success" | "error" | "timeout", "task_id", "video" | "error"}``."""
-        yield TriggerEvent((await self._wait()).event())
+        finished = await self._wait()
+        await asyncio.sleep(self.not_before - time.time())
+        yield TriggerEvent(finished.event())
 
     async def _wait(self) -> Finished:
         from airflow_provider_kling.hooks.shared_client import learned_durations, shared_client
 
-        poller = Poller(
-            self.kling_task_id,
-            started_at=self.started_at,
-            deadline=self.deadline,
-            delay=delay_for(self.poll_interval, learned_durations(self.kling_conn_id), self.video_seconds),
-        )
+        try:
+            kling_task_id, _ = task_reference(self.kling_task_id)
+        except KlingError as error:
+            return Finished(error=error)
         now = steady_clock()
+        started_at = now() if self.started_at is None else self.started_at
+        poller = Poller(
+            kling_task_id,
+            started_at=started_at,
+            deadline=started_at + self.timeout if self.deadline is None else self.deadline,
+            delay=delay_for(
+                self.poll_interval, learned_durations(self.kling_conn_id), self.video_seconds, self.model
+            ),
+        )
         async with shared_client(self.kling_conn_id) as client:
+            if self.started_at is not None:
+                await asyncio.sleep(poller.first_pause(now=now()))
             while True:
                 try:
-                    decision = poller.on_job(await client.get_video(self.kling_task_id), now=now())
+                    job = await client.get_video(kling_task_id, patience=poller.deadline - now())
+                    decision = poller.on_job(job, now=now())
                 except KlingError as error:
                     decision = poller.on_error(error, now=now())
                 if line := poller.news(now=now()):

@@ -317,9 +317,9 @@ class TestWhatDoesNotArriveWhole:
 
         hook = hook_on("https://api.example.com", private_hosts="127.0.0.1", verify=str(certificate))
         started = time.monotonic()
-        with RawServer(drip, tls=server_context(certificate) if tls else None) as server:
-            with pytest.raises(KlingConnectionError, match="not complete after"):
-                fetch(hook, server.base_url, 0.5)
+        server = RawServer(drip, tls=server_context(certificate) if tls else None)
+        with server, pytest.raises(KlingConnectionError, match="not complete after"):
+            fetch(hook, server.base_url, 0.5)
         assert time.monotonic() - started < 3
 
     def test_a_full_disk_is_not_the_servers_fault(self, hook: KlingHook) -> None:

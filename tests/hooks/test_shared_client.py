@@ -3,13 +3,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import json
 import socket
 import threading
 import time
 import tracemalloc
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
-from airflow_provider_kling.hooks.shared_client import MAX_SOCKETS, SharedClient, shared_client
+from airflow_provider_kling.hooks.shared_client import MAX_SOCKETS, shared_client
 from airflow_provider_kling.sandbox import DIALECTS, Fault, Sandbox
 from airflow_provider_kling.wire.request import VideoRequest
 from tests.conftest import Connect
@@ -94,7 +95,7 @@ class Api:
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop go on until something is the case."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in a library
             await asyncio.sleep(0.005)
 
 
@@ -313,7 +314,7 @@ class TestSeveralLoops:
             connect(f"http://127.0.0.1:{server.port}")
 
             async def main() -> None:
-                asyncio.get_running_loop().create_task(ask("task_1"))  # noqa: RUF006
+                asyncio.get_running_loop().create_task(ask("task_1"))
                 await asyncio.sleep(0.1)
 
             asyncio.run(main())
@@ -499,6 +500,20 @@ class TestTheServer:
         finally:
             tracemalloc.stop()
         assert peak < 16 << 20
+
+    async def test_a_packed_answer_is_understood(self, connect: Connect) -> None:
+        packed = gzip.compress(json.dumps({"task_id": "task_1", "status": "queued"}).encode())
+        with RawServer(answer(packed, Content_Encoding="gzip")) as server:
+            connect(server.base_url)
+            assert await ask("task_1") == "task_1"
+
+    @pytest.mark.parametrize("spoil", [lambda body: body[:-9], lambda body: b"{" + body], ids=["cut", "garbled"])
+    async def test_a_packed_answer_that_is_spoilt(self, connect: Connect, spoil: Callable[[bytes], bytes]) -> None:
+        packed = gzip.compress(json.dumps({"task_id": "task_1", "status": "queued"}).encode())
+        with RawServer(answer(spoil(packed), Content_Encoding="gzip")) as server:
+            connect(server.base_url)
+            with pytest.raises(KlingConnectionError, match="unpacked"):
+                await ask("task_1")
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -97,8 +97,15 @@ class TestWhatADagFileIsRefusedFor:
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("timeout", 0), ("timeout", -1), ("timeout", float("inf")), ("poll_interval", 0), ("submit_timeout", 0)]
-        + [("on_clear", "maybe"), ("on_uncertain", "maybe"), ("take", "one"), ("take", 1.5)],
+        [
+            *(("timeout", value) for value in (0, -1, float("inf"))),
+            ("poll_interval", 0),
+            ("submit_timeout", 0),
+            ("on_clear", "maybe"),
+            ("on_uncertain", "maybe"),
+            ("take", "one"),
+            ("take", 1.5),
+        ],
     )
     def test_settings_that_cannot_be(self, name: str, value: Any) -> None:
         with pytest.raises((ValueError, KlingValidationError), match=name):

@@ -35,7 +35,7 @@ def test_it_says_how_to_connect_and_ends_in_order(number: signal.Signals, tmp_pa
         "--queue-seconds",
         "0",
     ]
-    with subprocess.Popen(  # noqa: S603
+    with subprocess.Popen(
         [*COMMAND, *options, "--media-dir", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -327,5 +327,5 @@ class TestLife:
             "with Sandbox() as sandbox: pass\n"
             "print({'av', 'PIL', 'airflow'} & set(sys.modules))"
         )
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert done.stdout == "set()\n"

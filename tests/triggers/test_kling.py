@@ -265,3 +265,22 @@ def test_nobody_there_is_ridden_out_until_the_deadline(connect: Connect) -> None
     assert type(error) is KlingTimeoutError
     assert "not seen once at the deadline" in str(error)
     assert "checks failed: GET http://127.0.0.1" in str(error)
+
+
+@pytest.mark.asyncio
+async def test_the_deadline_is_kept_though_the_server_asked_for_a_long_pause(
+    sandbox: Sandbox, connect: Connect
+) -> None:
+    connect(sandbox.base_url, sandbox.api_key)
+    sandbox.add_fault(Fault("status", "rate_limit", times=None, headers={"Retry-After": "600"}))
+    started = time.monotonic()
+    wait = KlingTaskTrigger(
+        kling_task_id="task_1",
+        kling_conn_id="kling_default",
+        started_at=time.time() - 100,
+        deadline=time.time() + 2,
+        poll_interval=0.1,
+    )
+    events = [event async for event in wait.run()]
+    assert [event.payload["status"] for event in events] == ["timeout"]
+    assert time.monotonic() - started < 5
