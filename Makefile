@@ -18,14 +18,16 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
 stop = { echo "make: $(1)" >&2; exit 1; }
 
-.PHONY: help demo airflow test lint clean
+.PHONY: help demo airflow check test test-slow test-versions clean
 
 help:
-	@echo "make demo      make a video with a DAG on a real Airflow, against a local stand-in for Kling"
-	@echo "make airflow   run Airflow with its UI, the example DAGs and the stand-in, until Ctrl-C"
-	@echo "make test      run all tests, those on a real Airflow included"
-	@echo "make lint      check style and types"
-	@echo "make clean     remove everything that make made"
+	@echo "make demo           make a video with a DAG on a real Airflow, against a local stand-in for Kling"
+	@echo "make airflow        run Airflow with its UI, the example DAGs and the stand-in, until Ctrl-C"
+	@echo "make check          check style and types, and what the built package holds"
+	@echo "make test           run all tests, those on a real Airflow included"
+	@echo "make test-slow      run the tests that take many minutes"
+	@echo "make test-versions  try every supported version of Airflow"
+	@echo "make clean          remove everything that make made"
 	@echo "The Python to use: make PYTHON=python3.12 ..."
 
 demo: .venv/ready | .build/tmp
@@ -34,13 +36,20 @@ demo: .venv/ready | .build/tmp
 airflow: .venv/ready | .build/tmp
 	@.venv/bin/python -m tests.system.playground
 
-test: .venv/ready | .build/tmp
-	.venv/bin/python -m pytest --basetemp=.build/pytest --cov --cov-report=term
-
-lint: .venv/ready
+check: .venv/ready | .build/tmp
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	@.venv/bin/python -m tests.package.check
+
+test: .venv/ready | .build/tmp
+	.venv/bin/python -m pytest --basetemp=.build/pytest --cov --cov-report=term
+
+test-slow: .venv/ready | .build/tmp
+	.venv/bin/python -m pytest --basetemp=.build/pytest -m slow --durations=0
+
+test-versions: .venv/ready | .build/tmp
+	@.venv/bin/python -m tests.versions.run
 
 clean:
 	rm -rf .venv .cache .build dist *.egg-info

@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,8 @@ HEADERS = {"User-Agent": f"airflow-provider-kling/{__version__}", "Accept": "app
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
+#: Characters that a part of a key has at least to be a secret of its own, and no word.
+SHORTEST_SECRET = 16
 #: Status requests per second that all waiting videos of a process share.
 MAX_REQUESTS_PER_SECOND = 50.0
 _BASE_URL = "must be the API's base URL, such as https://api.example.com"
@@ -130,6 +133,21 @@ class KlingConnection:
     def trusts(self, url: str) -> bool:
         """Return whether a video may be fetched from here even if the address lies inside this network."""
         return self.owns(url) or origin(url)[1] in self.private_hosts
+
+    def masked(self, text: str) -> str:
+        """Return a server's words without the key: refusing it, some servers repeat it."""
+        return self._spellings_of_key.sub("***", text)
+
+    @cached_property
+    def _spellings_of_key(self) -> re.Pattern[str]:
+        key = self.api_key
+        # Gateways of this kind keep their keys without the prefix, and repeat them so.
+        rest = key.removeprefix("sk-")
+        secret = rest if len(rest) >= SHORTEST_SECRET else key
+        # As it is, or as JSON, JSON inside JSON, or a URL has it.
+        return re.compile(
+            "".join(c if c.isalnum() else rf"(?:\\{{0,8}}{re.escape(c)}|(?i:%{ord(c):02x}))" for c in secret)
+        )
 
     @property
     def authorization(self) -> str:

@@ -49,31 +49,36 @@ def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float) -> int:
     :raises KlingAddressRefusedError: if the URL leads to an address inside this network.
     """
     give_up_at = time.monotonic() + seconds
-    url = _joined(f"{hook.connection.base_url}/", url)
+    connection = hook.connection
+    url = _joined(connection, f"{connection.base_url}/", url)
     for _ in range(MAX_REDIRECTS + 1):
-        session = hook.session if hook.connection.trusts(url) else hook.public_session
+        session = hook.session if connection.trusts(url) else hook.public_session
         try:
-            with _open(session, hook.connection, url, give_up_at - time.monotonic()) as response:
+            with _open(session, connection, url, give_up_at - time.monotonic()) as response:
                 if not response.is_redirect:
-                    return _copy(response, sink)
-                url = _joined(url, response.headers["Location"])
+                    return _copy(response, sink, connection)
+                url = _joined(connection, url, response.headers["Location"])
         except TRANSPORT_ERRORS as error:
             reason = f"{type(error).__name__}: {error}"
             if query := urlsplit(url).query:
                 reason = reason.replace(query, "...")
             raise KlingConnectionError(
-                f"Downloading the video from {_shown(url)} broke off: {reason}",
+                f"Downloading the video from {_shown(url, connection)} broke off: {connection.masked(reason)}",
                 advice="The video stays at the vendor until its link expires; retry soon.",
             ) from None  # whose words hold the whole URL
-    raise KlingDownloadError(f"The video URL redirects more than {MAX_REDIRECTS} times, at last to {_shown(url)}")
+    raise KlingDownloadError(
+        f"The video URL redirects more than {MAX_REDIRECTS} times, at last to {_shown(url, connection)}"
+    )
 
 
-def _joined(base: str, url: str) -> str:
+def _joined(connection: KlingConnection, base: str, url: str) -> str:
     try:
         joined = urljoin(base, url)
         origin(joined)
     except ValueError as error:
-        raise KlingDownloadError(f"The video URL {_shown(url)} is no URL: {error}") from error
+        raise KlingDownloadError(
+            f"The video URL {_shown(url, connection)} is no URL: {connection.masked(str(error))}"
+        ) from error
     return joined
 
 
@@ -81,7 +86,7 @@ def _joined(base: str, url: str) -> str:
 def _open(session: Session, connection: KlingConnection, url: str, seconds: float) -> Iterator[Response]:
     """Ask for a file; redirects are not followed here, so that each hop is looked at."""
     if urlsplit(url).scheme not in ("http", "https"):
-        raise KlingDownloadError(f"The video URL {_shown(url)} is not an http(s) URL")
+        raise KlingDownloadError(f"The video URL {_shown(url, connection)} is not an http(s) URL")
     adapter = cast("BoundedAdapter", session.get_adapter(url))
     with (
         adapter.within(max(seconds, 0.001)),
@@ -97,14 +102,14 @@ def _open(session: Session, connection: KlingConnection, url: str, seconds: floa
         yield response
 
 
-def _copy(response: Response, sink: Sink) -> int:
-    where = _shown(response.url)
+def _copy(response: Response, sink: Sink, connection: KlingConnection) -> int:
+    where = _shown(response.url, connection)
     if response.status_code != 200:
-        words = response.raw.read(500, decode_content=False).decode("utf-8", errors="replace")
+        words = response.raw.read(4000, decode_content=False).decode("utf-8", errors="replace")
         raise KlingDownloadError(
             f"The video at {where} cannot be fetched",
             http_status=response.status_code,
-            server_message=" ".join(words.split()) or None,
+            server_message=" ".join(connection.masked(words).split())[:500] or None,
             advice="Its link may have expired.",
         )
     announced = response.headers.get("Content-Length", "")
@@ -114,14 +119,14 @@ def _copy(response: Response, sink: Sink) -> int:
         if len(head) < 12:
             head += chunk[:12]
             if len(head) >= 12 and not _is_video(head):
-                raise _not_a_video(where, response)
+                raise _not_a_video(where, response, connection)
         try:
             sink.write(chunk)
         except OSError as error:
             raise KlingDownloadError(f"Writing the video failed: {error}", advice="") from error
         written += len(chunk)
     if len(head) < 12:
-        raise _not_a_video(where, response)
+        raise _not_a_video(where, response, connection)
     if announced.isdecimal() and int(announced) != written:
         raise KlingDownloadError(f"The video at {where} has {announced} bytes, but only {written} arrived")
     return written
@@ -131,11 +136,11 @@ def _is_video(head: bytes) -> bool:
     return head[4:8] in _MP4_BOXES or head.startswith(_EBML)
 
 
-def _not_a_video(where: str, response: Response) -> KlingDownloadError:
-    kind = response.headers.get("Content-Type", "no content type")
+def _not_a_video(where: str, response: Response, connection: KlingConnection) -> KlingDownloadError:
+    kind = connection.masked(response.headers.get("Content-Type", "no content type"))
     return KlingDownloadError(f"What lies at {where} is not a video ({kind})", http_status=response.status_code)
 
 
-def _shown(url: str) -> str:
+def _shown(url: str, connection: KlingConnection) -> str:
     """Return a URL for a message without its query: there the signature of a pre-signed link stands."""
-    return url.partition("?")[0][:300]
+    return connection.masked(url.partition("?")[0])[:300]

@@ -31,7 +31,6 @@ from airflow_provider_kling.wire.answer import (
     read_probe,
     read_status,
     read_submit,
-    retry_after_seconds,
     status_path,
 )
 from airflow_provider_kling.wire.request import SUBMIT_PATH, VideoRequest
@@ -249,14 +248,9 @@ class KlingHook(HttpHook):
             ):
                 content = _bounded_content(response)
         except TRANSPORT_ERRORS as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = connection.masked(f"{type(error).__name__}: {error}")
             raise KlingConnectionError(f"{method} {url} failed: {reason}") from error
-        return Answer(
-            http_status=response.status_code,
-            body=content,
-            retry_after=retry_after_seconds(response.headers.get("Retry-After"), now=time.time()),
-            location=response.headers.get("Location"),
-        )
+        return Answer.received(response.status_code, content, response.headers, masked=connection.masked)
 
 
 class _BearerAuth(AuthBase):

@@ -40,7 +40,6 @@ from airflow_provider_kling.wire.answer import (
     Answer,
     VideoJob,
     read_status,
-    retry_after_seconds,
     status_path,
 )
 
@@ -235,15 +234,12 @@ class _Link:
         self._in_flight += 1
         try:
             async with self.session.get(url, allow_redirects=False) as response:
-                return Answer(
-                    http_status=response.status,
-                    body=await _bounded_body(response),
-                    retry_after=retry_after_seconds(response.headers.get("Retry-After"), now=time.time()),
-                    location=response.headers.get("Location"),
-                )
+                body = await _bounded_body(response)
+                return Answer.received(response.status, body, response.headers, masked=self.connection.masked)
         # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise KlingConnectionError(f"GET {url} failed: {type(error).__name__}: {error}") from error
+            reason = self.connection.masked(f"{type(error).__name__}: {error}")
+            raise KlingConnectionError(f"GET {url} failed: {reason}") from error
         finally:
             self._in_flight -= 1
             if self.retired:

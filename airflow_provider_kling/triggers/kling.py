@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 
 #: How much longer Airflow's own deferral timeout is than the trigger's deadline, which it reports in words.
 BACKSTOP = timedelta(minutes=10)
-#: Seconds that a deferral lasts at least. A scheduler learns some 5 seconds late (``[workers]
-#: min_heartbeat_interval``) that a worker is through with a task that deferred; one that is queued again by then
-#: is taken for lost, and failed.
-SHORTEST_DEFERRAL = 8.0
+#: Seconds that a deferral lasts at least. The scheduler learns 5 seconds late, and later on a busy machine, that a
+#: worker is through with a task that deferred; a task that is queued again by then is taken for lost, and failed.
+SHORTEST_DEFERRAL = 15.0
 #: Crashes of a trigger after which an attempt gives up waiting.
 MAX_CRASHES = 3
 _CRASHES = "kling_trigger_crashes"

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -115,6 +116,25 @@ class Answer:
     body: bytes
     retry_after: float | None = None
     location: str | None = None
+
+    @classmethod
+    def received(
+        cls, http_status: int, body: bytes, headers: Mapping[str, str], *, masked: Callable[[str], str]
+    ) -> Answer:
+        """
+        Return the answer that just arrived.
+
+        :param masked: Takes the key out of a text: some servers repeat it, and whatever an answer says may be
+            logged and stored.
+        """
+        location = headers.get("Location")
+        return cls(
+            http_status=http_status,
+            # Any bytes at all are Latin-1.
+            body=masked(body.decode("latin-1")).encode("latin-1"),
+            retry_after=retry_after_seconds(headers.get("Retry-After"), now=time.time()),
+            location=None if location is None else masked(location),
+        )
 
     def json(self) -> Any:
         """Return the decoded JSON, or None where the body is none."""

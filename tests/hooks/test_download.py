@@ -167,19 +167,22 @@ class TestWhereTheKeyGoes:
                 )
             assert all(KEY not in str(request.headers) for request in other.requests)
 
-    def test_a_netrc_is_for_servers_that_the_user_chose(
-        self, hook: KlingHook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("private_hosts", ["", "cdn.example.com"], ids=["stranger", "private host"])
+    def test_nor_does_a_netrc(
+        self,
+        hook_on: Callable[..., KlingHook],
+        private_hosts: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         netrc = tmp_path / "netrc"
         netrc.write_text("default login somebody password secret\n")
         netrc.chmod(0o600)
         monkeypatch.setenv("NETRC", str(netrc))
-        with RawServer(answer(status=302, Location="http://cdn.example.com/x.mp4")) as proxy:
-            hook = KlingHook(hook.kling_conn_id)
-            with suppress(KlingError):
-                fetch(hook, proxy.base_url)
-            for session in (hook.session, hook.public_session):
-                session.close()
+        with RawServer(VIDEO) as proxy:
+            hook = hook_on("https://api.example.com", proxy=proxy.base_url, private_hosts=private_hosts)
+            assert fetch(hook, "http://cdn.example.com/x.mp4") == MP4
+            assert proxy.requests[0].line == "GET http://cdn.example.com/x.mp4 HTTP/1.1"
             assert "Authorization" not in proxy.requests[0].headers
 
     def test_the_signature_of_a_link_stands_in_no_error(self, hook: KlingHook) -> None:

@@ -417,7 +417,7 @@ class TestTheServer:
             (Fault("status", "missing_fields"), KlingServerError),
             (Fault("status", "empty_body"), KlingServerError),
             (Fault("status", "huge_body", size=4 << 20), KlingServerError),
-            (Fault("status", "gzip_bomb", size=64 << 20), KlingServerError),
+            (Fault("status", "gzip_bomb", size=4 << 20), KlingServerError),
             (Fault("status", "redirect"), KlingServerError),
         ],
         ids=lambda value: value.kind if isinstance(value, Fault) else "",

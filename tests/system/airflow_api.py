@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
+from threading import Lock
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -37,6 +38,9 @@ def wait_for(probe: Callable[[], T], what: str, *, timeout: float, pause: float 
 class AirflowApi:
     """Drive an Airflow 3 whose simple auth manager lets everybody in as admin.
 
+    Threads may share it; their requests are sent one after the other. The API server of an Airflow on SQLite
+    comes to a halt when dozens of them wait for one another's transactions.
+
     :param url: of the API server, such as ``http://127.0.0.1:8080``.
     :raises requests.HTTPError: from every method, when Airflow refuses; its message holds Airflow's words.
     """
@@ -45,16 +49,18 @@ class AirflowApi:
         self.url = url
         self._session = requests.Session()
         self._session.trust_env = False
+        self._turn = Lock()
 
     def request(self, method: str, path: str, **arguments: Any) -> Any:
         """Call ``/api/v2/<path>`` and return the decoded answer."""
-        if "Authorization" not in self._session.headers:
-            token = self._session.get(f"{self.url}/auth/token", timeout=_REQUEST_TIMEOUT)
-            token.raise_for_status()
-            self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
-        response = self._session.request(
-            method, f"{self.url}/api/v2/{path}", timeout=_REQUEST_TIMEOUT, **arguments
-        )
+        with self._turn:
+            if "Authorization" not in self._session.headers:
+                token = self._session.get(f"{self.url}/auth/token", timeout=_REQUEST_TIMEOUT)
+                token.raise_for_status()
+                self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+            response = self._session.request(
+                method, f"{self.url}/api/v2/{path}", timeout=_REQUEST_TIMEOUT, **arguments
+            )
         if not response.ok:
             raise requests.HTTPError(
                 f"{method} {response.url}: {response.status_code} {response.text}", response=response
@@ -189,6 +195,11 @@ class AirflowApi:
             if error.response.status_code == 404:
                 return None
             raise
+
+    def links(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1) -> dict[str, str | None]:
+        """Return name -> URL of the links that the UI shows beside a task."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/links"
+        return dict(self.request("GET", path, params={"map_index": map_index})["extra_links"])
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
         """Return a task's log as the UI shows it, one line an event, the trigger's lines among them."""

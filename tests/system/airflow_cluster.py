@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole, real Airflow on this machine, for system tests, demos and benchmarks.
 
-The four components run as a user would run them (``airflow scheduler`` and so on), each in a process of its
+The components run as a user would run them (``airflow scheduler`` and so on), each in a process of its
 own, so that one can be killed and started again while the others go on.
 """
 
@@ -25,8 +25,11 @@ import requests
 from tests.system.airflow_api import AirflowApi, wait_for
 
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
+    # What users call and what tasks call is served by two processes: on SQLite, one that serves both comes to a
+    # halt when a user's change and a task's wait for each other, until the database's timeout.
+    "api-server": ("--host", "127.0.0.1", "--apps", "core"),
+    "api-server.execution": ("--host", "127.0.0.1", "--apps", "execution"),
     # All components share a log folder, so none has to serve its logs to the others.
-    "api-server": ("--host", "127.0.0.1"),
     "scheduler": ("--skip-serve-logs",),
     "dag-processor": (),
     "triggerer": ("--skip-serve-logs",),
@@ -76,6 +79,8 @@ class AirflowCluster:
         self.db_path = self.home / "airflow.db"
         port = free_port(port)
         self.api = AirflowApi(f"http://127.0.0.1:{port}")
+        self._execution_port = free_port()
+        self._execution_url = f"http://127.0.0.1:{self._execution_port}/execution/"
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_VARIABLES)},
             "AIRFLOW_HOME": str(self.home),
@@ -89,7 +94,7 @@ class AirflowCluster:
                         "dags_are_paused_at_creation": False,
                         "simple_auth_manager_all_admins": True,
                         "test_connection": "Enabled",
-                        "execution_api_server_url": f"{self.api.url}/execution/",
+                        "execution_api_server_url": self._execution_url,
                     },
                     # SQLite has one writer at a time: the others wait, a minute at most.
                     "database": {"sql_alchemy_conn": f"sqlite:///{self.db_path}?timeout=60"},
@@ -159,8 +164,11 @@ class AirflowCluster:
         :param name: a key of ``COMPONENTS``. A suffix makes one more of the kind: ``triggerer.2``.
         """
         command = name.partition(".")[0]
+        arguments = COMPONENTS[name if name in COMPONENTS else command]
+        if name == "api-server.execution":
+            arguments += ("--port", str(self._execution_port))
         self._started[name] = datetime.now(UTC)
-        self._running[name] = self._spawn(name, command, *COMPONENTS[command])
+        self._running[name] = self._spawn(name, command, *arguments)
 
     def kill(self, name: str, *, children: bool = True) -> None:
         """Kill a component with SIGKILL and return when it is gone.
@@ -230,7 +238,8 @@ class AirflowCluster:
         self.check()
         try:
             health = self.api.health()
-        except requests.ConnectionError:
+            requests.get(f"{self._execution_url}health", timeout=10).raise_for_status()
+        except (requests.ConnectionError, requests.Timeout):
             return False
         return all(_has_beaten(health, name, self._started[name]) for name in self._running)
 

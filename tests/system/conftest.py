@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_kling.sandbox import Sandbox
 from tests.system.airflow_cluster import AirflowCluster
+from tests.system.metrics import Metrics
 
 CHECKOUT = Path(__file__).parents[2]
 EXAMPLE_DAGS = CHECKOUT / "example_dags"
@@ -23,13 +24,22 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
-def cluster(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowCluster]:
+def metrics() -> Iterator[Metrics]:
+    """Listen to the metrics of the cluster."""
+    with Metrics() as metrics:
+        yield metrics
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    sandbox: Sandbox, metrics: Metrics, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AirflowCluster]:
     """Start an Airflow with the example DAGs, the DAGs of these tests, and a connection to the sandbox."""
-    home = tmp_path_factory.mktemp("airflow")
+    home, state = tmp_path_factory.mktemp("airflow"), tmp_path_factory.mktemp("kling-state")
     connections = {"kling_default": sandbox.connection_json}
     bundles = [
         {
-            "name": folder.name,
+            "name": f"{folder.parent.name}-{folder.name}",
             "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
             "kwargs": {"path": str(folder)},
         }
@@ -37,12 +47,15 @@ def cluster(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Itera
     ]
     environment = {
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
-        "AIRFLOW__KLING__STATE_PATH": f"file://{home}/kling-state",
+        "AIRFLOW__KLING__STATE_PATH": f"file://{state}",
         # Some tasks are killed together with whoever would report it: only their heartbeats tell.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+        # A triggerer is killed: its triggers are handed over as soon as it has been silent for so long.
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
         # The DAGs of these tests import what else they need from here.
         "PYTHONPATH": str(CHECKOUT),
+        **metrics.environment,
     }
     with AirflowCluster(
         home, EXAMPLE_DAGS, connections=connections, environment=environment, parallelism=6

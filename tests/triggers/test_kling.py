@@ -103,6 +103,11 @@ class TestTheEvent:
             "error",
         }
 
+    async def test_it_waits_until_airflow_can_take_it(self, sandbox: Sandbox, connected: str) -> None:
+        not_before = time.time() + 0.5
+        await event_of(trigger_for(submit(sandbox), not_before=not_before))
+        assert time.time() >= not_before
+
     async def test_a_video_that_takes_a_while(self, sandbox: Sandbox, connected: str, task_log: TaskLog) -> None:
         task_id = submit(sandbox, Fault("submit", "pace", seconds=0.3))
         event = await event_of(trigger_for(task_id))

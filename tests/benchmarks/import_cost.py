@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CPU that a DAG file pays at each parse for importing a provider's operators and sensors.
+
+As in Airflow's DAG processor, each import happens in a fresh child, forked from a process that has imported
+what every parse has imported already: the DAG processor itself, and the names that a DAG file without any
+provider uses. All that a provider imports beyond that is counted, ``BaseSensorOperator`` included.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from statistics import median
+from typing import NamedTuple
+
+from tests.benchmarks.report import table, verdict
+
+ROUNDS = 21
+LIMIT_MS = 10.0
+OWN = "this package: operators, sensors"
+IMPORTS = {
+    "standard: bash operator": ("airflow.providers.standard.operators.bash",),
+    OWN: ("airflow_provider_kling.operators.kling", "airflow_provider_kling.sensors.kling"),
+    "this package: transfers too": (
+        "airflow_provider_kling.operators.kling",
+        "airflow_provider_kling.sensors.kling",
+        "airflow_provider_kling.transfers.kling_to_object_storage",
+    ),
+    "http: operators, sensors": ("airflow.providers.http.operators.http", "airflow.providers.http.sensors.http"),
+    "dbt Cloud: operators, sensors": (
+        "airflow.providers.dbt.cloud.operators.dbt",
+        "airflow.providers.dbt.cloud.sensors.dbt",
+    ),
+}
+#: Libraries that no DAG file needs.
+HEAVY = ("aiohttp", "requests", "httpx", "av", "PIL")
+
+
+class Cost(NamedTuple):
+    """What an import costs: CPU milliseconds, the number of modules loaded, and the heavy libraries among them."""
+
+    milliseconds: float
+    modules: int
+    heavy: list[str]
+
+
+def cost(modules: tuple[str, ...]) -> Cost | None:
+    """Import in a forked child and return the cost, or None if that is not installed."""
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writable, json.dumps(_imported(modules)).encode())
+        finally:
+            os._exit(0)
+    os.close(writable)
+    with os.fdopen(readable) as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    return Cost(*json.loads(answer)) if answer else None
+
+
+def _imported(modules: tuple[str, ...]) -> Cost:
+    before = set(sys.modules)
+    start = time.process_time()
+    for module in modules:
+        importlib.import_module(module)
+    milliseconds = (time.process_time() - start) * 1000
+    loaded = set(sys.modules) - before
+    return Cost(milliseconds, len(loaded), [name for name in HEAVY if name in loaded])
+
+
+def main() -> None:
+    """Measure all imports in turn, many times, and print their table."""
+    # As in production, where the byte code of every module is on disk.
+    sys.dont_write_bytecode = False
+    importlib.import_module("airflow.dag_processing.processor")
+    exec("from airflow.sdk import DAG, BaseOperator, task", {})  # noqa: S102
+    found: dict[str, list[Cost]] = {name: [] for name in IMPORTS}
+    for round_ in range(ROUNDS + 1):
+        for name, modules in IMPORTS.items():
+            # The first round only sees to it that the byte code is on disk, and that the provider is installed.
+            if (spent := cost(modules)) is not None and round_:
+                found[name].append(spent)
+    own = median(spent.milliseconds for spent in found[OWN])
+    rows = [
+        (
+            name,
+            f"{median(spent.milliseconds for spent in costs):.1f} ms",
+            f"{median(spent.milliseconds for spent in costs) / own:.1f} x",
+            costs[0].modules,
+            ", ".join(costs[0].heavy) or "-",
+        )
+        for name, costs in found.items()
+        if costs
+    ]
+    print(f"Median of {ROUNDS} imports each\n")
+    print(table(("import", "CPU", "to ours", "modules", "of them heavy"), rows), end="\n\n")
+    print(verdict("operators and sensors", own, LIMIT_MS, unit=" ms"))
+
+
+if __name__ == "__main__":
+    main()

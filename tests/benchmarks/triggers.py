@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks put into a triggerer: task instances that wait, and a probe that watches the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+BEAT = 0.05
+"""Seconds that the probe sleeps; what it oversleeps is the loop's lag."""
+DAG_ID, TASK_ID = "ten_thousand", "wait"
+_YEAR = timedelta(days=365)
+
+
+class LoopProbe(BaseTrigger):
+    """
+    Write a line of JSON each second: the time, the triggers that run, and the lag of the loop.
+
+    :param path: The file.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.path = path
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return "tests.benchmarks.triggers.LoopProbe", {"path": self.path}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        from airflow.jobs.triggerer_job_runner import TriggerRunner
+
+        runner = next(found for found in gc.get_objects() if isinstance(found, TriggerRunner))
+        with Path(self.path).open("a") as file:
+            while True:
+                lags = []
+                until = time.monotonic() + 1
+                while (start := time.monotonic()) < until:
+                    await asyncio.sleep(BEAT)
+                    lags.append(time.monotonic() - start - BEAT)
+                line = {"time": time.time(), "running": len(runner.triggers), "lags": lags}
+                print(json.dumps(line), file=file, flush=True)
+        yield TriggerEvent(None)
+
+
+def video(number: int) -> BaseTrigger:
+    """Return the trigger that waits for one video."""
+    from airflow_provider_kling.triggers.kling import KlingTaskTrigger
+
+    now = time.time()
+    return KlingTaskTrigger(
+        kling_task_id=f"task_{number:032x}",
+        kling_conn_id="kling_default",
+        started_at=now,
+        deadline=now + 4 * 3600,
+        video_seconds=5,
+    )
+
+
+def idle(number: int) -> BaseTrigger:
+    """Return Airflow's own trigger that does nothing for a year."""
+    from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+    from airflow.sdk import timezone
+
+    return DateTimeTrigger(timezone.utcnow() + _YEAR)
+
+
+def put(triggers: list[BaseTrigger], run_id: str, first_index: int) -> None:
+    """Put deferred task instances that wait for these triggers into the database, in one transaction."""
+    from airflow.models.dag_version import DagVersion
+    from airflow.models.dagbag import DBDagBag
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.trigger import Trigger
+    from airflow.sdk import timezone
+    from airflow.utils.session import create_session
+    from airflow.utils.state import TaskInstanceState
+
+    with create_session() as session:
+        version = DagVersion.get_latest_version(DAG_ID, session=session)
+        task = DBDagBag().get_dag(version.id, session=session).get_task(TASK_ID)
+        rows = [Trigger.from_object(trigger) for trigger in triggers]
+        session.add_all(rows)
+        session.flush()
+        now = timezone.utcnow()
+        for index, row in enumerate(rows, start=first_index):
+            waiting = TaskInstance(
+                task, dag_version_id=version.id, run_id=run_id, state=TaskInstanceState.DEFERRED, map_index=index
+            )
+            waiting.trigger_id = row.id
+            waiting.trigger_timeout = now + _YEAR
+            waiting.start_date = now
+            waiting.try_number = 1
+            waiting.next_method = "execute_complete"
+            session.add(waiting)
+
+
+MAKERS: dict[str, Callable[[int], BaseTrigger]] = {"video": video, "idle": idle}
+
+if __name__ == "__main__":
+    run, kind, amount = sys.argv[1:]
+    if kind in MAKERS:
+        put([MAKERS[kind](number) for number in range(int(amount))], run, first_index=1)
+    else:
+        put([LoopProbe(kind)], run, first_index=0)

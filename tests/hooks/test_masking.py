@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Some servers repeat the key that they refuse: no word of theirs may carry it into a log, an event or XCom."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from airflow_provider_kling.connection import KlingConnection
+from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.hooks.download import download
+from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.wire.request import VideoRequest
+from tests.conftest import Connect
+from tests.raw_server import RawServer, Request, answer
+
+SECRET = '9f3Kx/7Lq+2WmAbCdE="x'
+KEY = f"sk-{SECRET}"
+SPELLINGS = {
+    "as it is": KEY,
+    "without the prefix": SECRET,
+    "in JSON": json.dumps(KEY)[1:-1],
+    "in JSON of PHP": json.dumps(KEY)[1:-1].replace("/", r"\/"),
+    "in JSON inside JSON": json.dumps(json.dumps(KEY).replace("/", r"\/"))[1:-1],
+    "in a URL": quote(KEY),
+    "in a part of a URL": quote(KEY, safe=""),
+}
+REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins")
+
+
+def connection(key: str = KEY) -> KlingConnection:
+    return KlingConnection(base_url="https://api.example.com", api_key=key)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_the_key_is_masked_however_it_is_spelt(spelling: str) -> None:
+    masked = connection().masked(f"invalid key {spelling}, try another")
+    assert masked.removeprefix("invalid key ").removesuffix(", try another").strip('\\"') in ("***", "sk-***")
+
+
+def test_words_are_not_masked_because_a_short_key_holds_them() -> None:
+    assert connection("sk-sandbox").masked("the sandbox refuses sk-sandbox") == "the sandbox refuses ***"
+
+
+def test_a_hostile_answer_costs_no_time() -> None:
+    half = SECRET[: len(SECRET) // 2]
+    for text in ("\\" * (1 << 20), half * (1 << 16), SECRET[0] * (1 << 20)):
+        assert connection().masked(text) == text
+
+
+ANSWERS: dict[str, Callable[[str], bytes]] = {
+    "a JSON error": lambda key: answer(json.dumps({"error": {"message": f"bad {key}", "code": key}}), 401),
+    "an HTML page": lambda key: answer(f"<html>Authorization: Bearer {key}</html>", 502),
+    "plain text": lambda key: answer(f"no such key: {key}", 400),
+    "a redirect": lambda key: answer("", 302, Location=f"https://elsewhere.example/{key}?key={quote(key)}"),
+    "no JSON": lambda key: answer(f"{key}", 200),
+    "no status": lambda key: answer(json.dumps({"note": key}), 200),
+    "a failed job": lambda key: answer(json.dumps({"status": "failed", "fail_reason": key, "error": key}), 200),
+    "a status line": lambda key: f"HTTP/9.9 {key}\r\n\r\n".encode(),
+    "a header": lambda key: answer("{}", 200, Content_Type=f"text/{key}"),
+    "a long page": lambda key: answer("x" * 490 + key, 403),
+}
+CALLS: dict[str, Callable[[KlingHook], Any]] = {
+    "submit": lambda hook: hook.submit_video(REQUEST),
+    "status": lambda hook: hook.get_video("task_1").failure(),
+    "status on the triggerer": lambda hook: asyncio.run(hook.aget_video("task_1")).failure(),
+    "download": lambda hook: download(hook, f"{hook.connection.base_url}/x.mp4", io.BytesIO(), seconds=5),
+}
+
+
+@pytest.mark.parametrize("spoken", ANSWERS.values(), ids=ANSWERS.keys())
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_no_error_carries_the_key(
+    connect: Connect, call: Callable[[KlingHook], Any], spoken: Callable[[str], bytes]
+) -> None:
+    def repeat(connection: socket.socket, request: Request) -> None:
+        connection.sendall(spoken(request.headers["Authorization"].removeprefix("Bearer ")))
+
+    with RawServer(repeat) as server:
+        hook = KlingHook(connect(server.base_url, KEY, connect_timeout=2, read_timeout=2))
+        with hook.session:
+            try:
+                error = call(hook)
+            except KlingError as raised:
+                error = raised
+    assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+    assert isinstance(error, KlingError)
+    told = f"{error} {error!r} {json.dumps(error.to_dict())}"
+    for spelling in SPELLINGS.values():
+        assert spelling not in told
+    assert SECRET[:8] not in told

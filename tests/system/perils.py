@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks that meet one misfortune, once, at one exact point of their way; for DAGs on a real Airflow."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from airflow.sdk import Context
+from airflow.triggers.base import TriggerEvent
+
+from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.operators.kling import KlingGenerateOperator
+from airflow_provider_kling.records import identity_of
+from airflow_provider_kling.triggers.kling import KlingTaskTrigger
+
+
+class Point(NamedTuple):
+    """The moment before or after a method does its work."""
+
+    owner: type
+    method: str
+    after: bool = False
+
+
+POINTS = {
+    "before the POST": Point(KlingHook, "submit_video"),
+    "before the record": Point(KlingHook, "submit_video", after=True),
+    "before the deferral": Point(KlingGenerateOperator, "defer"),
+    "at the resumption": Point(KlingGenerateOperator, "execute_complete"),
+    "before the end": Point(KlingGenerateOperator, "execute_complete", after=True),
+}
+
+
+def die() -> None:
+    """End as a process that the kernel kills for want of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_with_supervisor() -> None:
+    """End as if the machine went away: nobody is left to report it, the heartbeats just stop."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    die()
+
+
+def fail() -> None:
+    """Raise what this provider does not know."""
+    raise RuntimeError("a misfortune")
+
+
+MISFORTUNES: dict[str, Callable[[], None]] = {
+    "dies": die,
+    "dies with its supervisor": die_with_supervisor,
+    "fails": fail,
+}
+
+
+def first_time(name: str) -> bool:
+    """Return True to the first caller with this name in this Airflow, in whatever process."""
+    folder = Path(os.environ["AIRFLOW_HOME"]) / "perils"
+    folder.mkdir(exist_ok=True)
+    try:
+        (folder / name.replace("\0", " ").replace("/", "_")).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def arm(context: Context) -> None:
+    """
+    Let this process meet what the params ``point`` and ``misfortune`` of the run name.
+
+    Nothing is put back: the process ends with the attempt.
+    """
+    params = context["params"]
+    if not params["point"]:
+        return
+    point = POINTS[params["point"]]
+    strike = MISFORTUNES[params["misfortune"]]
+    original = getattr(point.owner, point.method)
+
+    @wraps(original)
+    def perilous(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs) if point.after else None
+        if first_time(identity_of(context)):
+            strike()
+        return result if point.after else original(*args, **kwargs)
+
+    setattr(point.owner, point.method, perilous)
+
+
+class PerilousGenerateOperator(KlingGenerateOperator):
+    """A ``KlingGenerateOperator`` in a process that is armed."""
+
+    def execute(self, context: Context) -> Any:
+        arm(context)
+        return super().execute(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        arm(context)
+        return super().resume_execution(next_method, next_kwargs, context)
+
+
+class StatelessGenerateOperator(PerilousGenerateOperator):
+    """The same as if on an Airflow without a task state store."""
+
+    def execute(self, context: Context) -> Any:
+        context["task_state_store"] = None
+        return super().execute(context)
+
+
+class CrashingTrigger(KlingTaskTrigger):
+    """A trigger that crashes in the first run that any triggerer gives it."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.CrashingTrigger", super().serialize()[1]
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        if first_time(f"crash of {self.kling_task_id}"):
+            raise RuntimeError("a misfortune of the trigger")
+        async for event in super().run():
+            yield event
+
+
+class CrashingGenerateOperator(KlingGenerateOperator):
+    """A ``KlingGenerateOperator`` that waits with a crashing trigger."""
+
+    def defer(self, *, trigger: KlingTaskTrigger, **kwargs: Any) -> None:
+        super().defer(trigger=CrashingTrigger(**trigger.serialize()[1]), **kwargs)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Try one Airflow version, inside the environment that it is installed in.
+
+``python -m tests.versions.probe FOLDER`` runs the example DAGs and a task that is retried, against the sandbox,
+in the Airflow that ``AIRFLOW_HOME`` names, and writes ``FOLDER/report.json``: column -> "" for what works, or what
+went wrong. All else goes to the standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from airflow import __version__ as airflow_version
+
+from airflow_provider_kling.connection import EXTRAS
+from airflow_provider_kling.sandbox import Sandbox
+from tests.system.test_example_dags import EXAMPLES
+from tests.system.video import VideoFacts, look_into
+from tests.versions.runs import RETRIED, RETRIED_PROMPT, VIDEOS, Task
+
+IS_AIRFLOW_2 = airflow_version.startswith("2.")
+
+
+class Report:
+    """What works, and what does not."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, str] = {}
+
+    @contextmanager
+    def column(self, name: str) -> Iterator[None]:
+        """Note that what the block tries works, or else the error that it ends with."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            traceback.print_exc()
+            self.columns[name] = f"{type(error).__name__}: {error}"
+        else:
+            self.columns[name] = ""
+
+
+def check_installed() -> None:
+    from airflow.providers_manager import ProvidersManager
+
+    manager = ProvidersManager()
+    hook = manager.hooks.get("kling")
+    assert "airflow-provider-kling" in manager.providers, "Airflow does not list the provider"
+    assert hook is not None, "Airflow does not list the connection type"
+    assert hook.hook_name == "Kling"
+    assert "airflow_provider_kling.links.kling.KlingVideoLink" in manager.extra_links_class_names
+
+
+def check_form() -> None:
+    """Raise unless the form to make a connection with has the fields of this provider."""
+    if IS_AIRFLOW_2:
+        from airflow.providers_manager import ProvidersManager
+
+        widgets = ProvidersManager().connection_form_widgets.values()
+        fields = {widget.field_name for widget in widgets if widget.hook_class_name == "KlingHook"}
+        password = ProvidersManager().field_behaviours["kling"]["relabeling"]["password"]
+    else:
+        from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+        [kling] = [hook for hook in HookMetaService.hook_meta_data() if hook.connection_type == "kling"]
+        fields = set(kling.extra_fields or ())
+        standard = kling.standard_fields
+        password = standard.password.title if standard and standard.password else None
+    assert fields == set(EXTRAS), f"the form has the fields {sorted(fields)}"
+    assert password == "API key", f"the form calls the password {password!r}"
+
+
+def judge(report: Report, tasks: list[Task], sandbox: Sandbox, videos: Path) -> None:
+    """Fill in the columns that tell of runs that have ended."""
+    ledger = sandbox.ledger()
+    examples = [task for task in tasks if task.dag_id != RETRIED]
+    waiting = [task for task in tasks if task.waits]
+    with report.column("submit"):
+        all_succeeded([task for task in examples if task.task_id == "generate"], count=VIDEOS - 1)
+        assert len(ledger) == VIDEOS, f"{len(ledger)} jobs were bought instead of {VIDEOS}"
+    with report.column("wait"):
+        all_succeeded([task for task in examples if task.waits], count=VIDEOS - 1)
+    with report.column("retry joins"):
+        retried = [task for task in tasks if task.dag_id == RETRIED]
+        all_succeeded(retried, count=1)
+        assert retried[0].attempts == 2, f"it was tried {retried[0].attempts} times"
+        bought = sum(entry["request"].get("prompt") == RETRIED_PROMPT for entry in ledger)
+        assert bought == 1, f"it was bought {bought} times"
+    with report.column("transfer"):
+        all_succeeded([task for task in examples if task.task_id == "store"], count=VIDEOS - 1)
+        for dag_id, example in EXAMPLES.items():
+            found = [look_into(path) for path in (videos / dag_id).iterdir()]
+            assert len(found) == example.count, f"{dag_id} stored {len(found)} files"
+            for facts in found:
+                assert abs(facts.seconds - example.video.seconds) < 0.1, f"{dag_id} stored {facts}"
+                assert facts == VideoFacts(**{**vars(example.video), "seconds": facts.seconds}), facts
+    with report.column("link"):
+        bought_ids = sorted(entry["id"] for entry in ledger)
+        led_to = sorted(Path(task.link or "").stem for task in waiting)
+        assert led_to == bought_ids, f"the links lead to {led_to}, not to {bought_ids}"
+
+
+def all_succeeded(tasks: list[Task], *, count: int) -> None:
+    others = [str(task) for task in tasks if task.state != "success"]
+    assert not others, ", ".join(others)
+    assert len(tasks) == count, f"{len(tasks)} tasks instead of {count}"
+
+
+def main(folder: Path) -> int:
+    """Write the report, and return the exit code."""
+    if IS_AIRFLOW_2:
+        from tests.versions.airflow_2 import RUN_SECONDS, run_dags
+    else:
+        from tests.versions.airflow_3 import RUN_SECONDS, run_dags
+    report = Report()
+    # First, as in an API server: Airflow looks at the forms of providers once in each process.
+    with report.column("form"):
+        check_form()
+    with report.column("install"):
+        check_installed()
+    with Sandbox(run_seconds=RUN_SECONDS, cache_dir=folder / "rendered") as sandbox:
+        tasks: list[Task] = []
+        with report.column("parse"):
+            tasks = run_dags(sandbox, folder / "videos")
+        print(*tasks, sep="\n")
+        judge(report, tasks, sandbox, folder / "videos")
+    (folder / "report.json").write_text(json.dumps(report.columns, indent=2))
+    return int(any(report.columns.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).absolute()))
