@@ -18,7 +18,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
 stop = { echo "make: $(1)" >&2; exit 1; }
 
-.PHONY: help demo airflow check test test-slow test-versions clean
+.PHONY: help demo airflow check test test-slow test-versions bench clean
 
 help:
 	@echo "make demo           make a video with a DAG on a real Airflow, against a local stand-in for Kling"
@@ -27,6 +27,7 @@ help:
 	@echo "make test           run all tests, those on a real Airflow included"
 	@echo "make test-slow      run the tests that take many minutes"
 	@echo "make test-versions  try every supported version of Airflow"
+	@echo "make bench          measure, beside what one would use otherwise (a quarter of an hour)"
 	@echo "make clean          remove everything that make made"
 	@echo "The Python to use: make PYTHON=python3.12 ..."
 
@@ -50,6 +51,10 @@ test-slow: .venv/ready | .build/tmp
 
 test-versions: .venv/ready | .build/tmp
 	@.venv/bin/python -m tests.versions.run
+
+bench: .venv/ready | .build/tmp
+	@.venv/bin/uv pip install --quiet --python .venv/bin/python --group bench || $(call stop,the packages to compare with could not be installed. Is the Python package index within reach?)
+	@.venv/bin/python -m tests.benchmarks
 
 clean:
 	rm -rf .venv .cache .build dist *.egg-info

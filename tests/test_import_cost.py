@@ -28,7 +28,10 @@ HEAVY = (
     "airflow_provider_kling.hooks",
     "airflow_provider_kling.plugins",
     "airflow_provider_kling.sandbox",
+    "airflow_provider_kling.schedule",
+    "airflow_provider_kling.submission",
     "airflow_provider_kling.triggers",
+    "airflow_provider_kling.wire.answer",
 )
 PROGRAM = """
 import importlib, json, sys

@@ -21,7 +21,6 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.failures import failing_the_task
 from airflow_provider_kling.polling import seconds_of
-from airflow_provider_kling.wire.answer import task_reference
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
@@ -77,6 +76,8 @@ class KlingToObjectStorageOperator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Store the video and return its path."""
+        from airflow_provider_kling.wire.answer import task_reference
+
         with failing_the_task():
             task_id, url = task_reference(self.video)
             path = self._target(task_id)

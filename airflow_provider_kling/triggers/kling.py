@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -154,6 +155,7 @@ class KlingTaskTrigger(BaseTrigger):
         yield TriggerEvent(finished.event())
 
     async def _wait(self) -> Finished:
+        await _client_loaded()
         from airflow_provider_kling.hooks.shared_client import learned_durations, shared_client
 
         try:
@@ -204,7 +206,7 @@ class KlingSlotTrigger(BaseTrigger):
     time is up. It only waits; the submit is the worker's.
 
     :param kling_conn_id: The Airflow connection, which stands for the account.
-    :param not_before: The earliest time to wake (epoch seconds): what the server asked for.
+    :param not_before: The earliest time to wake (epoch seconds): what the server asks for, and Airflow needs.
     :param at_latest: The latest time to wake (epoch seconds).
     """
 
@@ -223,10 +225,15 @@ class KlingSlotTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, ``{"status": "slot"}``."""
+        await _client_loaded()
         from airflow_provider_kling.hooks.shared_client import shared_client
 
         async with shared_client(self.kling_conn_id) as client:
-            # Never at once: some Airflow versions lose a deferral that ends before it is stored.
-            await asyncio.sleep(max(1.0, self.not_before - time.time()))
             await client.slots.wait(seconds=self.at_latest - time.time())
+            await asyncio.sleep(self.not_before - time.time())
         yield TriggerEvent({"status": "slot"})
+
+
+async def _client_loaded() -> None:
+    """Have the HTTP client imported in a thread: that takes long enough to hold up all triggers of the loop."""
+    await asyncio.to_thread(import_module, "airflow_provider_kling.hooks.shared_client")

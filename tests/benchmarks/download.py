@@ -12,51 +12,62 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from tests.benchmarks.report import table, verdict
 from tests.benchmarks.server import CHECKOUT, serving
 
 SIZE = 1 << 30
+OWN = "KlingToObjectStorageOperator"
 ROUNDS = 5
+
+
+class Download(NamedTuple):
+    """What one download took: seconds, seconds of CPU, and the MiB by which the process grew."""
+
+    seconds: float
+    cpu: float
+    grown: float = 0.0
 
 
 def main() -> None:
     """Measure both and print their table."""
+    found: dict[str, list[Download]] = {"curl": [], OWN: []}
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as base_url:
         url = f"{base_url}/files/{SIZE}.mp4"
         target = Path(folder) / "target.mp4"
         curl_once(url, target)  # the file is in the page cache from here on
-        curl, ours, grown = [], [], []
         for _ in range(ROUNDS):
-            curl.append(curl_once(url, target))
-            seconds, mebibytes = transfer_once(base_url, url, target)
-            ours.append(seconds)
-            grown.append(mebibytes)
+            found["curl"].append(curl_once(url, target))
+            found[OWN].append(transfer_once(base_url, url, target))
+    seconds = {name: median(download.seconds for download in downloads) for name, downloads in found.items()}
+    grown = max(download.grown for download in found[OWN])
     rows = [
-        ("curl", f"{SIZE / median(curl) / 1e6:.0f} MB/s", "1.00 x", "-"),
         (
-            "KlingToObjectStorageOperator",
-            f"{SIZE / median(ours) / 1e6:.0f} MB/s",
-            f"{median(curl) / median(ours):.2f} x",
-            f"{max(grown):.0f} MiB",
-        ),
+            name,
+            f"{SIZE / seconds[name] / 1e6:.0f} MB/s",
+            f"{seconds['curl'] / seconds[name]:.2f} x",
+            f"{median(download.cpu for download in downloads):.2f} s",
+            f"{grown:.0f} MiB" if name == OWN else "-",
+        )
+        for name, downloads in found.items()
     ]
     print(f"Median of {ROUNDS} downloads of 1 GiB each, in turns\n")
-    print(table(("", "throughput", "to curl", "peak over the idle process"), rows), end="\n\n")
-    print(verdict("throughput", median(curl) / median(ours), 0.7, at_most=False, unit=" x"))
-    print(verdict("memory over the idle process", max(grown), 100, unit=" MiB"))
+    print(table(("", "throughput", "to curl", "CPU", "peak over the idle process"), rows), end="\n\n")
+    print(verdict("throughput", seconds["curl"] / seconds[OWN], 0.7, at_most=False, unit=" x"))
+    print(verdict("memory over the idle process", grown, 100, unit=" MiB"))
 
 
-def curl_once(url: str, target: Path) -> float:
-    """Return the seconds that curl takes."""
+def curl_once(url: str, target: Path) -> Download:
+    """Return what curl takes."""
     target.unlink(missing_ok=True)
-    start = time.monotonic()
+    before, start = _cpu(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(["curl", "-sSf", "-o", str(target), url], check=True)  # noqa: S607
-    return time.monotonic() - start
+    return Download(time.monotonic() - start, _cpu(resource.RUSAGE_CHILDREN) - before)
 
 
-def transfer_once(base_url: str, url: str, target: Path) -> tuple[float, float]:
-    """Return the seconds that the operator takes in a process of its own, and the MiB by which that grows."""
+def transfer_once(base_url: str, url: str, target: Path) -> Download:
+    """Return what the operator takes, in a process of its own."""
     target.unlink(missing_ok=True)
     connection = json.dumps({"conn_type": "kling", "host": base_url, "password": "sk-bench"})
     done = subprocess.run(
@@ -67,23 +78,33 @@ def transfer_once(base_url: str, url: str, target: Path) -> tuple[float, float]:
         text=True,
         check=True,
     )
-    seconds, mebibytes = json.loads(done.stdout.splitlines()[-1])
-    return seconds, mebibytes
+    return Download(*json.loads(done.stdout.splitlines()[-1]))
 
 
-def _transfer(url: str, target: str) -> None:
-    from airflow_provider_kling.hooks import download  # noqa: F401 -- loaded before the process counts as idle
+def _transfer(url: str, target: str) -> Download:
+    # Loaded before the process counts as idle.
+    from airflow.sdk import ObjectStoragePath  # noqa: F401
+
+    from airflow_provider_kling.hooks import download  # noqa: F401
     from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
 
     video = {"task_id": "task_1", "video_url": url}
     task = KlingToObjectStorageOperator(task_id="store", video=video, path=f"file://{target}")
     _ = task._hook.connection
     idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.monotonic()
-    task.execute({})  # type: ignore[typeddict-item]
-    seconds = time.monotonic() - start
-    print(json.dumps([seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle) / 1024]))
+    before, start = _cpu(resource.RUSAGE_SELF), time.monotonic()
+    task.execute({})
+    seconds, cpu = time.monotonic() - start, _cpu(resource.RUSAGE_SELF) - before
+    return Download(seconds, cpu, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle) / 1024)
+
+
+def _cpu(who: int) -> float:
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":
-    _transfer(*sys.argv[1:]) if len(sys.argv) > 1 else main()
+    if len(sys.argv) > 1:
+        print(json.dumps(_transfer(*sys.argv[1:])))
+    else:
+        main()

@@ -4,6 +4,12 @@
 A simulation with simulated time drives the objects that a triggerer drives: one ``Poller`` with a
 ``LearnedDelay`` for each video, all of one process sharing what it has learned. Videos are submitted at random,
 one a second on average, into a process that knows nothing yet; it learns from each as it ends, never earlier.
+
+Where a server tells no progress (or three steps, which tell next to nothing), there is a bound. If all that is
+known of a video is how long its like take, no schedule can notice it as soon as a check every 5 seconds does with
+less than a certain share of the requests: 73 % for durations that are log-normal with a sigma of 0.5. The table
+gives the bound for each population; 55 % is beyond any schedule for the first two, and within reach of the third,
+whose models vary less.
 """
 
 from __future__ import annotations

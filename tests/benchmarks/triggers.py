@@ -85,7 +85,10 @@ def put(triggers: list[BaseTrigger], run_id: str, first_index: int) -> None:
 
     with create_session() as session:
         version = DagVersion.get_latest_version(DAG_ID, session=session)
-        task = DBDagBag().get_dag(version.id, session=session).get_task(TASK_ID)
+        assert version is not None
+        dag = DBDagBag().get_dag(version.id, session=session)
+        assert dag is not None
+        task = dag.get_task(TASK_ID)
         rows = [Trigger.from_object(trigger) for trigger in triggers]
         session.add_all(rows)
         session.flush()

@@ -60,7 +60,7 @@ CASES = {
         "secrets_impatient", "failed", (Fault("status", "error", status=500, message=ECHO, times=None),)
     ),
     "the way leads elsewhere": Case(
-        "secrets_deferred",
+        "secrets_impatient",
         "failed",
         (Fault("status", "redirect", location=f"https://elsewhere.example/?key={KEY}", times=None),),
         heard="elsewhere.example",

@@ -37,7 +37,7 @@ with DAG("secrets_blocking", schedule=None, params=PARAMS):
     generate(wait_for_completion=True, deferrable=False)
 
 with DAG("secrets_impatient", schedule=None, params=PARAMS):
-    generate(wait_for_completion=True, timeout=12)
+    generate(wait_for_completion=True, timeout=30)
 
 with DAG("secrets_sensor", schedule=None, params=PARAMS):
     KlingTaskSensor(
