@@ -101,6 +101,9 @@ class KlingConnection:
             problems.append(Problem("password", "", "must hold the API key"))
         elif not key.isascii() or not key.isprintable():
             problems.append(Problem("password", "***", "holds characters that no API key has"))
+        proxy = str(extra["proxy"]).strip() if "proxy" in extra else None
+        if proxy is not None and not _is_address(proxy):
+            problems.append(Problem("extra.proxy", "***", "must be the URL of a proxy"))
         numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
         if problems:
             listed = "".join(f"\n  - {problem}" for problem in problems)
@@ -112,7 +115,7 @@ class KlingConnection:
             base_url=base_url,
             api_key=key,
             verify=_switch(extra.get("verify", True)),
-            proxy=str(extra["proxy"]) if "proxy" in extra else None,
+            proxy=proxy,
             trust_env=bool(_switch(extra.get("trust_env", True))),
             private_hosts=_names(extra.get("private_hosts", "")),
             unknown_extras=tuple(sorted(extra.keys() - set(EXTRAS))),
@@ -189,6 +192,14 @@ def _base_url(host: str | None, schema: str | None, port: int | None, problems: 
     # Documentation of OpenAI-style gateways writes the base URL with the version; the API's paths have it already.
     path = re.sub(r"(^|/)v1$", "", path)
     return f"{parts.scheme}://{netloc}" + (f"/{path}" if path else "")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        _, host, _ = origin(url if "://" in url else f"http://{url}")
+    except ValueError:
+        return False
+    return bool(host)
 
 
 def _bracketed(host: str) -> str:

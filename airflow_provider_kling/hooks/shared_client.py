@@ -43,8 +43,9 @@ from airflow_provider_kling.wire.answer import (
     status_path,
 )
 
-#: Sockets per connection. Polls are short, so a few dozen serve thousands of waiting videos.
-MAX_SOCKETS = 32
+#: Sockets per connection. Polls are short, so these serve thousands of waiting videos, and a server that takes two
+#: seconds to answer is still asked at the full pace.
+MAX_SOCKETS = 100
 
 #: What this process has learned, by connection; it outlives the clients.
 _learned: dict[str, Durations] = {}
@@ -122,7 +123,7 @@ class SharedClient:
         opening = self._link
         try:
             # Shielded: a trigger that is cancelled meanwhile must not take the others' link with it.
-            return await asyncio.shield(opening)
+            return opening.result() if opening.done() else await asyncio.shield(opening)
         except Exception:
             if self._link is opening:
                 self._link = None
@@ -236,6 +237,10 @@ class _Link:
             async with self.session.get(url, allow_redirects=False) as response:
                 body = await _bounded_body(response)
                 return Answer.received(response.status, body, response.headers, masked=self.connection.masked)
+        except aiohttp.ClientHttpProxyError as error:
+            reason = self.connection.masked(f"the proxy answered {error.status} {error.message}")
+            # Its own words hold the proxy's address, password and all.
+            raise KlingConnectionError(f"GET {url} failed: {reason}") from None
         # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             reason = self.connection.masked(f"{type(error).__name__}: {error}")

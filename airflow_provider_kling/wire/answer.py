@@ -66,7 +66,7 @@ class VideoJob:
     :param progress: 0 to 100, or None. Never decides the outcome: failed jobs show 100 too.
     :param video_url: Where the video lies; such links expire (24 hours to 30 days, by vendor).
     :param model: The model, where told.
-    :param created_at: ISO 8601 in UTC, where told.
+    :param created_at: ISO 8601 in UTC, of a job that has ended, where told.
     :param completed_at: ISO 8601 in UTC, where told.
     :param error: The reason of a failure, where told.
     :param error_code: The server's code for it, where told.
@@ -282,17 +282,18 @@ def _job(task_id: str, body: Mapping[str, Any]) -> VideoJob:
     word = next((body[n] for n in ("status", "task_status") if isinstance(body.get(n), str) and body[n]), "queued")
     word = _clean(word)[:80]
     status = _STATUS_OF_WORD.get(word.lower(), "running")
+    ended = status in ("completed", "failed")
     code, message = _failure_reason(body) if status == "failed" else (None, None)
     return VideoJob(
         task_id=task_id,
         status=status,
         status_word=word,
         progress=_progress(body.get("progress")),
-        # One poll in many finds a finished job; the others need not look for its URL in a dozen places.
-        video_url=_video_url(body) if status == "completed" else None,
         model=_text(body.get("model")) or _text(body.get("model_name")),
-        created_at=_instant(body, "created_at", "submit_time"),
-        completed_at=_instant(body, "completed_at", "finish_time", "finished_at"),
+        # One check in many finds a job that has ended; the others need not look for what nobody reads.
+        video_url=_video_url(body) if status == "completed" else None,
+        created_at=_instant(body, "created_at", "submit_time") if ended else None,
+        completed_at=_instant(body, "completed_at", "finish_time", "finished_at") if ended else None,
         error=message,
         error_code=code,
     )

@@ -7,6 +7,7 @@ import asyncio
 import io
 import json
 import socket
+import traceback
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -96,3 +97,23 @@ def test_no_error_carries_the_key(
     for spelling in SPELLINGS.values():
         assert spelling not in told
     assert SECRET[:8] not in told
+
+
+@pytest.mark.parametrize("base_url", ["http://kling.example.com", "https://kling.example.com"])
+@pytest.mark.parametrize("status", [407, 502])
+@pytest.mark.parametrize("call", list(CALLS)[:3])
+def test_no_error_carries_the_password_of_a_proxy(connect: Connect, call: str, status: int, base_url: str) -> None:
+    with RawServer(answer("no", status)) as proxy:
+        address = f"http://user:{SECRET[:5]}@127.0.0.1:{proxy.port}"
+        hook = KlingHook(connect(base_url, KEY, proxy=address))
+        with hook.session, pytest.raises(KlingError) as caught:
+            CALLS[call](hook)
+    assert proxy.requests[0].headers["Proxy-Authorization"].startswith("Basic ")
+    assert SECRET[:5] not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_proxy_that_is_no_url_is_told_without_its_password(connect: Connect) -> None:
+    hook = KlingHook(connect("http://kling.example.com", KEY, proxy="http://user:hunter2@[::1"))
+    with pytest.raises(KlingError) as caught:
+        asyncio.run(hook.aget_video("task_1"))
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
