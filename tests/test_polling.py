@@ -364,3 +364,17 @@ def test_any_course_of_events_keeps_its_promises(
         assert 0 < decision.seconds <= max(3600, interval or 0)
         now += decision.seconds
         assert now <= waiting.deadline + 1e-3
+
+
+class TestFirstPause:
+    def test_a_job_just_submitted_has_nothing_to_tell(self) -> None:
+        assert poller(interval=5.0).first_pause(now=START + 1) == pytest.approx(4.0)
+
+    def test_a_job_that_runs_for_long_is_asked_for_at_once(self) -> None:
+        assert poller(interval=5.0).first_pause(now=START + 60) == 0.0
+
+    def test_it_ends_with_the_deadline(self) -> None:
+        assert poller(timeout=3.0, interval=60.0).first_pause(now=START + 1) == pytest.approx(2.0)
+
+    def test_past_the_deadline_one_still_asks_once(self) -> None:
+        assert poller(timeout=3.0, interval=60.0).first_pause(now=START + 10) == 0.0

@@ -86,6 +86,30 @@ def test_progress_counts_only_once_it_has_proved_to_tell_something() -> None:
     assert math.exp(silent.expected(MODEL, 5, halfway)[0]) == pytest.approx(300, rel=0.2)
 
 
+def test_progress_that_grows_unevenly_tells_as_much_once_its_course_is_known() -> None:
+    durations = taught(300, 0.5)
+    rng = random.Random(2)
+    for _ in range(100):
+        took = rng.lognormvariate(math.log(300), 0.5)
+        # A third of the bar in the first tenth of the time, and two thirds in the first half.
+        durations.learn(MODEL, 5, took, [Progress(33, took * 0.1), Progress(66, took * 0.5)])
+    assert math.exp(durations.expected(MODEL, 5, Progress(33, 20.0))[0]) == pytest.approx(200, rel=0.1)
+    assert math.exp(durations.expected(MODEL, 5, Progress(66, 100.0))[0]) == pytest.approx(200, rel=0.1)
+
+
+def test_the_model_asked_for_counts_where_the_server_does_not_tell_it() -> None:
+    durations = taught(300, 0.2)
+    for _ in range(200):
+        durations.learn("fast", 5, 20.0, [])
+    silent = VideoJob(task_id="t", status="completed", status_word="completed")
+    assert LearnedDelay(durations, 5, MODEL).next_check(0.0, None) > LearnedDelay(durations, 5, "fast").next_check(
+        0.0, None
+    )
+    for _ in range(2000):
+        LearnedDelay(durations, 5, "fast").ended(100.0, silent)
+    assert math.exp(durations.expected("fast", 5, None)[0]) == pytest.approx(100, rel=0.2)
+
+
 def test_before_anything_is_learned_a_fast_server_is_not_kept_waiting() -> None:
     delay = delay_for(None, Durations())
     assert delay.next_check(0.0, running()) <= SHORTEST * 1.1

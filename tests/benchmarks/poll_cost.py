@@ -28,8 +28,8 @@ from tests.tls import make_certificate
 
 VIDEOS = 500
 INTERVAL = 5.0
-ROUNDS = 3
-PASSES = 2
+ROUNDS = 2
+PASSES = 3
 CLIENTS = {
     "bare aiohttp, one session": "bare",
     "KlingTaskTrigger": "ours",

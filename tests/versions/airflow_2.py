@@ -18,6 +18,7 @@ from airflow.serialization.serialized_objects import SerializedDAG
 
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.sandbox import Sandbox
+from airflow_provider_kling.triggers import kling as triggers
 from tests.system.airflow_api import wait_for
 from tests.versions.processes import Processes
 from tests.versions.runs import DAG_FOLDERS, DAG_IDS, Task, params_of
@@ -36,6 +37,8 @@ def run_dags(sandbox: Sandbox, videos: Path) -> list[Task]:
     """
     os.environ["AIRFLOW_CONN_KLING_DEFAULT"] = sandbox.connection_json
     home = Path(os.environ["AIRFLOW_HOME"])
+    # No scheduler can be late here.
+    triggers.SHORTEST_DEFERRAL = 1.0
     airflow = [sys.executable, "-m", "airflow"]
     with Processes() as processes:
         if processes.run([*airflow, "db", "migrate"], os.environ, home / "migrate.log"):
