@@ -316,23 +316,14 @@ def outcomes(
         yield {name: start(name) for name in names}
 
 
-#: On a machine with too much to do, Airflow may drop the trigger of a task that a user ends without telling it.
-NEEDS_A_QUIET_MACHINE = ("marked_while_running", "ended_by_a_user_in_a_blocking_wait")
-
-
-def _marked(name: str) -> object:
-    return pytest.param(name, marks=pytest.mark.slow) if name.startswith(NEEDS_A_QUIET_MACHINE) else name
-
-
-@pytest.mark.parametrize("name", [_marked(name) for name in SCENARIOS])
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_paid_once(name: str, outcomes: dict[str, Future[None]]) -> None:
     outcomes[name].result()
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.slow)])
-def test_the_triggerer_is_killed_while_videos_wait(cluster: AirflowCluster, vendor: Sandbox, count: int) -> None:
+def test_the_triggerer_is_killed_while_videos_wait(cluster: AirflowCluster, vendor: Sandbox) -> None:
     airflow = cluster.api
-    dag_id, prompt = "paid_once_many", f"<one of {count}>"
+    dag_id, prompt, count = "paid_once_many", "<one of many>", 50
     run_id = airflow.trigger_dag(dag_id, {"prompt": prompt, "count": count})
 
     def states() -> list[str]:

@@ -18,9 +18,6 @@ from tests.system.airflow_cluster import AirflowCluster
 from tests.system.metrics import Metrics
 
 #: A part of the key that is spelt alike in JSON, in a URL and in any text.
-#: Two minutes of a whole Airflow.
-pytestmark = pytest.mark.slow
-
 SECRET = "Zx9Qv7Kp3Lm8Rt2Wy5"
 KEY = f"sk-{SECRET}/Nb+Hc4="
 #: What a server says that repeats the key it was given.
