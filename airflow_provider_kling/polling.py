@@ -153,6 +153,11 @@ class Poller:
     def news(self, *, now: float) -> str | None:
         """Return a line for the log if something changed since the last one, or for long nothing was said."""
         job = self.job
+        if self.last_error is not None:
+            if now - self._reported_at < HEARTBEAT:
+                return None
+            self._reported_at = now
+            return f"Kling task {self.task_id}: the last {self.failures} checks failed: {self.last_error}"
         if job is None:
             return None
         state = (job.status_word, job.progress)
@@ -203,7 +208,7 @@ class Poller:
         deadline = datetime.fromtimestamp(self.deadline, tz=UTC).isoformat(timespec="seconds")
         return KlingTimeoutError(
             f"Kling task {self.task_id} was {state} at the deadline {deadline}, "
-            f"{_span(now - self.started_at)} after the wait began{trouble}",
+            f"after {_span(now - self.started_at)}{trouble}",
             task_id=self.task_id,
             advice=STILL_RUNNING,
         )

@@ -54,28 +54,41 @@ def record_store(context: Context) -> RecordStore | None:
     Return where the record of this task instance lives, or None where this Airflow offers no place.
 
     That is the task state store (Airflow 3.3 and later), or else a folder of an object storage that the
-    configuration names as ``[kling] state_path``.
+    configuration names as ``[kling] state_path``. Where both are, an older Airflow may have left a record in the
+    folder.
     """
-    store = task_state_store(context)
-    if store is not None:
-        return StateStoreRecord(store, is_first_attempt=context["ti"].try_number <= 1)
     folder = conf.get("kling", "state_path", fallback="")
-    return ObjectStorageRecord(folder, context) if folder else None
+    in_folder = ObjectStorageRecord(folder, context) if folder else None
+    store = task_state_store(context)
+    if store is None:
+        return in_folder
+    return StateStoreRecord(store, is_first_attempt=context["ti"].try_number <= 1, before=in_folder)
 
 
 class StateStoreRecord:
-    """A record in Airflow's task state store, which is scoped to dag, run, task and map index."""
+    """
+    A record in Airflow's task state store, which is scoped to dag, run, task and map index.
 
-    def __init__(self, store: Any, *, is_first_attempt: bool = False) -> None:
+    :param store: The store.
+    :param is_first_attempt: Whether there can hardly be a record yet.
+    :param before: Where the record may lie from before there was a store.
+    """
+
+    lasts = True
+
+    def __init__(
+        self, store: Any, *, is_first_attempt: bool = False, before: ObjectStorageRecord | None = None
+    ) -> None:
         self.store = store
         self.is_first_attempt = is_first_attempt
+        self.before = before
 
     def load(self) -> Mapping[str, Any] | None:
         found: Mapping[str, Any] | None = self.store.get(RECORD_KEY)
         if found is None and not self.is_first_attempt:
             # Airflow takes every 404 on the way for "no such key", a proxy's too; with money at stake, ask again.
             found = self.store.get(RECORD_KEY)
-        return found
+        return self.before.load() if found is None and self.before else found
 
     def save(self, record: dict[str, Any]) -> None:
         self.store.set(RECORD_KEY, record, retention=NEVER_EXPIRE)
@@ -83,6 +96,8 @@ class StateStoreRecord:
 
 class ObjectStorageRecord:
     """A record as one small JSON file in object storage."""
+
+    lasts = True
 
     def __init__(self, folder: str, context: Context) -> None:
         self.folder = folder
@@ -126,6 +141,8 @@ class ObjectStorageRecord:
 
 class NoRecord:
     """No record at all, where there is no place for one: an attempt knows nothing of those before it."""
+
+    lasts = False
 
     def load(self) -> None:
         return None

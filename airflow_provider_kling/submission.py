@@ -69,7 +69,7 @@ class Submission:
     :param fingerprint: Of the request and the connection.
     :param state: ``intent`` (a POST is under way, or its process died), ``uncertain`` (reported as such),
         ``refused`` (surely no job), ``submitted`` (a job with an id).
-    :param at: When the state was reached (epoch seconds).
+    :param at: When it was sent or, with an id, when the id arrived (epoch seconds).
     :param max_tries: Airflow's ``max_tries`` then: it stays on a retry and rises when a user clears the task.
     :param what: The request as a person recognises it.
     :param task_id: The id of the job.
@@ -114,7 +114,7 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON."""
         entries = [{**asdict(entry), "earlier": list(entry.earlier)} for entry in self.submissions.values()]
-        return {"version": 1, "submissions": entries}
+        return {"submissions": entries}
 
     def put(self, entry: Submission) -> None:
         """Set the newest state of one purchase."""
@@ -124,6 +124,11 @@ class Record:
 
 class RecordStore(Protocol):
     """Where a record outlives its process. A failure to read raises; only a record never written is None."""
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the next attempt will find what is saved."""
+        ...
 
     def load(self) -> Mapping[str, Any] | None: ...
 
@@ -210,6 +215,10 @@ class Submitter:
         self.record = Record.from_json(self._load())
         known = self.record.submissions.get(purchase.fingerprint)
         self._look_at_others(purchase)
+        if known is None and not self.store.lasts and (adopted := self.adopted_id(purchase.fingerprint)):
+            # With nothing on record, the user's word is all there is of a submit whose answer was lost.
+            known = self._new(purchase)
+            return self._adopt(purchase, known, adopted)
         if known is None or known.state == "refused":
             return self._submit(purchase, known)
         cleared = purchase.max_tries != known.max_tries
@@ -292,7 +301,33 @@ class Submitter:
         earlier = known.earlier if known else ()
         if known and known.task_id:
             earlier = (*earlier, known.task_id)
-        entry = Submission(
+        attempt, sent_anew = 0, False
+        while True:
+            entry = self._new(purchase, earlier)
+            self._note(entry)
+            try:
+                job = self.send(purchase.request)
+            except KlingUncertainSubmissionError as error:
+                if purchase.on_uncertain == "fail" or sent_anew:
+                    raise self._report(entry, purchase, error) from error
+                sent_anew = True
+                self.log(f"{error.what}; on_uncertain='resubmit', so submitting once more, which may pay twice")
+            except KlingError as error:
+                refused = replace(entry, state="refused")
+                self._note(refused)
+                attempt += 1
+                pause = pause_in_place(error, attempt)
+                if pause is None:
+                    raise
+                self.log(f"{error} Nothing was bought; sending again in {pause:.0f} s ({attempt})")
+                self.sleep(pause)
+                self._refuse_to_overtake(refused)
+            else:
+                self._note_id(replace(entry, state="submitted", at=self.now(), task_id=job.task_id))
+                return Obtained(job.task_id, self.now(), job)
+
+    def _new(self, purchase: Purchase, earlier: tuple[str, ...] = ()) -> Submission:
+        return Submission(
             fingerprint=purchase.fingerprint,
             state="intent",
             at=self.now(),
@@ -300,28 +335,19 @@ class Submitter:
             what=summary_of(purchase.request),
             earlier=earlier,
         )
-        attempt = 0
-        while True:
-            entry = replace(entry, at=self.now())
-            self._note(entry)
-            try:
-                job = self.send(purchase.request)
-            except KlingUncertainSubmissionError as error:
-                if purchase.on_uncertain == "fail" or attempt:
-                    raise self._report(entry, purchase, error) from error
-                attempt += 1
-                self.log(f"{error.what}; on_uncertain='resubmit', so submitting once more, which may pay twice")
-            except KlingError as error:
-                self._note(replace(entry, state="refused"))
-                attempt += 1
-                pause = pause_in_place(error, attempt)
-                if pause is None:
-                    raise
-                self.log(f"{error} Nothing was bought; sending again in {pause:.0f} s ({attempt})")
-                self.sleep(pause)
-            else:
-                self._note_id(replace(entry, state="submitted", at=self.now(), task_id=job.task_id))
-                return Obtained(job.task_id, self.now(), job)
+
+    def _refuse_to_overtake(self, ours: Submission) -> None:
+        """
+        Raise if another attempt has written since; one that Airflow takes for dead may be asleep here.
+
+        :raises KlingError: saying so.
+        """
+        found = Record.from_json(self._load()).submissions.get(ours.fingerprint)
+        if self.store.lasts and found != ours:
+            raise KlingError(
+                "Another attempt of this task has submitted meanwhile",
+                advice="Nothing was sent again by this one.",
+            )
 
     def _report(
         self, known: Submission, purchase: Purchase, cause: KlingError | None = None
@@ -412,7 +438,12 @@ def pause_for_slot(error: KlingError, refusals: int) -> float:
 def _uncertain(
     known: Submission, purchase: Purchase, error: KlingError | None = None
 ) -> KlingUncertainSubmissionError:
-    how = error.what if error else "the process that sent it ended before it could record one"
+    if error is not None:
+        how = error.what
+    elif known.state == "uncertain":
+        how = "an earlier attempt told why"
+    else:
+        how = "the process that sent it ended, or its store failed, before one was written"
     advice = (
         "It is not sent again on a guess. Look in the log of the earlier attempts, and in the vendor's console "
         "(task list, billing), for a job of that time. "
@@ -426,9 +457,10 @@ def _uncertain(
     else:
         advice += "The request has changed since; clear this task to submit it as it is now."
     return KlingUncertainSubmissionError(
-        f"The submit of {known.what}, sent {_iso(known.at)}, may have been accepted and billed, but its task id "
-        f"never arrived: {how}",
+        f"The submit of {known.what}, sent {_iso(known.at)}, may have been accepted and billed, but no task id is "
+        f"on record: {how}",
         http_status=error.http_status if error else None,
+        code=error.code if error else None,
         server_message=error.server_message if error else None,
         advice=advice,
     )

@@ -11,10 +11,15 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred, timezone
 
+from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS
+
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
 except ImportError:  # before Airflow 3.2
     from airflow.exceptions import AirflowRescheduleException
+
+#: What Airflow resumes a task with whose deferral it ended for time.
+DEFERRAL_TIMEOUT = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
 
 
 @dataclass

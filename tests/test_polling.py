@@ -204,7 +204,7 @@ class TestDeadline:
         assert error.task_id == "task_1"
         text = str(error)
         assert "still [#########-----------] 43% in_progress at the deadline 2023-11-15T00:13:20+00:00" in text
-        assert "2 h 0 min after the wait began" in text
+        assert "after 2 h 0 min" in text
 
     def test_the_message_never_invites_to_submit_again(self) -> None:
         text = str(error_of(poller(timeout=1).on_job(job(), now=START + 2)))
@@ -364,6 +364,17 @@ def test_any_course_of_events_keeps_its_promises(
         assert 0 < decision.seconds <= max(3600, interval or 0)
         now += decision.seconds
         assert now <= waiting.deadline + 1e-3
+
+
+def test_checks_that_fail_for_long_are_told_now_and_then() -> None:
+    waiting = poller(timeout=HOUR)
+    lines = []
+    for second in range(0, 900, 60):
+        waiting.on_error(KlingServerError("no answer"), now=START + second)
+        lines.append(waiting.news(now=START + second))
+    told = [line for line in lines if line]
+    assert len(told) == 2
+    assert "the last 6 checks failed: no answer" in told[0]
 
 
 class TestFirstPause:

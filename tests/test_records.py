@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from airflow_provider_kling.records import (
 )
 from tests.task_context import StateStore, TaskInstance, context
 
-RECORD = {"version": 1, "submissions": []}
+RECORD: dict[str, Any] = {"submissions": []}
 
 
 @pytest.fixture
@@ -84,3 +85,16 @@ def test_the_state_store_keeps_a_record() -> None:
     store = StateStore()
     StateStoreRecord(store).save(RECORD)
     assert StateStoreRecord(store).load() == RECORD
+
+
+def test_a_record_from_before_an_upgrade_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AIRFLOW__KLING__STATE_PATH", f"file://{tmp_path}")
+    before = record_store({**context(), "task_state_store": None})
+    assert before is not None
+    before.save(RECORD)
+    newer = record_store(context(store=StateStore()))
+    assert newer is not None
+    assert newer.load() == RECORD
+    newer.save(RECORD | {"submissions": [1]})
+    assert newer.load() == RECORD | {"submissions": [1]}
+    assert before.load() == RECORD

@@ -41,6 +41,8 @@ DOG = VideoRequest.build(model="kling-v3-std-silent", prompt="a dog", duration=5
 class Vendor:
     """A server and a record in memory; ``answers`` are the outcomes of the next submits, then all are accepted."""
 
+    lasts = True
+
     def __init__(self, *answers: KlingError | None) -> None:
         self.answers = list(answers)
         self.bought: list[str] = []
@@ -228,7 +230,7 @@ class TestAnUnknownFate:
         with pytest.raises(KeyboardInterrupt):
             vendor.obtain()
         assert vendor.states() == ["intent"]
-        with pytest.raises(KlingUncertainSubmissionError, match="ended before it could record"):
+        with pytest.raises(KlingUncertainSubmissionError, match="the process that sent it ended"):
             vendor.obtain(clears=1)
         assert vendor.states() == ["uncertain"]
 
@@ -263,8 +265,26 @@ class TestAnUnknownFate:
         vendor.jobs["task_found"] = VideoJob(task_id="task_found", status="running", status_word="running")
         assert vendor.obtain(clears=2, adopted="task_found").task_id == "task_found"
 
+    def test_a_named_job_is_adopted_where_nothing_keeps_a_record(self) -> None:
+        vendor = Vendor(LOST)
+        vendor.lasts, vendor.load = False, lambda: None  # type: ignore[method-assign]
+        with pytest.raises(KlingUncertainSubmissionError):
+            vendor.obtain()
+        vendor.jobs["task_found"] = VideoJob(task_id="task_found", status="running", status_word="running")
+        assert vendor.obtain(clears=1, adopted="task_found").task_id == "task_found"
+        assert vendor.bought == []
+
+    def test_is_told_with_its_reason_first_and_as_known_then(self) -> None:
+        vendor = Vendor(LOST)
+        with pytest.raises(KlingUncertainSubmissionError, match="its answer was lost"):
+            vendor.obtain()
+        with pytest.raises(KlingUncertainSubmissionError, match="an earlier attempt told why"):
+            vendor.obtain()
+
     def test_resubmit_buys_once_more_in_place_and_no_more(self) -> None:
         vendor = Vendor(LOST)
+        assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
+        vendor = Vendor(KlingServerError("5xx"), LOST)
         assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
         vendor = Vendor(LOST, LOST)
         with pytest.raises(KlingUncertainSubmissionError):
@@ -327,6 +347,23 @@ class TestSendingAgain:
     def test_pauses_for_a_slot_grow_to_a_limit(self) -> None:
         pauses = [pause_for_slot(KlingRateLimitError("429"), refusals) for refusals in (1, 3, 50)]
         assert pauses[0] < pauses[1] < pauses[2] <= LONGEST_SLOT_PAUSE * 1.25
+
+
+class TestAnotherAttemptMeanwhile:
+    def test_is_not_overtaken_by_one_that_slept(self) -> None:
+        vendor = Vendor(KlingServerError("5xx"))
+        nested = iter([None])
+
+        def sleep(_: float) -> None:
+            # Airflow took the sleeping attempt for dead, and the next one buys.
+            if next(nested, "done") is None:
+                assert vendor.obtain().task_id == "task_0"
+
+        vendor.slept = type("Sleeper", (), {"append": staticmethod(sleep)})()  # type: ignore[assignment]
+        with pytest.raises(KlingError, match="Another attempt"):
+            vendor.obtain()
+        assert vendor.bought == ["task_0"]
+        assert vendor.states() == ["submitted"]
 
 
 class TestTheRecord:

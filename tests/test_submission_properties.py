@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import event, given, settings
@@ -62,6 +62,7 @@ SAVES = ("saved", "saved", "saved", "saved", "down", "killed before", "killed af
 class World:
     """The server's books, the store's content, and the dice."""
 
+    lasts: ClassVar[bool] = True
     data: st.DataObject
     stored: dict[str, Any] | None = None
     accepted: list[tuple[str, str]] = field(default_factory=list)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.hooks.kling import KlingHook
     from airflow_provider_kling.submission import Obtained, OnClear, OnUncertain, Purchase, Submitter
+    from airflow_provider_kling.wire.answer import VideoJob
 
 #: Seconds to go on submitting while the account has no slot free.
 DEFAULT_SUBMIT_TIMEOUT = 24 * 3600.0
@@ -141,6 +142,7 @@ class KlingGenerateOperator(BaseOperator):
         self.on_uncertain = on_uncertain
         self.take = take
         self._kling_task_id: str | None = None
+        self._is_submitting = False
         self._video_seconds: int | None = None
         self.video_url: str | None = None
         _refuse_wrong_choices(on_clear=on_clear, on_uncertain=on_uncertain, take=take)
@@ -162,10 +164,19 @@ class KlingGenerateOperator(BaseOperator):
         return self._obtain(context, since=time.time(), refusals=0)
 
     def submit_again(
-        self, context: Context, event: dict[str, Any] | None = None, *, since: float, refusals: int
+        self,
+        context: Context,
+        event: dict[str, Any] | None = None,
+        *,
+        since: float | None = None,
+        refusals: int = 1,
     ) -> Any:
-        """Go on where the task deferred because the account had no slot free."""
-        return self._obtain(context, since=since, refusals=refusals)
+        """
+        Go on where the task deferred because the account had no slot free.
+
+        ``dag.test()`` hands over the event alone; there the time counts anew.
+        """
+        return self._obtain(context, since=time.time() if since is None else since, refusals=refusals)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the finished video that the trigger reported, or raise what it reported instead."""
@@ -178,10 +189,13 @@ class KlingGenerateOperator(BaseOperator):
             with telling_timeouts():
                 return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as error:
+            kling_task_id = self._submitted_id(context)
             raise KlingTimeoutError(
                 "Airflow ended the deferral before the trigger could report",
-                task_id=self._submitted_id(context),
-                advice=STILL_RUNNING,
+                task_id=kling_task_id,
+                advice=STILL_RUNNING
+                if kling_task_id
+                else "It waited for a slot of the account; nothing was bought.",
             ) from error
         except TaskDeferralError:
             return self._resume_after_crash(context)
@@ -190,8 +204,14 @@ class KlingGenerateOperator(BaseOperator):
         """Say what goes on: the API has no cancel."""
         if self._kling_task_id:
             self.log.warning(
-                "Killed. Kling task %s goes on at the vendor, and bills; a later attempt can join it",
+                "Killed. Kling task %s goes on at the vendor, and bills; a later attempt can join it, unless this "
+                "task warned that nothing keeps its id",
                 self._kling_task_id,
+            )
+        elif self._is_submitting:
+            self.log.warning(
+                "Killed while a submit was on its way: it may have been accepted, and bill. Look in the vendor's "
+                "console for a job of this moment before you run the task again"
             )
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
@@ -256,11 +276,21 @@ class KlingGenerateOperator(BaseOperator):
             )
         return Submitter(
             store=store or NoRecord(),
-            send=self._hook.submit_video,
+            send=self._send,
             look=self._hook.get_video,
             adopted_id=lambda fingerprint: adopted_id(context, fingerprint),
             log=self.log.warning,
         )
+
+    def _send(self, request: VideoRequest) -> VideoJob:
+        """Submit once, and have a kill meanwhile say so."""
+        self._is_submitting = True
+        try:
+            job = self._hook.submit_video(request)
+            self._kling_task_id = job.task_id
+        finally:
+            self._is_submitting = False
+        return job
 
     def _await_slot(self, error: KlingRateLimitError, *, since: float, refusals: int) -> None:
         """Wait until the account may have a slot free, holding no worker if deferrable."""
@@ -292,8 +322,8 @@ class KlingGenerateOperator(BaseOperator):
         """Wait on for the job whose trigger crashed; its id is in XCom, since the attempt has not ended."""
         from airflow_provider_kling.triggers.kling import count_crash
 
-        crashes = count_crash(context)
         kling_task_id = self._submitted_id(context)
+        crashes = count_crash(context, advice=STILL_RUNNING if kling_task_id else "Nothing was bought.")
         if not kling_task_id:
             return self.execute(context)
         self.log.warning("The trigger crashed (%d); waiting on for Kling task %s", crashes, kling_task_id)

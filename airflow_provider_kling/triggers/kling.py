@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -70,18 +70,20 @@ def defer_until_finished(
     )
 
 
-def count_crash(context: Context) -> int:
+def count_crash(context: Context, advice: str = STILL_RUNNING) -> int:
     """
     Return how often a trigger of this attempt has crashed, this crash included.
 
     XCom holds the number: it is wiped with the next attempt, and not before.
 
+    :param context: The task's context.
+    :param advice: What the error says of the job.
     :raises KlingError: if that is too often to go on; a trigger that always crashes must not go in circles.
     """
     ti = context["ti"]
     crashes = int(ti.xcom_pull(task_ids=ti.task_id, key=_CRASHES, map_indexes=ti.map_index) or 0) + 1
     if crashes > MAX_CRASHES:
-        raise KlingError(f"The trigger crashed {crashes} times; its log says why", advice=STILL_RUNNING)
+        raise KlingError(f"The trigger crashed {crashes} times; its log says why", advice=advice)
     ti.xcom_push(key=_CRASHES, value=crashes)
     return crashes
 
@@ -150,11 +152,12 @@ class KlingTaskTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, ``{"status": "success" | "error" | "timeout", "task_id", "video" | "error"}``."""
-        finished = await self._wait()
-        await asyncio.sleep(self.not_before - time.time())
+        now = steady_clock()
+        finished = await self._wait(now)
+        await asyncio.sleep(self.not_before - now())
         yield TriggerEvent(finished.event())
 
-    async def _wait(self) -> Finished:
+    async def _wait(self, now: Callable[[], float]) -> Finished:
         await _client_loaded()
         from airflow_provider_kling.hooks.shared_client import learned_durations, shared_client
 
@@ -162,7 +165,6 @@ class KlingTaskTrigger(BaseTrigger):
             kling_task_id, _ = task_reference(self.kling_task_id)
         except KlingError as error:
             return Finished(error=error)
-        now = steady_clock()
         started_at = now() if self.started_at is None else self.started_at
         poller = Poller(
             kling_task_id,
@@ -225,12 +227,13 @@ class KlingSlotTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, ``{"status": "slot"}``."""
+        now = steady_clock()
         await _client_loaded()
         from airflow_provider_kling.hooks.shared_client import shared_client
 
         async with shared_client(self.kling_conn_id) as client:
-            await client.slots.wait(seconds=self.at_latest - time.time())
-            await asyncio.sleep(self.not_before - time.time())
+            await client.slots.wait(seconds=self.at_latest - now())
+            await asyncio.sleep(self.not_before - now())
         yield TriggerEvent({"status": "slot"})
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from airflow_provider_kling.exceptions import (
     NOTHING_BOUGHT,
@@ -38,6 +39,8 @@ FAILED = frozenset({"failed", "failure", "fail", "error", "cancelled", "canceled
 MAX_ANSWER_BYTES = 1 << 20
 #: Characters of an error's message that are looked at; what a person has to know comes first.
 MAX_MESSAGE = 8192
+#: Characters of a video's URL, signature included.
+MAX_URL = 8192
 #: A server that asks for more patience than this is taken at this: an hour.
 MAX_RETRY_AFTER = 3600.0
 #: A task that no server has: asking for it costs nothing and shows whether the key is good.
@@ -108,7 +111,7 @@ class VideoJob:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     """An HTTP answer as plain values, whichever library brought it."""
 
@@ -136,8 +139,9 @@ class Answer:
             location=None if location is None else masked(location),
         )
 
+    @cached_property
     def json(self) -> Any:
-        """Return the decoded JSON, or None where the body is none."""
+        """The decoded JSON, or None where the body is none."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -154,7 +158,7 @@ def read_submit(answer: Answer) -> VideoJob:
     """
     if not is_refusal(answer):
         if answer.http_status >= 300:
-            raise _uncertain(answer, "The submit was answered by something in front of the API")
+            raise _uncertain(answer, "Whether the submit was accepted is open")
         try:
             body = _accepted_body(answer, task_id=None)
         except KlingServerError:
@@ -171,30 +175,33 @@ def is_refusal(answer: Answer) -> bool:
     Return whether this answer to a submit says for sure that no job was made.
 
     A 4xx is a refusal whoever speaks, for it ends the request. A 5xx is one only in the API's own error envelope,
-    and a 2xx only with a code that is known to refuse; neither is where an id is told, or where the words say that
-    somebody stopped waiting for an answer.
+    and a 2xx only with a code that is known to refuse. None is one that tells an id, or that says that somebody on
+    the way stopped waiting for an answer: who waits for one has sent the request on.
     """
-    if answer.http_status in _UNTOLD_STATUSES:
-        return False
-    if 300 <= answer.http_status < 500:
-        return True
-    if not is_api_error(answer) or _tells_an_id(answer):
+    if answer.http_status in _UNTOLD_STATUSES or _tells_an_id(answer):
         return False
     error = error_of(answer, "")
     if error.code in _UNTOLD_CODES:
         return False
-    return answer.http_status >= 500 or (error.code in _KIND_OF_CODE and not isinstance(error, KlingServerError))
+    if 300 <= answer.http_status < 500:
+        return True
+    if not is_api_error(answer):
+        return False
+    if answer.http_status < 300:
+        return error.code in _KIND_OF_CODE and not isinstance(error, KlingServerError)
+    return error.code in _KIND_OF_CODE or not _UNTOLD_WORDS.search(error.server_message or "")
 
 
 def _tells_an_id(answer: Answer) -> bool:
-    body = _mapping(answer.json())
+    body = _mapping(answer.json)
     data = body.get("data")
     return bool(_task_id(body) or _task_id(_mapping(data)) or (isinstance(data, str) and data))
 
 
 def _uncertain(answer: Answer, what: str) -> KlingUncertainSubmissionError:
+    told = error_of(answer, what)
     return KlingUncertainSubmissionError(
-        what, http_status=answer.http_status, server_message=_excerpt(answer.body)
+        what, http_status=told.http_status, code=told.code, server_message=told.server_message
     )
 
 
@@ -243,7 +250,7 @@ def _accepted_body(answer: Answer, task_id: str | None) -> Mapping[str, Any]:
     asked = "The submit" if task_id is None else f"Asking for Kling task {task_id}"
     if not 200 <= answer.http_status < 300:
         raise error_of(answer, f"{asked} was refused", task_id)
-    body = answer.json()
+    body = answer.json
     if not isinstance(body, Mapping):
         raise KlingServerError(
             f"{asked} was answered with something that is not a JSON object",
@@ -313,7 +320,17 @@ def _video_url(body: Mapping[str, Any]) -> str | None:
     for holder in (result, _mapping(data.get("task_result"))):
         videos = holder.get("videos")
         places += [_mapping(video).get("url") for video in videos[:1]] if isinstance(videos, list) else []
-    return next((_clean(place) for place in places if isinstance(place, str) and _clean(place)), None)
+    return next(
+        (_clean(place) for place in places if isinstance(place, str) and _is_web_address(_clean(place))), None
+    )
+
+
+def _is_web_address(text: str) -> bool:
+    """Return whether a text may be the URL of a file on the web, or a path on the server itself."""
+    try:
+        return 0 < len(text) <= MAX_URL and urlsplit(text).scheme in ("", "http", "https")
+    except ValueError:
+        return False
 
 
 def _failure_reason(body: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -370,6 +387,7 @@ _KIND_OF_OFFICIAL_CODE: dict[str, type[KlingError]] = {
 _KIND_OF_CODE: dict[str, type[KlingError]] = {
     **_KIND_OF_OFFICIAL_CODE,
     "insufficient_user_quota": KlingBalanceError,
+    "insufficient_quota": KlingBalanceError,
     "access_denied": KlingPermissionError,
     "task_not_exist": KlingNotFoundError,
     "invalid_request": KlingValidationError,
@@ -386,11 +404,18 @@ _KIND_OF_HTTP_STATUS: dict[int, type[KlingError]] = {
     429: KlingRateLimitError,
 }
 #: Statuses that leave open whether a job was made: of one who stopped waiting, or of one who passes on.
-_UNTOLD_STATUSES = frozenset({302, 303, 408, 499, 502, 504})
+_UNTOLD_STATUSES = frozenset({302, 303, 408, 499, 502, 504, 520, 524, 598, 599})
 #: Codes by which a gateway says that it lost the answer of the platform behind it.
 _UNTOLD_CODES = frozenset(
     {"5002", "do_request_failed", "read_response_body_failed", "unmarshal_response_body_failed"}
 )
+#: Words in which a gateway says the same of an upstream that it had sent the request to, under any code.
+_UNTOLD_WORDS = re.compile(
+    r"deadline exceeded|time[d -]?out|awaiting headers|\bEOF\b|connection reset|broken pipe|超时"
+    r"|status code (?:408|499|502|504|520|524|598|599)\b",
+    re.IGNORECASE,
+)
+_BALANCE_WORDS = ("insufficient balance", "balance not enough", "insufficient quota", "余额不足", "欠费")
 _CONTENT_WORDS = (
     "content_policy",
     "content policy",
@@ -422,7 +447,7 @@ def error_of(
     :param task_id: The Kling task asked for, if one was.
     :param body: The error object, where the caller has found it already.
     """
-    told = body or _error_in(answer.json()) or _mapping(answer.json())
+    told = body or _error_in(answer.json) or _mapping(answer.json)
     raw = told.get("message")
     message = _words(raw) if isinstance(raw, str) else ""
     code = official_code(raw if isinstance(raw, str) else "") or _text(told.get("code"))
@@ -431,6 +456,9 @@ def error_of(
     advice = None
     if answer.http_status < 500 and _is_content_refusal(code, message):
         kind = KlingContentRefusedError
+    if kind is None and answer.http_status in (403, 429) and any(w in message.lower() for w in _BALANCE_WORDS):
+        # Under 429 too, where waiting would not cure it.
+        kind = KlingBalanceError
     if kind is None and 300 <= answer.http_status < 400:
         kind = KlingServerError if task_id else KlingNotFoundError
         target = _clean(answer.location or "nowhere")
@@ -445,6 +473,8 @@ def error_of(
         kind = _KIND_OF_HTTP_STATUS.get(answer.http_status, default)
     if kind is KlingValidationError and task_id is None:
         advice = NOTHING_BOUGHT
+    if kind is KlingNotFoundError and task_id is None and advice is None:
+        advice = "Check the connection's host and path, and what the request refers to."
     return kind(
         what,
         task_id=task_id,
@@ -471,7 +501,7 @@ def retry_after_seconds(header: str | None, *, now: float) -> float | None:
 
 def is_api_error(answer: Answer) -> bool:
     """Return whether the API itself speaks (its error envelope), not a proxy in front of it."""
-    body = _mapping(answer.json())
+    body = _mapping(answer.json)
     if isinstance(body.get("error"), Mapping):
         return bool(body["error"])
     return isinstance(body.get("message"), str) and "code" in body and not _succeeded(body["code"])
@@ -498,7 +528,7 @@ def read_probe(answer: Answer) -> tuple[bool, str]:
 
 
 def _is_page(answer: Answer) -> bool:
-    return bool(answer.body.strip()) and answer.json() is None
+    return bool(answer.body.strip()) and answer.json is None
 
 
 def _task_unknown(answer: Answer) -> bool:

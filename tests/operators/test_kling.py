@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,10 +23,10 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Fault, Sandbox
-from airflow_provider_kling.triggers.kling import KlingTaskTrigger
+from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
 from airflow_provider_kling.wire.request import REQUEST_FIELDS
 from tests.conftest import Connect, TaskLog
-from tests.task_context import StateStore, TaskInstance, context, event_of, run
+from tests.task_context import DEFERRAL_TIMEOUT, StateStore, TaskInstance, context, event_of, run
 
 PROMPT = "A traveler in desert ruins"
 GOOD: dict[str, Any] = {"model": "kling-v3-std-silent", "prompt": PROMPT}
@@ -322,6 +323,41 @@ class TestWaiting:
             task.execute(context())
         task.on_kill()
         assert f"Kling task {sandbox.ledger()[0]['id']} goes on at the vendor, and bills" in task_log.text
+
+    def test_one_that_is_killed_in_the_middle_of_its_submit_says_so(
+        self, sandbox: Sandbox, connected: str, task_log: TaskLog
+    ) -> None:
+        sandbox.add_fault(Fault("submit", "delay_after", seconds=0.6))
+        task = operator()
+        with ThreadPoolExecutor(1) as pool:
+            submitting = pool.submit(task.execute, context())
+            sandbox.wait_for("submit", 1)
+            task.on_kill()
+            assert submitting.result() == sandbox.ledger()[0]["id"]
+        assert "may have been accepted, and bill" in task_log.text
+
+
+class TestWaitingForASlot:
+    def test_ends_in_a_submit(self, sandbox: Sandbox, connected: str) -> None:
+        sandbox.add_fault(Fault("submit", "rate_limit"))
+        task = operator()
+        with pytest.raises(TaskDeferred) as deferred:
+            task.execute(context())
+        trigger = deferred.value.trigger
+        assert isinstance(trigger, KlingSlotTrigger)
+        # All that dag.test() hands over is the event.
+        assert task.submit_again(context(), {"status": "slot"}) == sandbox.ledger()[0]["id"]
+
+    def test_one_that_airflow_ends_bought_nothing(self, connected: str) -> None:
+        with pytest.raises(KlingTimeoutError, match="nothing was bought") as caught:
+            operator().resume_execution("__fail__", {"error": DEFERRAL_TIMEOUT}, context())
+        assert "bills" not in str(caught.value)
+
+    def test_triggers_that_always_crash_bought_nothing(self, connected: str) -> None:
+        ti = TaskInstance(pushed={"kling_trigger_crashes": 3})
+        with pytest.raises(KlingError, match="crashed 4 times") as caught:
+            operator().resume_execution("__fail__", {"error": "Trigger failure"}, context(ti))
+        assert "bills" not in str(caught.value)
 
 
 class TestASubmitThatFails:

@@ -32,11 +32,9 @@ from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS, TaskDeferr
 from airflow_provider_kling.wire.request import VideoRequest
 from tests.conftest import Connect, TaskLog
 from tests.raw_server import free_port
-from tests.task_context import TaskInstance, context, run
+from tests.task_context import DEFERRAL_TIMEOUT, TaskInstance, context, run
 
 REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
-#: What Airflow resumes a task with whose deferral it ended for time.
-DEFERRAL_TIMEOUT = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
 MODES: dict[str, dict[str, Any]] = {
     "deferrable": {},
     "poke": {"deferrable": False, "mode": "poke"},

@@ -256,6 +256,19 @@ class TestWaitingForASlot:
         assert (finished["status"], freed) == ("success", {"status": "slot"})
         assert time.time() - now < 10
 
+    async def test_a_clock_that_jumps_back_holds_nobody(
+        self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        task_id = submit(sandbox, Fault("submit", "stuck"))
+        now, clock = time.time(), time.time
+        slot = KlingSlotTrigger(kling_conn_id=connected, not_before=now + 1, at_latest=now + 1.2)
+        waiting = asyncio.gather(event_of(trigger_for(task_id, not_before=now + 1)), event_of(slot))
+        await asyncio.sleep(0.2)
+        monkeypatch.setattr(time, "time", lambda: clock() - 7200)
+        await asyncio.to_thread(sandbox.finish, task_id)
+        finished, freed = await asyncio.wait_for(waiting, timeout=20)
+        assert (finished["status"], freed) == ("success", {"status": "slot"})
+
     async def test_without_one_it_ends_when_the_time_is_up(self, connected: str) -> None:
         now = time.time()
         slot = KlingSlotTrigger(kling_conn_id=connected, not_before=now, at_latest=now + 1.1)

@@ -176,6 +176,14 @@ class TestWhereTheUrlIs:
     def test_the_documented_place_goes_first(self) -> None:
         assert status_of(url="https://example.com/thumbnail.png", video_url=URL).video_url == URL
 
+    @pytest.mark.parametrize("text", ["javascript:alert(1)", "data:video/mp4;base64,AA", "http://[", "/v" * 5000])
+    def test_what_is_no_address_on_the_web_is_none(self, text: str) -> None:
+        assert status_of(video_url=text).video_url is None
+        assert status_of(video_url=text, url=URL).video_url == URL
+
+    def test_a_path_on_the_server_itself_is_one(self) -> None:
+        assert status_of(video_url="/files/1.mp4").video_url == "/files/1.mp4"
+
     @pytest.mark.parametrize(
         "nothing", [None, "", "  ", 5, [], {}, {"videos": []}, {"videos": [5]}, {"videos": {}}]
     )
@@ -341,9 +349,9 @@ class TestTheErrorTable:
     def test_by_http_status_and_code(
         self, http_status: int, code: str, kind: type[KlingError], envelope: Callable[..., dict[str, Any]]
     ) -> None:
-        error = error_of(answer(envelope(code, "余额不足"), http_status), "It failed", "task_1")
+        error = error_of(answer(envelope(code, "请稍后"), http_status), "It failed", "task_1")
         assert type(error) is kind
-        assert error.server_message == "余额不足"
+        assert error.server_message == "请稍后"
         assert (error.http_status, error.code, error.task_id) == (http_status, code or None, "task_1")
 
     @pytest.mark.parametrize(
@@ -476,6 +484,17 @@ class TestSubmitRefusedOrUncertain:
             (openai("", "Bad Gateway"), 502),
             (openai("", upstream(5002)), 500),
             (openai("do_request_failed", "context deadline exceeded"), 500),
+            (openai("do_request_failed"), 400),
+            (openai("", upstream(5002)), 400),
+            ({"error": {"message": "too many"}, "id": "task_9"}, 429),
+            (openai("", "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"), 500),
+            (openai("fail_to_fetch_task", 'Post "https://kling": unexpected EOF'), 500),
+            (openai("fail_to_fetch_task", "bad response status code 524"), 500),
+            (openai("", "请求超时"), 503),
+            (openai("fail_to_fetch_task", "overloaded"), 524),
+            (openai("", "overloaded"), 520),
+            (openai("", "overloaded"), 598),
+            (openai("", "overloaded"), 599),
             (b"", 302),
             (b"", 303),
             (b"", 408),
@@ -497,6 +516,10 @@ class TestSubmitRefusedOrUncertain:
             (flat("model_not_found"), 503, KlingServerError),
             (openai("", "overloaded"), 500, KlingServerError),
             (openai("fail_to_fetch_task", upstream(5001)), 503, KlingServerError),
+            (openai("", upstream(5001, "timed out")), 503, KlingServerError),
+            (openai("insufficient_quota"), 429, KlingBalanceError),
+            (openai("", "Account balance not enough"), 429, KlingBalanceError),
+            (openai("", "余额不足"), 403, KlingBalanceError),
             (b"<html>401</html>", 401, KlingAuthenticationError),
             (b"<html>404</html>", 404, KlingNotFoundError),
             (b"", 429, KlingRateLimitError),
@@ -562,6 +585,17 @@ class TestSubmitRefusedOrUncertain:
     def test_an_id_in_a_server_error_is_not_taken_for_a_refusal(self, http_status: int) -> None:
         with pytest.raises(KlingUncertainSubmissionError):
             read_submit(answer({"id": "task_1", **openai("", "half done")}, http_status))
+
+    def test_an_unknown_fate_is_told_in_the_servers_own_words(self) -> None:
+        body = openai("do_request_failed", json.dumps({"error": {"message": "上游超时"}}))
+        with pytest.raises(KlingUncertainSubmissionError) as caught:
+            read_submit(answer(body, 500))
+        assert (caught.value.code, caught.value.server_message) == ("do_request_failed", "上游超时")
+
+    def test_a_submit_that_finds_nothing_is_not_told_to_check_a_task_id(self) -> None:
+        with pytest.raises(KlingNotFoundError) as caught:
+            read_submit(answer(b"", 404))
+        assert "task id" not in str(caught.value)
 
 
 class TestStatusRefused:
