@@ -30,7 +30,12 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "string",
     ),
     "proxy": _field("Proxy", "URL of an HTTP proxy; without one, the environment's variables count.", "string"),
-    "trust_env": _field("Use proxy variables", "Whether HTTP_PROXY and the like count (default true).", "boolean"),
+    "trust_env": {
+        "label": "Use proxy variables",
+        "description": "Whether HTTP_PROXY and the like count (default true).",
+        # Without a default, the form shows a switch that is off.
+        "schema": {"type": ["boolean", "null"], "default": True},
+    },
     "verify": _field("Verify TLS", "true, false, or the path of a CA bundle (default true).", "string"),
 }
 
