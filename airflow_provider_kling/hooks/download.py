@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urljoin, urlsplit
+
+import requests
 
 from airflow_provider_kling.connection import origin
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingDownloadError
@@ -27,6 +30,8 @@ EXPIRED_STATUSES = (401, 403, 404, 410)
 #: First four bytes after the size with which an MP4 or QuickTime file can begin.
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 _EBML = b"\x1a\x45\xdf\xa3"  # WebM, Matroska
+#: A host as it is sent: a name (IDNA has made it ASCII), or an address.
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
 class Sink(Protocol):
@@ -50,14 +55,14 @@ def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float) -> int:
     """
     give_up_at = time.monotonic() + seconds
     connection = hook.connection
-    url = _joined(connection, f"{connection.base_url}/", url)
+    url = _address(connection, f"{connection.base_url}/", url)
     for _ in range(MAX_REDIRECTS + 1):
         session = hook.session if connection.trusts(url) else hook.public_session
         try:
             with _open(session, connection, url, give_up_at - time.monotonic()) as response:
                 if not response.is_redirect:
                     return _copy(response, sink, connection)
-                url = _joined(connection, url, response.headers["Location"])
+                url = _address(connection, url, response.headers["Location"])
         except TRANSPORT_ERRORS as error:
             reason = f"{type(error).__name__}: {error}"
             if query := urlsplit(url).query:
@@ -71,22 +76,27 @@ def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float) -> int:
     )
 
 
-def _joined(connection: KlingConnection, base: str, url: str) -> str:
+def _address(connection: KlingConnection, base: str, url: str) -> str:
+    """
+    Return the absolute form of a URL in the spelling that is sent, so that the host judged is the host asked.
+
+    Parsers differ over a backslash before an ``@``: for some the host ends there, for others it begins behind.
+    """
     try:
-        joined = urljoin(base, url)
-        origin(joined)
-    except ValueError as error:
-        raise KlingDownloadError(
-            f"The video URL {_shown(url, connection)} is no URL: {connection.masked(str(error))}"
-        ) from error
-    return joined
+        prepared = requests.Request("GET", urljoin(base, url)).prepare().url or ""
+        scheme, host, _ = origin(prepared)
+    except ValueError:  # whose words hold the whole URL
+        raise KlingDownloadError(f"The video URL {_shown(url, connection)} is no URL") from None
+    if scheme not in ("http", "https"):
+        raise KlingDownloadError(f"The video URL {_shown(url, connection)} is not an http(s) URL")
+    if not _HOST.fullmatch(host):
+        raise KlingDownloadError(f"The video URL {_shown(url, connection)} has no host that can be one")
+    return prepared
 
 
 @contextmanager
 def _open(session: Session, connection: KlingConnection, url: str, seconds: float) -> Iterator[Response]:
     """Ask for a file; redirects are not followed here, so that each hop is looked at."""
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise KlingDownloadError(f"The video URL {_shown(url, connection)} is not an http(s) URL")
     adapter = cast("BoundedAdapter", session.get_adapter(url))
     with (
         adapter.within(max(seconds, 0.001)),

@@ -287,6 +287,17 @@ class TestASubmitThatSurelyNeverArrived:
         with FullBacklog() as server, pytest.raises(KlingConnectionError, match="[Tt]imed? ?out"):
             hook_on(f"http://127.0.0.1:{server.port}").submit_video(REQUEST)
 
+    def test_addresses_that_are_all_dead(
+        self, hook_on: Callable[..., KlingHook], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        started = time.monotonic()
+        with FullBacklog() as server:
+            dead = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", server.port))
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [dead] * 8)
+            with pytest.raises(KlingConnectionError):
+                hook_on("http://kling.example.com").submit_video(REQUEST)
+        assert time.monotonic() - started < 2
+
     def test_a_certificate_that_is_not_trusted(self, certificate: Path, hook_on: Callable[..., KlingHook]) -> None:
         with RawServer(ACCEPTED, tls=server_context(certificate)) as server:
             with pytest.raises(KlingConnectionError, match="certificate verify failed"):
