@@ -7,12 +7,13 @@ import re
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 
 from airflow_provider_kling.connection import origin
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingDownloadError
+from airflow_provider_kling.hooks.container import HEAD_BYTES, Boxes, is_video
 from airflow_provider_kling.hooks.transport import TRANSPORT_ERRORS, BoundedAdapter
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ CHUNK_BYTES = 1 << 20
 MAX_REDIRECTS = 5
 #: Statuses by which a store says that a link is no longer good; the API may know a newer one.
 EXPIRED_STATUSES = (401, 403, 404, 410)
-#: First four bytes after the size with which an MP4 or QuickTime file can begin.
-_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
-_EBML = b"\x1a\x45\xdf\xa3"  # WebM, Matroska
 #: A host as it is sent: a name (IDNA has made it ASCII), or an address.
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
@@ -64,9 +62,8 @@ def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float) -> int:
                     return _copy(response, sink, connection)
                 url = _address(connection, url, response.headers["Location"])
         except TRANSPORT_ERRORS as error:
-            reason = f"{type(error).__name__}: {error}"
-            if query := urlsplit(url).query:
-                reason = reason.replace(query, "...")
+            # As sent, a query has other spellings than the URL; the signature of a pre-signed link stands there.
+            reason = re.sub(r"\?\S*", "?...", f"{type(error).__name__}: {error}")
             raise KlingConnectionError(
                 f"Downloading the video from {_shown(url, connection)} broke off: {connection.masked(reason)}",
                 advice="The video stays at the vendor until its link expires; retry soon.",
@@ -125,25 +122,25 @@ def _copy(response: Response, sink: Sink, connection: KlingConnection) -> int:
     announced = response.headers.get("Content-Length", "")
     written = 0
     head = b""
+    boxes = Boxes()
     while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
-        if len(head) < 12:
-            head += chunk[:12]
-            if len(head) >= 12 and not _is_video(head):
+        if len(head) < HEAD_BYTES:
+            head += chunk[:HEAD_BYTES]
+            if len(head) >= HEAD_BYTES and not is_video(head):
                 raise _not_a_video(where, response, connection)
+        boxes.follow(chunk)
         try:
             sink.write(chunk)
         except OSError as error:
             raise KlingDownloadError(f"Writing the video failed: {error}", advice="") from error
         written += len(chunk)
-    if len(head) < 12:
+    if len(head) < HEAD_BYTES:
         raise _not_a_video(where, response, connection)
     if announced.isdecimal() and int(announced) != written:
         raise KlingDownloadError(f"The video at {where} has {announced} bytes, but only {written} arrived")
+    if not announced.isdecimal() and not response.raw.chunked and not boxes.may_end:
+        raise requests.ConnectionError("the server closed it in the middle of the file")
     return written
-
-
-def _is_video(head: bytes) -> bool:
-    return head[4:8] in _MP4_BOXES or head.startswith(_EBML)
 
 
 def _not_a_video(where: str, response: Response, connection: KlingConnection) -> KlingDownloadError:
@@ -152,5 +149,5 @@ def _not_a_video(where: str, response: Response, connection: KlingConnection) ->
 
 
 def _shown(url: str, connection: KlingConnection) -> str:
-    """Return a URL for a message without its query: there the signature of a pre-signed link stands."""
-    return connection.masked(url.partition("?")[0])[:300]
+    """Return a URL for a message, without its query (the signature of a pre-signed link), user and password."""
+    return connection.masked(re.sub(r"//[^/]*@", "//", url.partition("?")[0]))[:300]

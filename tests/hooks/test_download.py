@@ -5,6 +5,7 @@ import gzip
 import io
 import socket
 import time
+import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -214,9 +215,27 @@ class TestWhereTheKeyGoes:
             fetch(hook, f"{server.base_url}/x.mp4?X-Signature=s3cr3t")
         assert "s3cr3t" not in str(caught.value)
 
-    def test_not_even_if_the_connection_breaks(self, hook: KlingHook) -> None:
-        with pytest.raises(KlingConnectionError) as caught:
-            fetch(hook, f"http://127.0.0.1:{free_port()}/x.mp4?X-Signature=s3cr3t")
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "X-Signature=s3cr3t",
+            "ä=1&X=s3cr3t",
+            "a b&X=s3cr3t",
+            "{x}&X=s3cr3t",
+            "?X=s3cr3t#s3cr3t",
+        ],
+    )
+    @pytest.mark.parametrize("where", ["127.0.0.1:{port}", "[::1", "127.0.0.1:99999", "a..b", "%31"])
+    def test_not_even_if_the_connection_breaks(self, hook: KlingHook, query: str, where: str) -> None:
+        url = f"http://user:s3cr3t@{where.format(port=free_port())}/x.mp4?{query}"
+        with pytest.raises(KlingError) as caught:
+            fetch(hook, url)
+        assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+
+    def test_nor_does_the_password_of_one(self, hook: KlingHook) -> None:
+        with RawServer(answer("denied", 403)) as server, pytest.raises(KlingDownloadError) as caught:
+            fetch(hook, f"http://user:s3cr3t@127.0.0.1:{server.port}/@x.mp4")
+        assert f"http://127.0.0.1:{server.port}/@x.mp4" in str(caught.value)
         assert "s3cr3t" not in str(caught.value)
 
 
@@ -466,6 +485,19 @@ class TestWhatDoesNotArriveWhole:
     )
     def test_a_body_shorter_than_announced(self, hook: KlingHook, cut: bytes) -> None:
         with RawServer(cut) as server, pytest.raises(KlingConnectionError):
+            fetch(hook, server.base_url)
+
+    @pytest.mark.parametrize("size", [b"\x00\x98\x96\x80", b"\x00\x00\x00\x01"], ids=["32 bits", "64 bits"])
+    @pytest.mark.parametrize("tls", [False, True])
+    def test_a_file_of_unknown_length_that_ends_inside_a_box(
+        self, hook_on: Callable[..., KlingHook], certificate: Path, tls: bool, size: bytes
+    ) -> None:
+        cut = b"\x00\x00\x00\x10ftypisom\0\0\2\0" + size + b"mdat" + (10**7).to_bytes(8) + bytes(1000)
+        hook = hook_on("https://api.example.com", private_hosts="127.0.0.1", verify=str(certificate))
+        with (
+            RawServer(answer(cut, length=-1), tls=server_context(certificate) if tls else None) as server,
+            pytest.raises(KlingConnectionError, match="in the middle of the file"),
+        ):
             fetch(hook, server.base_url)
 
     def test_an_answer_cut_in_its_headers_is_no_video(self, hook: KlingHook) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 import tracemalloc
 from collections.abc import Iterator
 from datetime import timedelta
@@ -386,6 +387,19 @@ class TestArguments:
     def test_a_timeout_that_is_none_is_refused_at_parse(self, timeout: float) -> None:
         with pytest.raises(ValueError, match="timeout"):
             KlingToObjectStorageOperator(task_id="store", video="x", path="y", timeout=timeout)
+
+    def test_all_attempts_together_end_at_the_timeout(self, connect: Connect, tmp_path: Path) -> None:
+        def stall(connection: socket.socket, request: Request) -> None:
+            connection.sendall(answer(MP4, length=10**6))
+            server.stopping.wait(0.5)
+
+        started = time.monotonic()
+        with RawServer(stall) as server:
+            connect(server.base_url)
+            with pytest.raises(KlingConnectionError):
+                store(elsewhere(server), f"file://{tmp_path}/clip.mp4", timeout=0.7)
+            assert server.connections == 2
+        assert time.monotonic() - started < 1.5
 
     def test_a_download_that_drips_ends_at_the_timeout(self, connect: Connect, tmp_path: Path) -> None:
         def drip(connection: socket.socket, request: Request) -> None:
