@@ -35,10 +35,19 @@ TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSE
 
 
 class Session(requests.Session):
-    """A session to which a redirect is an answer like any other: not followed, and its body not read ahead."""
+    """
+    A session that does as it is told.
+
+    To it a redirect is an answer like any other: not followed, and its body not read ahead.
+    """
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return nothing: ``requests`` would read the whole body, and fail on a target that is no URL."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Put the session's own proxies before the environment's, which to ``requests`` are the stronger ones."""
+        proxies = {**self.proxies, **(proxies or {})}
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
 
 class BoundedAdapter(HTTPAdapter):
@@ -73,9 +82,17 @@ class BoundedAdapter(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request, unless it would have a proxy ask this network's own machines."""
-        if self._public_only and select_proxy(request.url or "", kwargs.get("proxies")):
-            _refuse_private_name(urlsplit(request.url or "").hostname or "")
-        return super().send(request, *args, **kwargs)
+        url = request.url or ""
+        proxy = select_proxy(url, kwargs.get("proxies"))
+        if proxy and self._public_only:
+            _refuse_private_name(urlsplit(url).hostname or "")
+        try:
+            return super().send(request, *args, **kwargs)
+        except requests.exceptions.InvalidURL:
+            if not proxy:
+                raise
+            # The other words hold the whole of it, password included.
+            raise requests.exceptions.InvalidProxyURL("the address of the proxy is no URL") from None
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:

@@ -197,6 +197,15 @@ class TestWhatLeavesTheProcess:
             hook_on(sandbox.base_url, sandbox.api_key, trust_env=False).submit_video(REQUEST)
             assert (proxy.connections, sandbox.requests["submit"]) == (1, 1)
 
+    def test_a_proxy_of_the_connection_goes_before_that_of_the_environment(
+        self, hook_on: Callable[..., KlingHook], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with RawServer(ACCEPTED) as other, RawServer(ACCEPTED) as proxy:
+            for name in ("http_proxy", "all_proxy"):
+                monkeypatch.setenv(name, other.base_url)
+            hook_on("http://kling.example.com", proxy=proxy.base_url).submit_video(REQUEST)
+            assert (proxy.connections, other.connections) == (1, 0)
+
     def test_the_key_stands_in_no_error_and_no_log(
         self, hook_on: Callable[..., KlingHook], task_log: TaskLog, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -313,6 +322,19 @@ class TestASubmitThatSurelyNeverArrived:
         with Silent() as server, pytest.raises(KlingConnectionError, match="[Tt]imed? ?out"):
             hook_on(f"https://127.0.0.1:{server.port}").submit_video(REQUEST)
         assert time.monotonic() - started < 4
+
+    def test_a_machine_that_has_no_thread_left(
+        self, sandbox: Sandbox, hook: KlingHook, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def start(_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("threading.Thread.start", start)
+            with pytest.raises(KlingConnectionError, match="could not be sent .*can't start new thread"):
+                hook.submit_video(REQUEST)
+        assert hook.submit_video(REQUEST).task_id == sandbox.ledger()[0]["id"]
+        assert len(sandbox.ledger()) == 1
 
     def test_a_ca_bundle_that_does_not_exist(self, hook_on: Callable[..., KlingHook]) -> None:
         with pytest.raises(KlingConnectionError, match="CA certificate bundle"):
@@ -534,6 +556,42 @@ class TestStatus:
         finally:
             tracemalloc.stop()
         assert peak < 16 << 20
+
+    @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "deflate, gzip", "deflate"])
+    def test_nor_is_a_bomb_inside_a_bomb(self, hook_on: Callable[..., KlingHook], encoding: str) -> None:
+        bomb = gzip.compress(gzip.compress(bytes(128 << 20), 9), 9)
+        assert len(bomb) < 1000
+        with RawServer(answer(bomb, Content_Encoding=encoding)) as server:
+            hook = hook_on(server.base_url, read_timeout=30)
+            tracemalloc.start()
+            try:
+                with pytest.raises(KlingServerError):
+                    hook.get_video("task_1")
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert server.requests[0].headers["Accept-Encoding"] == "gzip"
+        assert peak < 8 << 20
+
+    @pytest.mark.parametrize("level", [1, 9])
+    def test_nor_one_packed_in_any_way(self, hook_on: Callable[..., KlingHook], level: int) -> None:
+        bomb = gzip.compress(bytes(128 << 20), level)
+        with RawServer(answer(bomb, Content_Encoding="gzip")) as server:
+            hook = hook_on(server.base_url, read_timeout=30)
+            tracemalloc.start()
+            try:
+                with pytest.raises(KlingServerError, match="larger than 1048576 bytes"):
+                    hook.get_video("task_1")
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert peak < 8 << 20
+
+    def test_a_packed_answer_that_is_cut_is_no_answer(self, hook_on: Callable[..., KlingHook]) -> None:
+        packed = gzip.compress(b'{"id": "task_1", "status": "completed"}')
+        cut = answer(packed[:-4], Content_Encoding="gzip")
+        with RawServer(cut) as server, pytest.raises(KlingConnectionError, match="ends too early"):
+            hook_on(server.base_url).get_video("task_1")
 
     def test_an_answer_that_drips_in_its_headers_ends_in_time(self, hook_on: Callable[..., KlingHook]) -> None:
         def drip(connection: socket.socket, request: Request) -> None:
