@@ -28,7 +28,7 @@ from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.wire.request import VideoRequest
 from tests.conftest import Connect
 from tests.hooks.test_kling import KEY, RAW_ANSWERS
-from tests.raw_server import FullBacklog, RawServer, Request, answer, free_port
+from tests.raw_server import FullBacklog, RawServer, Request, answer, free_port, reset
 from tests.tls import server_context
 
 REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
@@ -443,7 +443,25 @@ class TestWhatIsNoVideo:
             assert server.requests[0].headers["Accept-Encoding"] == "identity"
 
 
-class TestWhatTakesLongToReach:
+class TestWhatIsNotReached:
+    def test_a_certificate_that_is_not_trusted(self, hook: KlingHook, certificate: Path) -> None:
+        with RawServer(VIDEO, tls=server_context(certificate)) as server:
+            with pytest.raises(KlingConnectionError, match="certificate verify failed"):
+                fetch(hook, server.base_url)
+            assert server.requests == []
+
+    @pytest.mark.parametrize("whose", ["the connection's", "a stranger's"])
+    def test_a_certificate_of_another_name(
+        self, hook_on: Callable[..., KlingHook], certificate: Path, whose: str
+    ) -> None:
+        with RawServer(VIDEO, tls=server_context(certificate)) as server:
+            url = f"https://localhost:{server.port}"
+            base_url = url if whose == "the connection's" else "https://api.example.com"
+            hook = hook_on(base_url, verify=str(certificate), private_hosts="localhost")
+            with pytest.raises(KlingConnectionError, match="not valid for 'localhost'"):
+                fetch(hook, f"{url}/x.mp4")
+            assert server.requests == []
+
     def test_dead_addresses_take_no_longer_than_the_download_may(
         self, hook_on: Callable[..., KlingHook], lead: Lead
     ) -> None:
@@ -503,6 +521,45 @@ class TestWhatDoesNotArriveWhole:
     def test_an_answer_cut_in_its_headers_is_no_video(self, hook: KlingHook) -> None:
         with RawServer(b"HTTP/1.1 200 OK\r\nContent-Le") as server, pytest.raises(KlingDownloadError):
             fetch(hook, server.base_url)
+
+    @pytest.mark.parametrize("tls", [False, True])
+    @pytest.mark.parametrize(
+        "sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", VIDEO[:-9]], ids=["nothing", "head", "body"]
+    )
+    def test_a_connection_that_is_reset(
+        self, hook_on: Callable[..., KlingHook], certificate: Path, sent: bytes, tls: bool
+    ) -> None:
+        def cut(connection: socket.socket, request: Request) -> None:
+            connection.sendall(sent)
+            reset(connection)
+
+        hook = hook_on("https://api.example.com", private_hosts="127.0.0.1", verify=str(certificate))
+        with RawServer(cut, tls=server_context(certificate) if tls else None) as server:
+            with pytest.raises((KlingConnectionError, KlingDownloadError)) as caught:
+                fetch(hook, server.base_url)
+            assert caught.value.retryable
+
+    @pytest.mark.parametrize("off", [86400.0, -86400.0])
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_a_clock_that_is_set_neither_ends_nor_prolongs_it(
+        self, hook: KlingHook, set_clock: Callable[[float], None], off: float, whole: bool
+    ) -> None:
+        def drip(connection: socket.socket, request: Request) -> None:
+            if request.path == "/":
+                set_clock(off)
+                connection.sendall(answer(status=302, Location="/x.mp4"))
+                return
+            connection.sendall(VIDEO[:-10])
+            for byte in VIDEO[-10:]:
+                server.stopping.wait(0.01 if whole else 0.2)
+                connection.sendall(bytes([byte]))
+
+        with RawServer(drip) as server:
+            if whole:
+                assert fetch(hook, server.base_url) == MP4
+            else:
+                with pytest.raises(KlingConnectionError, match="not complete after"):
+                    fetch(hook, server.base_url, 0.4)
 
     def test_a_server_that_falls_silent(self, hook: KlingHook) -> None:
         def stall(connection: socket.socket, request: Request) -> None:

@@ -41,6 +41,7 @@ from tests.tls import server_context
 REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
 KEY = "sk-4711-very-secret"
 ACCEPTED = answer('{"id": "task_1", "status": "queued"}')
+RUNNING = answer('{"id": "task_1", "status": "in_progress"}')
 COMPLETED = answer('{"id": "task_1", "status": "completed", "video_url": "https://cdn.example.com/x.mp4"}')
 
 
@@ -507,6 +508,45 @@ class TestStatus:
         assert type(caught.value) is kind
         assert hook.get_video(job.task_id).status == "completed"
 
+    @pytest.mark.parametrize("tls", [False, True])
+    @pytest.mark.parametrize("resetting", [False, True])
+    @pytest.mark.parametrize(
+        "sent",
+        [b"", b"HTTP/1.1 200 OK\r\nContent-", COMPLETED[:-10], answer("{}", length=99)],
+        ids=["nothing", "half a header", "half a body", "less than announced"],
+    )
+    def test_a_connection_that_is_cut_is_worth_another_call(
+        self, hook_on: Callable[..., KlingHook], certificate: Path, sent: bytes, resetting: bool, tls: bool
+    ) -> None:
+        def cut(connection: socket.socket, request: Request) -> None:
+            if len(server.requests) > 1:
+                connection.sendall(COMPLETED)
+                return
+            connection.sendall(sent)
+            if resetting:
+                reset(connection)
+
+        with RawServer(cut, tls=server_context(certificate) if tls else None) as server:
+            hook = hook_on(server.base_url, verify=str(certificate))
+            with pytest.raises((KlingConnectionError, KlingServerError)) as caught:
+                hook.get_video("task_1")
+            assert caught.value.retryable
+            assert hook.get_video("task_1").status == "completed"
+
+    def test_a_certificate_that_is_not_trusted(self, certificate: Path, hook_on: Callable[..., KlingHook]) -> None:
+        with RawServer(COMPLETED, tls=server_context(certificate)) as server:
+            with pytest.raises(KlingConnectionError, match="certificate verify failed"):
+                hook_on(server.base_url).get_video("task_1")
+            assert server.requests == []
+
+    def test_a_certificate_of_another_name(self, certificate: Path, hook_on: Callable[..., KlingHook]) -> None:
+        with RawServer(COMPLETED, tls=server_context(certificate)) as server:
+            hook = hook_on(f"https://localhost:{server.port}", verify=str(certificate))
+            for call in (lambda: hook.get_video("task_1"), lambda: hook.submit_video(REQUEST)):
+                with pytest.raises(KlingConnectionError, match="not valid for 'localhost'"):
+                    call()
+            assert server.requests == []
+
     def test_a_wrong_content_type_is_no_trouble(self, sandbox: Sandbox, hook: KlingHook) -> None:
         job = hook.submit_video(REQUEST)
         sandbox.add_fault(Fault("status", "wrong_content_type"))
@@ -685,6 +725,39 @@ class TestWaiting:
         job = hook.submit_video(REQUEST)
         hook.wait_for_video(job.task_id, started_at=time.time(), deadline=time.time() + 10, poll_interval=0.1)
         assert f"Kling task {job.task_id}: [####################] 100% completed after 0 s" in task_log.text
+
+
+class TestAClockThatIsSetWhileAVideoIsWaitedFor:
+    """The wait lasts as long as it was meant to, whatever the system's clock says meanwhile."""
+
+    @pytest.mark.parametrize("off", [86400.0, -86400.0])
+    def test_ends_no_wait(
+        self, hook_on: Callable[..., KlingHook], set_clock: Callable[[float], None], off: float
+    ) -> None:
+        def respond(connection: socket.socket, request: Request) -> None:
+            set_clock(off)
+            connection.sendall(COMPLETED if len(server.requests) > 2 else RUNNING)
+
+        now = time.time()
+        with RawServer(respond) as server:
+            hook = hook_on(server.base_url)
+            video = hook.wait_for_video("task_1", started_at=now, deadline=now + 10, poll_interval=0.1)
+        assert video["status"] == "completed"
+
+    @pytest.mark.parametrize("off", [86400.0, -86400.0])
+    def test_prolongs_none(
+        self, hook_on: Callable[..., KlingHook], set_clock: Callable[[float], None], off: float
+    ) -> None:
+        def respond(connection: socket.socket, request: Request) -> None:
+            set_clock(off)
+            connection.sendall(COMPLETED if len(server.requests) > 20 else RUNNING)
+
+        now = time.time()
+        with RawServer(respond) as server:
+            hook = hook_on(server.base_url)
+            with pytest.raises(KlingTimeoutError, match="after the wait began"):
+                hook.wait_for_video("task_1", started_at=now, deadline=now + 0.5, poll_interval=0.1)
+        assert len(server.requests) > 2
 
 
 class TestConnectionTest:

@@ -329,6 +329,30 @@ class TestWhatCannotBeStored:
             store(task_id, f"file://{tmp_path}/clip.mp4")
         assert "KlingTaskSensor" in str(caught.value)
 
+    @pytest.mark.parametrize(
+        "told",
+        [
+            '{"id": "task_1", "status": "completed"}',
+            '{"id": "task_1", "status": "completed", "video_url": ""}',
+            '{"id": "task_1", "status": "completed", "video_url": 5, "url": ["x"], "metadata": "x"}',
+            '{"id": 5, "status": ["completed"], "progress": {}, "video_url": {"url": "x"}}',
+            '{"id": "task_1"}',
+            "{}",
+            "[]",
+            "null",
+            '"completed"',
+            "",
+        ],
+    )
+    def test_a_video_whose_url_the_server_does_not_tell(self, connect: Connect, tmp_path: Path, told: str) -> None:
+        with RawServer(answer(told)) as server:
+            connect(server.base_url)
+            with pytest.raises(KlingError) as caught:
+                store("task_1", f"file://{tmp_path}/clip.mp4")
+            assert len(server.requests) == 1
+        assert "task_1" in str(caught.value)
+        assert names_in(tmp_path) == []
+
     def test_a_video_that_failed(self, sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
         sandbox.add_fault(Fault("submit", "job_fails", message="显存不足"))
         task_id = KlingHook().submit_video(REQUEST).task_id
