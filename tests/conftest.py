@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -125,6 +126,14 @@ def sandbox(rendered: Path) -> Iterator[Sandbox]:
 def connected(sandbox: Sandbox, connect: Connect) -> str:
     """A connection to the sandbox, with timeouts that keep a test short; its id."""
     return connect(sandbox.base_url, sandbox.api_key, connect_timeout=2, read_timeout=1)
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A function that sets the system's clock so many seconds off; the test's own clock stays right."""
+    real, off = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + off[0])
+    return lambda seconds: off.__setitem__(0, seconds)
 
 
 @pytest.fixture(scope="session")

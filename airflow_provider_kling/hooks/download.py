@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
+
+import requests
 
 from airflow_provider_kling.connection import origin
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingDownloadError
+from airflow_provider_kling.hooks.container import HEAD_BYTES, Boxes, is_video
 from airflow_provider_kling.hooks.transport import TRANSPORT_ERRORS, BoundedAdapter
 
 if TYPE_CHECKING:
@@ -24,9 +28,8 @@ CHUNK_BYTES = 1 << 20
 MAX_REDIRECTS = 5
 #: Statuses by which a store says that a link is no longer good; the API may know a newer one.
 EXPIRED_STATUSES = (401, 403, 404, 410)
-#: First four bytes after the size with which an MP4 or QuickTime file can begin.
-_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
-_EBML = b"\x1a\x45\xdf\xa3"  # WebM, Matroska
+#: A host as it is sent: a name (IDNA has made it ASCII), or an address.
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
 class Sink(Protocol):
@@ -50,18 +53,17 @@ def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float) -> int:
     """
     give_up_at = time.monotonic() + seconds
     connection = hook.connection
-    url = _joined(connection, f"{connection.base_url}/", url)
+    url = _address(connection, f"{connection.base_url}/", url)
     for _ in range(MAX_REDIRECTS + 1):
         session = hook.session if connection.trusts(url) else hook.public_session
         try:
             with _open(session, connection, url, give_up_at - time.monotonic()) as response:
                 if not response.is_redirect:
                     return _copy(response, sink, connection)
-                url = _joined(connection, url, response.headers["Location"])
+                url = _address(connection, url, response.headers["Location"])
         except TRANSPORT_ERRORS as error:
-            reason = f"{type(error).__name__}: {error}"
-            if query := urlsplit(url).query:
-                reason = reason.replace(query, "...")
+            # As sent, a query has other spellings than the URL; the signature of a pre-signed link stands there.
+            reason = re.sub(r"\?\S*", "?...", f"{type(error).__name__}: {error}")
             raise KlingConnectionError(
                 f"Downloading the video from {_shown(url, connection)} broke off: {connection.masked(reason)}",
                 advice="The video stays at the vendor until its link expires; retry soon.",
@@ -71,22 +73,27 @@ def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float) -> int:
     )
 
 
-def _joined(connection: KlingConnection, base: str, url: str) -> str:
+def _address(connection: KlingConnection, base: str, url: str) -> str:
+    """
+    Return the absolute form of a URL in the spelling that is sent, so that the host judged is the host asked.
+
+    Parsers differ over a backslash before an ``@``: for some the host ends there, for others it begins behind.
+    """
     try:
-        joined = urljoin(base, url)
-        origin(joined)
-    except ValueError as error:
-        raise KlingDownloadError(
-            f"The video URL {_shown(url, connection)} is no URL: {connection.masked(str(error))}"
-        ) from error
-    return joined
+        prepared = requests.Request("GET", urljoin(base, url)).prepare().url or ""
+        scheme, host, _ = origin(prepared)
+    except ValueError:  # whose words hold the whole URL
+        raise KlingDownloadError(f"The video URL {_shown(url, connection)} is no URL") from None
+    if scheme not in ("http", "https"):
+        raise KlingDownloadError(f"The video URL {_shown(url, connection)} is not an http(s) URL")
+    if not _HOST.fullmatch(host):
+        raise KlingDownloadError(f"The video URL {_shown(url, connection)} has no host that can be one")
+    return prepared
 
 
 @contextmanager
 def _open(session: Session, connection: KlingConnection, url: str, seconds: float) -> Iterator[Response]:
     """Ask for a file; redirects are not followed here, so that each hop is looked at."""
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise KlingDownloadError(f"The video URL {_shown(url, connection)} is not an http(s) URL")
     adapter = cast("BoundedAdapter", session.get_adapter(url))
     with (
         adapter.within(max(seconds, 0.001)),
@@ -115,25 +122,25 @@ def _copy(response: Response, sink: Sink, connection: KlingConnection) -> int:
     announced = response.headers.get("Content-Length", "")
     written = 0
     head = b""
+    boxes = Boxes()
     while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
-        if len(head) < 12:
-            head += chunk[:12]
-            if len(head) >= 12 and not _is_video(head):
+        if len(head) < HEAD_BYTES:
+            head += chunk[:HEAD_BYTES]
+            if len(head) >= HEAD_BYTES and not is_video(head):
                 raise _not_a_video(where, response, connection)
+        boxes.follow(chunk)
         try:
             sink.write(chunk)
         except OSError as error:
             raise KlingDownloadError(f"Writing the video failed: {error}", advice="") from error
         written += len(chunk)
-    if len(head) < 12:
+    if len(head) < HEAD_BYTES:
         raise _not_a_video(where, response, connection)
     if announced.isdecimal() and int(announced) != written:
         raise KlingDownloadError(f"The video at {where} has {announced} bytes, but only {written} arrived")
+    if not announced.isdecimal() and not response.raw.chunked and not boxes.may_end:
+        raise requests.ConnectionError("the server closed it in the middle of the file")
     return written
-
-
-def _is_video(head: bytes) -> bool:
-    return head[4:8] in _MP4_BOXES or head.startswith(_EBML)
 
 
 def _not_a_video(where: str, response: Response, connection: KlingConnection) -> KlingDownloadError:
@@ -142,5 +149,5 @@ def _not_a_video(where: str, response: Response, connection: KlingConnection) ->
 
 
 def _shown(url: str, connection: KlingConnection) -> str:
-    """Return a URL for a message without its query: there the signature of a pre-signed link stands."""
-    return connection.masked(url.partition("?")[0])[:300]
+    """Return a URL for a message, without its query (the signature of a pre-signed link), user and password."""
+    return connection.masked(re.sub(r"//[^/]*@", "//", url.partition("?")[0]))[:300]

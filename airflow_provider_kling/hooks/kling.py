@@ -17,14 +17,13 @@ from airflow_provider_kling.connection import HEADERS, KlingConnection
 from airflow_provider_kling.exceptions import (
     KlingConnectionError,
     KlingError,
-    KlingServerError,
     KlingUncertainSubmissionError,
 )
+from airflow_provider_kling.hooks.body import PACKING, Body
 from airflow_provider_kling.hooks.transport import TRANSPORT_ERRORS, BoundedAdapter, Session
 from airflow_provider_kling.polling import Finished, Poller, steady_clock
 from airflow_provider_kling.schedule import delay_for
 from airflow_provider_kling.wire.answer import (
-    MAX_ANSWER_BYTES,
     PROBE_TASK_ID,
     Answer,
     VideoJob,
@@ -127,7 +126,7 @@ class KlingHook(HttpHook):
         session = Session()
         session.mount("http://", adapter)
         session.mount("https://", adapter)
-        session.headers.update(HEADERS)
+        session.headers.update({**HEADERS, "Accept-Encoding": PACKING})
         session.trust_env = connection.trust_env
         if connection.proxy:
             session.proxies = {"http": connection.proxy, "https": connection.proxy}
@@ -157,15 +156,19 @@ class KlingHook(HttpHook):
         if not isinstance(request, VideoRequest):
             request = VideoRequest.from_payload(request)
         body = _WatchedBody(json.dumps(request.payload()).encode())
+        # A session of its own: a connection kept alive may be dead, and would only tell after the sending.
+        session = self.get_conn()
         try:
-            # A session of its own: a connection kept alive may be dead, and would only tell after the sending.
-            with self.get_conn() as session:
+            with session:
                 answer = self._send(session, "POST", SUBMIT_PATH, body=body)
         except Exception as error:
-            if not body.was_read:
+            # Whatever it was, a fault of ours included: what counts is whether the server may have the request.
+            if not body.was_read and isinstance(error, KlingError):
                 raise
-            # Whatever it was, a fault of ours included: the server may have the request.
-            reason = error.what if isinstance(error, KlingError) else f"{type(error).__name__}: {error}"
+            told = f"{type(error).__name__}: {error}"
+            reason = error.what if isinstance(error, KlingError) else self.connection.masked(told)
+            if not body.was_read:
+                raise KlingConnectionError(f"The submit could not be sent ({reason})") from error
             raise KlingUncertainSubmissionError(
                 f"The submit was sent, but its answer was lost ({reason})",
                 http_status=getattr(error, "http_status", None),
@@ -246,10 +249,11 @@ class KlingHook(HttpHook):
                     stream=True,
                 ) as response,
             ):
-                content = _bounded_content(response)
+                content = _content(response)
         except TRANSPORT_ERRORS as error:
             reason = connection.masked(f"{type(error).__name__}: {error}")
-            raise KlingConnectionError(f"{method} {url} failed: {reason}") from error
+            # Not from the error, whose own words may hold the key: some servers repeat it in the status line.
+            raise KlingConnectionError(f"{method} {url} failed: {reason}") from None
         return Answer.received(response.status_code, content, response.headers, masked=connection.masked)
 
 
@@ -280,14 +284,8 @@ class _WatchedBody(io.BytesIO):
         return super().read(size)
 
 
-def _bounded_content(response: Response) -> bytes:
-    """Read a body of a sane size; a compressed bomb is counted as it unfolds."""
-    content = b""
-    while chunk := response.raw.read1(65536, decode_content=True):
-        content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
-            raise KlingServerError(
-                f"{response.request.method} {response.url}: the answer is larger than {MAX_ANSWER_BYTES} bytes",
-                http_status=response.status_code,
-            )
-    return content
+def _content(response: Response) -> bytes:
+    body = Body(f"{response.request.method} {response.url}", response.status_code)
+    while chunk := response.raw.read1(65536, decode_content=False):
+        body.add(chunk)
+    return body.content(response.headers.get("Content-Encoding", ""))

@@ -1,35 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``requests`` lacks for servers that cannot be trusted: an end to every exchange, and a look at the peer."""
+"""What ``requests`` lacks for servers that cannot be trusted: an end to each exchange, a look at the address."""
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
 
 from airflow_provider_kling.exceptions import KlingAddressRefusedError
-from airflow_provider_kling.wire.request import is_public, parse_address
+from airflow_provider_kling.wire.request import is_public, parse_address, private_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+
+#: What ``getaddrinfo`` tells of one address.
+_Found = tuple[Any, ...]
 
 #: Everything by which an exchange can break, from any layer.
 TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
 class Session(requests.Session):
-    """A session to which a redirect is an answer like any other: not followed, and its body not read ahead."""
+    """
+    A session that does as it is told.
+
+    To it a redirect is an answer like any other: not followed, and its body not read ahead.
+    """
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return nothing: ``requests`` would read the whole body, and fail on a target that is no URL."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Put the session's own proxies before the environment's, which to ``requests`` are the stronger ones."""
+        proxies = {**self.proxies, **(proxies or {})}
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
 
 class BoundedAdapter(HTTPAdapter):
@@ -37,10 +55,12 @@ class BoundedAdapter(HTTPAdapter):
     A transport whose exchanges end in time, and which can refuse to talk to this network's own machines.
 
     The timeouts of ``requests`` count from byte to byte, so a server that drips holds its client for ever;
-    :meth:`within` bounds a whole exchange.
+    :meth:`within` bounds a whole exchange, with all the addresses that a name leads to. Only a resolver that hangs
+    can hold it longer: no look-up can be called off.
 
-    :param public_only: Refuse peers on loopback, private and link-local addresses. What counts is the address that
-        the name really led to, looked at before anything is said. Through a proxy, the proxy decides.
+    :param public_only: Refuse loopback, private and link-local addresses before they are connected to. What counts
+        is where the name really leads. A proxy looks names up by itself, so through one a name that is unknown
+        here is its business; one that is private by its spelling, or known here as private, is refused too.
     """
 
     def __init__(self, *, public_only: bool = False) -> None:
@@ -60,15 +80,29 @@ class BoundedAdapter(HTTPAdapter):
         manager.pool_classes_by_scheme = _pools(self._watch, public_only=False)
         return manager
 
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a request, unless it would have a proxy ask this network's own machines."""
+        url = request.url or ""
+        proxy = select_proxy(url, kwargs.get("proxies"))
+        if proxy and self._public_only:
+            _refuse_private_name(urlsplit(url).hostname or "")
+        try:
+            return super().send(request, *args, **kwargs)
+        except requests.exceptions.InvalidURL:
+            if not proxy:
+                raise
+            # The other words hold the whole of it, password included.
+            raise requests.exceptions.InvalidProxyURL("the address of the proxy is no URL") from None
+
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
         """Cut every connection of this adapter if the block lasts longer than this; it then raises ``Timeout``."""
-        over = self._watch.start()
+        over = self._watch.start(seconds)
         timer = threading.Timer(seconds, self._watch.cut, (over,))
         timer.daemon = True
-        timer.start()
         cause = None
         try:
+            timer.start()
             yield
         except Exception as error:
             # After a cut, anything can follow: an answer without its end is no video, no JSON, no HTTP.
@@ -77,6 +111,7 @@ class BoundedAdapter(HTTPAdapter):
             cause = error
         finally:
             timer.cancel()
+            self._watch.end()
         # Asked even after success: a cut can look like an answer that ended.
         if over.is_set():
             raise requests.Timeout(f"not complete after {seconds:g} s") from cause
@@ -94,12 +129,22 @@ class _Watch:
         self._lock = threading.Lock()
         self._sockets: WeakSet[Any] = WeakSet()
         self._over = threading.Event()
+        self._until = math.inf
 
-    def start(self) -> threading.Event:
+    def start(self, seconds: float) -> threading.Event:
         """Begin an exchange; return the event that is set when it is cut."""
         with self._lock:
             self._over = threading.Event()
+            self._until = time.monotonic() + seconds
             return self._over
+
+    def end(self) -> None:
+        """End the exchange: what is sent without :meth:`BoundedAdapter.within` has no bound."""
+        self._until = math.inf
+
+    def left(self) -> float:
+        """Return the seconds that are left of the exchange."""
+        return self._until - time.monotonic()
 
     def add(self, sock: Any) -> None:
         """Watch a socket; one that was opened too late is cut at once."""
@@ -124,19 +169,13 @@ def _cut(sock: Any) -> None:
 
 
 def _pools(watch: _Watch, *, public_only: bool) -> dict[str, type[HTTPConnectionPool]]:
-    def admit(sock: socket.socket, host: str) -> socket.socket:
-        watch.add(sock)
-        if public_only:
-            _refuse_private_peer(sock, host)
-        return sock
-
     class Watched(HTTPConnection):
         def _new_conn(self) -> socket.socket:
-            return admit(super()._new_conn(), self.host)
+            return _dial(self, watch, public_only=public_only)
 
     class WatchedTLS(HTTPSConnection):
         def _new_conn(self) -> socket.socket:
-            return admit(super()._new_conn(), self.host)
+            return _dial(self, watch, public_only=public_only)
 
         def connect(self) -> None:
             super().connect()
@@ -151,10 +190,66 @@ def _pools(watch: _Watch, *, public_only: bool) -> dict[str, type[HTTPConnection
     return {"http": Pool, "https": TLSPool}
 
 
-def _refuse_private_peer(sock: socket.socket, host: str) -> None:
-    peer = sock.getpeername()[0]
-    address = parse_address(peer)
-    if address is None or is_public(address):
-        return
-    sock.close()
-    raise KlingAddressRefusedError(f"The video URL leads to {host}, which is {peer}, inside this network")
+def _dial(connection: HTTPConnection, watch: _Watch, *, public_only: bool) -> socket.socket:
+    """Connect as urllib3 does, with its errors, but look at the addresses first, and at the time before each."""
+    host = connection.host
+    try:
+        found = _resolve(host, connection.port or 0)
+        if public_only:
+            _refuse_private(host, found)
+        return _connected(connection, found, watch)
+    except (socket.gaierror, UnicodeError) as error:
+        raise NameResolutionError(host, connection, error) from error  # type: ignore[arg-type]
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, f"Connection to {host} timed out") from error
+    except OSError as error:
+        raise NewConnectionError(connection, f"Failed to establish a new connection: {error}") from error
+
+
+def _connected(connection: HTTPConnection, found: Sequence[_Found], watch: _Watch) -> socket.socket:
+    """Return a socket to the first address that takes one; each may take the connect timeout, in the time left."""
+    trouble: OSError = TimeoutError("no time left")
+    for one in found:
+        left = min(watch.left(), connection.timeout or math.inf)
+        if left <= 0:
+            break
+        try:
+            sock = _connect(one, connection.socket_options or (), left)
+        except OSError as error:
+            trouble = error
+        else:
+            watch.add(sock)
+            return sock
+    raise trouble
+
+
+def _connect(one: _Found, options: Iterable[Any], seconds: float) -> socket.socket:
+    family, kind, protocol, _, address = one
+    sock = socket.socket(family, kind, protocol)
+    try:
+        for option in options:
+            sock.setsockopt(*option)
+        sock.settimeout(seconds if seconds < math.inf else None)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _resolve(host: str, port: int = 0) -> list[_Found]:
+    return list(socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM))
+
+
+def _refuse_private(host: str, found: Sequence[_Found]) -> None:
+    for *_, (peer, *_) in found:
+        address = parse_address(peer)
+        if address is None or not is_public(address):
+            raise KlingAddressRefusedError(f"The video URL leads to {host}, which is {peer}, inside this network")
+
+
+def _refuse_private_name(host: str) -> None:
+    if kind := private_kind(host):
+        raise KlingAddressRefusedError(f"The video URL leads to {host}, which is {kind}, inside this network")
+    with suppress(OSError, UnicodeError):
+        _refuse_private(host, _resolve(host))

@@ -45,7 +45,8 @@ class KlingToObjectStorageOperator(BaseOperator):
         ``gs://...``, ``file:///...``. One that ends in ``/`` is a folder; the file is ``<task id>.mp4`` there.
     :param kling_conn_id: The Airflow connection. Its key goes to its own host only, whatever the URL says.
     :param overwrite: Replace an existing file (the default, so that the task may run again); False fails instead.
-    :param timeout: Seconds (or a timedelta) that one download may take, an hour by default.
+    :param timeout: Seconds (or a timedelta) that the download may take, further attempts included; an hour by
+        default.
     :return: The path of the stored file, as a string.
     :raises KlingDownloadError: if the file cannot be fetched, is not a video, or is not as long as announced.
     :raises KlingAddressRefusedError: if its URL leads to an address inside this network, other than the
@@ -116,11 +117,12 @@ class KlingToObjectStorageOperator(BaseOperator):
     def _store(self, task_id: str, url: str, path: ObjectStoragePath) -> int:
         from airflow_provider_kling.hooks.download import EXPIRED_STATUSES
 
+        give_up_at = time.monotonic() + self.timeout
         pauses = iter(PAUSES)
         renewed = False
         while True:
             try:
-                return self._attempt(url, path)
+                return self._attempt(url, path, give_up_at - time.monotonic())
             except KlingDownloadError as error:
                 error.task_id = task_id
                 if renewed or error.http_status not in EXPIRED_STATUSES:
@@ -130,12 +132,12 @@ class KlingToObjectStorageOperator(BaseOperator):
             except KlingConnectionError as error:
                 error.task_id = task_id
                 pause = next(pauses, None)
-                if pause is None:
+                if pause is None or time.monotonic() + pause >= give_up_at:
                     raise
                 self.log.warning("%s Once more in %g s.", error, pause)
                 time.sleep(pause)
 
-    def _attempt(self, url: str, path: ObjectStoragePath) -> int:
+    def _attempt(self, url: str, path: ObjectStoragePath, seconds: float) -> int:
         from airflow_provider_kling.hooks.download import download
 
         part = path.with_name(f".{path.name}.part")
@@ -143,7 +145,7 @@ class KlingToObjectStorageOperator(BaseOperator):
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("wb") as file:
-                size = download(self._hook, url, file, seconds=self.timeout)
+                size = download(self._hook, url, file, seconds=seconds)
             path.fs.mv(part.path, path.path)
         except BaseException:
             with suppress(Exception):  # that this fails must not hide why the file is half

@@ -15,6 +15,10 @@ from urllib.parse import urlsplit
 from airflow_provider_kling.exceptions import KlingValidationError, Problem, shown
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+#: All of IPv6 that is given out on the public internet. What Python calls global differs between its versions, and
+#: takes in old ways to spell an IPv4 address, and site-local ones.
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 SUBMIT_PATH = "/v1/video/generations"
 
@@ -272,18 +276,20 @@ def unreachable_reason(url: str) -> str | None:
     """Return why the vendor cannot fetch this media URL, or None if nothing speaks against it."""
     try:
         parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".").lower()
+        host = (parts.hostname or "").rstrip(".")
     except ValueError as error:
         return f"is not a URL ({error})"
     if parts.scheme.lower() not in ("http", "https"):
         return "must be a public http(s) URL: the vendor fetches it itself, and sees no files of this machine"
     if not host:
         return "has no host; the vendor needs a public http(s) URL"
-    kind = _unreachable_kind(host)
+    kind = private_kind(host)
     return f"is {kind}, which the vendor cannot reach; upload it to a public URL" if kind else None
 
 
-def _unreachable_kind(host: str) -> str | None:
+def private_kind(host: str) -> str | None:
+    """Return what makes a URL's host one of a private network, as far as its spelling tells, or None."""
+    host = host.rstrip(".").lower()
     address = parse_address(host)
     if address is not None:
         if is_public(address):
@@ -298,18 +304,26 @@ def _unreachable_kind(host: str) -> str | None:
 
 
 def is_public(address: IPAddress) -> bool:
-    """Return whether an address lies on the public internet."""
+    """Return whether an address that :func:`parse_address` returned lies on the public internet."""
+    if address.version == 6 and address not in _GLOBAL_UNICAST:
+        return False
     return address.is_global and not address.is_multicast
 
 
 def parse_address(host: str) -> IPAddress | None:
-    """Return the IP address that a URL's host spells, in the short and hexadecimal forms of inet_aton too."""
+    """
+    Return the IP address that a URL's host spells, in the short and hexadecimal forms of inet_aton too.
+
+    An IPv6 address that only wraps an IPv4 one (mapped, 6to4, NAT64) leads there, and so that one is returned.
+    """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return _legacy_ipv4(host)
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped if mapped is not None else address
+    if address.version == 4:
+        return address
+    nat64 = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
+    return address.ipv4_mapped or address.sixtofour or nat64 or address
 
 
 def _legacy_ipv4(host: str) -> ipaddress.IPv4Address | None:

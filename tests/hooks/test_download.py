@@ -5,13 +5,15 @@ import gzip
 import io
 import socket
 import time
+import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_kling.exceptions import (
@@ -26,7 +28,7 @@ from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.wire.request import VideoRequest
 from tests.conftest import Connect
 from tests.hooks.test_kling import KEY, RAW_ANSWERS
-from tests.raw_server import RawServer, Request, answer, free_port
+from tests.raw_server import FullBacklog, RawServer, Request, answer, free_port, reset
 from tests.tls import server_context
 
 REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
@@ -55,6 +57,29 @@ def hook_on(connect: Connect) -> Iterator[Callable[..., KlingHook]]:
 def hook(hook_on: Callable[..., KlingHook]) -> KlingHook:
     """A hook on an API that is of no interest, which may fetch from this machine."""
     return hook_on("https://api.example.com", private_hosts="127.0.0.1, localhost")
+
+
+Lead = Callable[..., None]
+
+
+@pytest.fixture
+def lead(monkeypatch: pytest.MonkeyPatch) -> Lead:
+    """A function that has a name lead to some addresses, or to none."""
+    real, told = socket.getaddrinfo, {}
+
+    def look_up(host: str, port: int, *rest: int) -> list[Any]:
+        if host not in told:
+            return real(host, port, *rest)
+        if not told[host]:
+            raise socket.gaierror("unknown here")
+        families = [socket.AF_INET6 if ":" in address else socket.AF_INET for address in told[host]]
+        return [
+            (family, socket.SOCK_STREAM, 0, "", (address, port))
+            for family, address in zip(families, told[host], strict=True)
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return lambda name, *addresses: told.update({name: addresses})
 
 
 def fetch(hook: KlingHook, url: str, seconds: float = 5.0) -> bytes:
@@ -190,9 +215,27 @@ class TestWhereTheKeyGoes:
             fetch(hook, f"{server.base_url}/x.mp4?X-Signature=s3cr3t")
         assert "s3cr3t" not in str(caught.value)
 
-    def test_not_even_if_the_connection_breaks(self, hook: KlingHook) -> None:
-        with pytest.raises(KlingConnectionError) as caught:
-            fetch(hook, f"http://127.0.0.1:{free_port()}/x.mp4?X-Signature=s3cr3t")
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "X-Signature=s3cr3t",
+            "ä=1&X=s3cr3t",
+            "a b&X=s3cr3t",
+            "{x}&X=s3cr3t",
+            "?X=s3cr3t#s3cr3t",
+        ],
+    )
+    @pytest.mark.parametrize("where", ["127.0.0.1:{port}", "[::1", "127.0.0.1:99999", "a..b", "%31"])
+    def test_not_even_if_the_connection_breaks(self, hook: KlingHook, query: str, where: str) -> None:
+        url = f"http://user:s3cr3t@{where.format(port=free_port())}/x.mp4?{query}"
+        with pytest.raises(KlingError) as caught:
+            fetch(hook, url)
+        assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+
+    def test_nor_does_the_password_of_one(self, hook: KlingHook) -> None:
+        with RawServer(answer("denied", 403)) as server, pytest.raises(KlingDownloadError) as caught:
+            fetch(hook, f"http://user:s3cr3t@127.0.0.1:{server.port}/@x.mp4")
+        assert f"http://127.0.0.1:{server.port}/@x.mp4" in str(caught.value)
         assert "s3cr3t" not in str(caught.value)
 
 
@@ -204,9 +247,63 @@ class TestAddressesInsideThisNetwork:
         with RawServer(VIDEO) as server:
             with pytest.raises(KlingAddressRefusedError, match="inside this network") as caught:
                 fetch(hook_on("https://api.example.com"), f"http://{host}:{server.port}/latest/meta-data")
-            assert server.requests == []
+            assert server.connections == 0
         assert not caught.value.retryable
         assert "private_hosts" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "spell",
+        [
+            "http://127.0.0.1:{port}\\@api.example.com:{port}/latest",
+            "http://127.0.0.1:{port}\\.api.example.com/latest",
+            "http://api.example.com@127.0.0.1:{port}/latest",
+            "http://api.example.com:{port}@127.0.0.1:{port}/latest",
+            " http://127.0.0.1:{port}\t\\@api.example.com:{port}/latest",
+        ],
+    )
+    def test_are_not_taken_for_the_connections_own_host(
+        self, hook_on: Callable[..., KlingHook], lead: Lead, spell: str
+    ) -> None:
+        lead("api.example.com", "127.0.0.1")
+        with RawServer(VIDEO) as inside:
+            hook = hook_on(f"http://api.example.com:{inside.port}")
+            assert fetch(hook, "/own") == MP4
+            with pytest.raises(KlingAddressRefusedError):
+                fetch(hook, spell.format(port=inside.port))
+            assert inside.connections == 1
+
+    def test_nor_along_a_redirect(self, hook_on: Callable[..., KlingHook]) -> None:
+        def redirect(connection: socket.socket, request: Request) -> None:
+            where = f"http://127.0.0.1:{inside.port}\\@127.0.0.1:{api.port}/latest"
+            connection.sendall(answer(status=302, Location=where))
+
+        with RawServer(VIDEO) as inside, RawServer(redirect) as api:
+            with pytest.raises(KlingAddressRefusedError):
+                fetch(hook_on(api.base_url), "/content")
+            assert inside.connections == 0
+
+    def test_are_refused_even_where_nobody_listens(self, hook_on: Callable[..., KlingHook]) -> None:
+        with pytest.raises(KlingAddressRefusedError):
+            fetch(hook_on("https://api.example.com"), f"http://127.0.0.1:{free_port()}/x.mp4")
+
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "10.0.0.1",
+            "169.254.169.254",
+            "fe80::1%eth0",
+            "64:ff9b::a9fe:a9fe",
+            "2002:7f00:1::",
+            "fec0::1",
+            "unknown",
+        ],
+    )
+    def test_are_refused_if_only_the_name_leads_there(
+        self, hook_on: Callable[..., KlingHook], lead: Lead, address: str
+    ) -> None:
+        lead("cdn.example.com", "93.184.216.34", address)
+        with pytest.raises(KlingAddressRefusedError, match=f"leads to cdn.example.com, which is {address}"):
+            fetch(hook_on("https://api.example.com"), "http://cdn.example.com/x.mp4")
 
     def test_are_refused_along_a_redirect_too(self, hook_on: Callable[..., KlingHook]) -> None:
         with (
@@ -230,9 +327,86 @@ class TestAddressesInsideThisNetwork:
         with RawServer(VIDEO) as server:
             assert fetch(hook_on("https://api.example.com", private_hosts=allowed), server.base_url) == MP4
 
+    def test_are_fine_through_a_proxy_where_the_connection_names_them(
+        self, hook_on: Callable[..., KlingHook]
+    ) -> None:
+        with RawServer(VIDEO) as proxy:
+            hook = hook_on("https://api.example.com", proxy=proxy.base_url, private_hosts="nas.local")
+            assert fetch(hook, "http://nas.local/x.mp4") == MP4
+            assert proxy.requests[0].line == "GET http://nas.local/x.mp4 HTTP/1.1"
+
+    @pytest.mark.parametrize("whose", ["the connection's", "the environment's"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://169.254.169.254/latest",
+            "http://localhost/x",
+            "http://127.1/x",
+            "http://%31%36%39.254.169.254/latest",
+            "http://[::ffff:10.0.0.1]/x",
+            "https://metadata.google.internal./x",
+            "https://nas/x",
+        ],
+    )
+    def test_are_not_asked_for_through_a_proxy(
+        self, hook_on: Callable[..., KlingHook], monkeypatch: pytest.MonkeyPatch, url: str, whose: str
+    ) -> None:
+        with RawServer(VIDEO) as proxy:
+            for name in ("http_proxy", "https_proxy"):
+                monkeypatch.setenv(name, proxy.base_url if whose == "the environment's" else "")
+            hook = hook_on(
+                "https://api.example.com", proxy=proxy.base_url if whose == "the connection's" else None
+            )
+            with pytest.raises((KlingAddressRefusedError, KlingDownloadError)):
+                fetch(hook, url)
+            assert proxy.connections == 0
+
+    def test_nor_are_names_that_are_known_here_to_lead_there(
+        self, hook_on: Callable[..., KlingHook], lead: Lead
+    ) -> None:
+        lead("cdn.example.com", "10.0.0.1")
+        with RawServer(VIDEO) as proxy:
+            with pytest.raises(KlingAddressRefusedError):
+                fetch(hook_on("https://api.example.com", proxy=proxy.base_url), "http://cdn.example.com/x.mp4")
+            assert proxy.connections == 0
+
+    def test_names_that_only_the_proxy_knows_are_its_business(
+        self, hook_on: Callable[..., KlingHook], lead: Lead
+    ) -> None:
+        lead("cdn.example.com")
+        with RawServer(VIDEO) as proxy:
+            hook = hook_on("https://api.example.com", proxy=proxy.base_url)
+            assert fetch(hook, "http://cdn.example.com/x.mp4") == MP4
+
     def test_are_fine_where_they_are_the_connections_own(self, hook_on: Callable[..., KlingHook]) -> None:
         with RawServer(VIDEO) as server:
             assert fetch(hook_on(server.base_url), server.base_url) == MP4
+
+
+HOSTS = st.sampled_from(["127.0.0.1", "api.example.com", "[::1]", ""])
+BETWEEN = st.lists(
+    st.sampled_from([*":/\\@?#.[]。／＠℀x\t\n \0", "http://", ":80", "//", "%5c", "%40", "%2f"]), max_size=4
+).map("".join)
+
+
+@given(url=st.builds("http://{}{}{}{}{}".format, HOSTS, BETWEEN, HOSTS, BETWEEN, HOSTS))
+@example(url="http://127.0.0.1\\@api.example.com")
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_reached_without_a_look_is_the_connections_own_host(
+    url: str, hook_on: Callable[..., KlingHook]
+) -> None:
+    asked: list[str] = []
+
+    def look_up(host: str, *_: object) -> list[Any]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", server.port))]
+
+    with RawServer(VIDEO) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", look_up)
+        hook = hook_on("http://api.example.com")
+        with suppress(KlingError):
+            assert fetch(hook, url) == MP4
+        assert server.connections == 0 or asked == ["api.example.com"]
 
 
 class TestWhatIsNoVideo:
@@ -269,6 +443,45 @@ class TestWhatIsNoVideo:
             assert server.requests[0].headers["Accept-Encoding"] == "identity"
 
 
+class TestWhatIsNotReached:
+    def test_a_certificate_that_is_not_trusted(self, hook: KlingHook, certificate: Path) -> None:
+        with RawServer(VIDEO, tls=server_context(certificate)) as server:
+            with pytest.raises(KlingConnectionError, match="certificate verify failed"):
+                fetch(hook, server.base_url)
+            assert server.requests == []
+
+    @pytest.mark.parametrize("whose", ["the connection's", "a stranger's"])
+    def test_a_certificate_of_another_name(
+        self, hook_on: Callable[..., KlingHook], certificate: Path, whose: str
+    ) -> None:
+        with RawServer(VIDEO, tls=server_context(certificate)) as server:
+            url = f"https://localhost:{server.port}"
+            base_url = url if whose == "the connection's" else "https://api.example.com"
+            hook = hook_on(base_url, verify=str(certificate), private_hosts="localhost")
+            with pytest.raises(KlingConnectionError, match="not valid for 'localhost'"):
+                fetch(hook, f"{url}/x.mp4")
+            assert server.requests == []
+
+    def test_dead_addresses_take_no_longer_than_the_download_may(
+        self, hook_on: Callable[..., KlingHook], lead: Lead
+    ) -> None:
+        lead("cdn.example.com", *["127.0.0.1"] * 8)
+        hook = hook_on("https://api.example.com", private_hosts="cdn.example.com")
+        started = time.monotonic()
+        with FullBacklog() as server, pytest.raises(KlingConnectionError, match="broke off"):
+            fetch(hook, f"http://cdn.example.com:{server.port}/x.mp4", 0.8)
+        assert time.monotonic() - started < 1.5
+
+    @pytest.mark.parametrize("dead", ["127.0.0.2", "::1"])
+    def test_a_dead_address_does_not_hide_the_next(
+        self, hook_on: Callable[..., KlingHook], lead: Lead, dead: str
+    ) -> None:
+        lead("cdn.example.com", dead, "127.0.0.1")
+        with RawServer(VIDEO) as server:
+            hook = hook_on("https://api.example.com", private_hosts="cdn.example.com")
+            assert fetch(hook, f"http://cdn.example.com:{server.port}/x.mp4") == MP4
+
+
 class TestWhatDoesNotArriveWhole:
     @pytest.mark.parametrize("fault", ["truncate", "drop_before", "drop_after"])
     def test_a_cut_connection(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook], fault: str) -> None:
@@ -292,9 +505,61 @@ class TestWhatDoesNotArriveWhole:
         with RawServer(cut) as server, pytest.raises(KlingConnectionError):
             fetch(hook, server.base_url)
 
+    @pytest.mark.parametrize("size", [b"\x00\x98\x96\x80", b"\x00\x00\x00\x01"], ids=["32 bits", "64 bits"])
+    @pytest.mark.parametrize("tls", [False, True])
+    def test_a_file_of_unknown_length_that_ends_inside_a_box(
+        self, hook_on: Callable[..., KlingHook], certificate: Path, tls: bool, size: bytes
+    ) -> None:
+        cut = b"\x00\x00\x00\x10ftypisom\0\0\2\0" + size + b"mdat" + (10**7).to_bytes(8) + bytes(1000)
+        hook = hook_on("https://api.example.com", private_hosts="127.0.0.1", verify=str(certificate))
+        with (
+            RawServer(answer(cut, length=-1), tls=server_context(certificate) if tls else None) as server,
+            pytest.raises(KlingConnectionError, match="in the middle of the file"),
+        ):
+            fetch(hook, server.base_url)
+
     def test_an_answer_cut_in_its_headers_is_no_video(self, hook: KlingHook) -> None:
         with RawServer(b"HTTP/1.1 200 OK\r\nContent-Le") as server, pytest.raises(KlingDownloadError):
             fetch(hook, server.base_url)
+
+    @pytest.mark.parametrize("tls", [False, True])
+    @pytest.mark.parametrize(
+        "sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", VIDEO[:-9]], ids=["nothing", "head", "body"]
+    )
+    def test_a_connection_that_is_reset(
+        self, hook_on: Callable[..., KlingHook], certificate: Path, sent: bytes, tls: bool
+    ) -> None:
+        def cut(connection: socket.socket, request: Request) -> None:
+            connection.sendall(sent)
+            reset(connection)
+
+        hook = hook_on("https://api.example.com", private_hosts="127.0.0.1", verify=str(certificate))
+        with RawServer(cut, tls=server_context(certificate) if tls else None) as server:
+            with pytest.raises((KlingConnectionError, KlingDownloadError)) as caught:
+                fetch(hook, server.base_url)
+            assert caught.value.retryable
+
+    @pytest.mark.parametrize("off", [86400.0, -86400.0])
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_a_clock_that_is_set_neither_ends_nor_prolongs_it(
+        self, hook: KlingHook, set_clock: Callable[[float], None], off: float, whole: bool
+    ) -> None:
+        def drip(connection: socket.socket, request: Request) -> None:
+            if request.path == "/":
+                set_clock(off)
+                connection.sendall(answer(status=302, Location="/x.mp4"))
+                return
+            connection.sendall(VIDEO[:-10])
+            for byte in VIDEO[-10:]:
+                server.stopping.wait(0.01 if whole else 0.2)
+                connection.sendall(bytes([byte]))
+
+        with RawServer(drip) as server:
+            if whole:
+                assert fetch(hook, server.base_url) == MP4
+            else:
+                with pytest.raises(KlingConnectionError, match="not complete after"):
+                    fetch(hook, server.base_url, 0.4)
 
     def test_a_server_that_falls_silent(self, hook: KlingHook) -> None:
         def stall(connection: socket.socket, request: Request) -> None:

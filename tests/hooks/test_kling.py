@@ -41,6 +41,7 @@ from tests.tls import server_context
 REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
 KEY = "sk-4711-very-secret"
 ACCEPTED = answer('{"id": "task_1", "status": "queued"}')
+RUNNING = answer('{"id": "task_1", "status": "in_progress"}')
 COMPLETED = answer('{"id": "task_1", "status": "completed", "video_url": "https://cdn.example.com/x.mp4"}')
 
 
@@ -197,6 +198,15 @@ class TestWhatLeavesTheProcess:
             hook_on(sandbox.base_url, sandbox.api_key, trust_env=False).submit_video(REQUEST)
             assert (proxy.connections, sandbox.requests["submit"]) == (1, 1)
 
+    def test_a_proxy_of_the_connection_goes_before_that_of_the_environment(
+        self, hook_on: Callable[..., KlingHook], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with RawServer(ACCEPTED) as other, RawServer(ACCEPTED) as proxy:
+            for name in ("http_proxy", "all_proxy"):
+                monkeypatch.setenv(name, other.base_url)
+            hook_on("http://kling.example.com", proxy=proxy.base_url).submit_video(REQUEST)
+            assert (proxy.connections, other.connections) == (1, 0)
+
     def test_the_key_stands_in_no_error_and_no_log(
         self, hook_on: Callable[..., KlingHook], task_log: TaskLog, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -287,6 +297,17 @@ class TestASubmitThatSurelyNeverArrived:
         with FullBacklog() as server, pytest.raises(KlingConnectionError, match="[Tt]imed? ?out"):
             hook_on(f"http://127.0.0.1:{server.port}").submit_video(REQUEST)
 
+    def test_addresses_that_are_all_dead(
+        self, hook_on: Callable[..., KlingHook], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        started = time.monotonic()
+        with FullBacklog() as server:
+            dead = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", server.port))
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [dead] * 8)
+            with pytest.raises(KlingConnectionError):
+                hook_on("http://kling.example.com").submit_video(REQUEST)
+        assert time.monotonic() - started < 2
+
     def test_a_certificate_that_is_not_trusted(self, certificate: Path, hook_on: Callable[..., KlingHook]) -> None:
         with RawServer(ACCEPTED, tls=server_context(certificate)) as server:
             with pytest.raises(KlingConnectionError, match="certificate verify failed"):
@@ -302,6 +323,19 @@ class TestASubmitThatSurelyNeverArrived:
         with Silent() as server, pytest.raises(KlingConnectionError, match="[Tt]imed? ?out"):
             hook_on(f"https://127.0.0.1:{server.port}").submit_video(REQUEST)
         assert time.monotonic() - started < 4
+
+    def test_a_machine_that_has_no_thread_left(
+        self, sandbox: Sandbox, hook: KlingHook, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def start(_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("threading.Thread.start", start)
+            with pytest.raises(KlingConnectionError, match="could not be sent .*can't start new thread"):
+                hook.submit_video(REQUEST)
+        assert hook.submit_video(REQUEST).task_id == sandbox.ledger()[0]["id"]
+        assert len(sandbox.ledger()) == 1
 
     def test_a_ca_bundle_that_does_not_exist(self, hook_on: Callable[..., KlingHook]) -> None:
         with pytest.raises(KlingConnectionError, match="CA certificate bundle"):
@@ -474,6 +508,45 @@ class TestStatus:
         assert type(caught.value) is kind
         assert hook.get_video(job.task_id).status == "completed"
 
+    @pytest.mark.parametrize("tls", [False, True])
+    @pytest.mark.parametrize("resetting", [False, True])
+    @pytest.mark.parametrize(
+        "sent",
+        [b"", b"HTTP/1.1 200 OK\r\nContent-", COMPLETED[:-10], answer("{}", length=99)],
+        ids=["nothing", "half a header", "half a body", "less than announced"],
+    )
+    def test_a_connection_that_is_cut_is_worth_another_call(
+        self, hook_on: Callable[..., KlingHook], certificate: Path, sent: bytes, resetting: bool, tls: bool
+    ) -> None:
+        def cut(connection: socket.socket, request: Request) -> None:
+            if len(server.requests) > 1:
+                connection.sendall(COMPLETED)
+                return
+            connection.sendall(sent)
+            if resetting:
+                reset(connection)
+
+        with RawServer(cut, tls=server_context(certificate) if tls else None) as server:
+            hook = hook_on(server.base_url, verify=str(certificate))
+            with pytest.raises((KlingConnectionError, KlingServerError)) as caught:
+                hook.get_video("task_1")
+            assert caught.value.retryable
+            assert hook.get_video("task_1").status == "completed"
+
+    def test_a_certificate_that_is_not_trusted(self, certificate: Path, hook_on: Callable[..., KlingHook]) -> None:
+        with RawServer(COMPLETED, tls=server_context(certificate)) as server:
+            with pytest.raises(KlingConnectionError, match="certificate verify failed"):
+                hook_on(server.base_url).get_video("task_1")
+            assert server.requests == []
+
+    def test_a_certificate_of_another_name(self, certificate: Path, hook_on: Callable[..., KlingHook]) -> None:
+        with RawServer(COMPLETED, tls=server_context(certificate)) as server:
+            hook = hook_on(f"https://localhost:{server.port}", verify=str(certificate))
+            for call in (lambda: hook.get_video("task_1"), lambda: hook.submit_video(REQUEST)):
+                with pytest.raises(KlingConnectionError, match="not valid for 'localhost'"):
+                    call()
+            assert server.requests == []
+
     def test_a_wrong_content_type_is_no_trouble(self, sandbox: Sandbox, hook: KlingHook) -> None:
         job = hook.submit_video(REQUEST)
         sandbox.add_fault(Fault("status", "wrong_content_type"))
@@ -523,6 +596,42 @@ class TestStatus:
         finally:
             tracemalloc.stop()
         assert peak < 16 << 20
+
+    @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "deflate, gzip", "deflate"])
+    def test_nor_is_a_bomb_inside_a_bomb(self, hook_on: Callable[..., KlingHook], encoding: str) -> None:
+        bomb = gzip.compress(gzip.compress(bytes(128 << 20), 9), 9)
+        assert len(bomb) < 1000
+        with RawServer(answer(bomb, Content_Encoding=encoding)) as server:
+            hook = hook_on(server.base_url, read_timeout=30)
+            tracemalloc.start()
+            try:
+                with pytest.raises(KlingServerError):
+                    hook.get_video("task_1")
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert server.requests[0].headers["Accept-Encoding"] == "gzip"
+        assert peak < 8 << 20
+
+    @pytest.mark.parametrize("level", [1, 9])
+    def test_nor_one_packed_in_any_way(self, hook_on: Callable[..., KlingHook], level: int) -> None:
+        bomb = gzip.compress(bytes(128 << 20), level)
+        with RawServer(answer(bomb, Content_Encoding="gzip")) as server:
+            hook = hook_on(server.base_url, read_timeout=30)
+            tracemalloc.start()
+            try:
+                with pytest.raises(KlingServerError, match="larger than 1048576 bytes"):
+                    hook.get_video("task_1")
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert peak < 8 << 20
+
+    def test_a_packed_answer_that_is_cut_is_no_answer(self, hook_on: Callable[..., KlingHook]) -> None:
+        packed = gzip.compress(b'{"id": "task_1", "status": "completed"}')
+        cut = answer(packed[:-4], Content_Encoding="gzip")
+        with RawServer(cut) as server, pytest.raises(KlingConnectionError, match="ends too early"):
+            hook_on(server.base_url).get_video("task_1")
 
     def test_an_answer_that_drips_in_its_headers_ends_in_time(self, hook_on: Callable[..., KlingHook]) -> None:
         def drip(connection: socket.socket, request: Request) -> None:
@@ -616,6 +725,39 @@ class TestWaiting:
         job = hook.submit_video(REQUEST)
         hook.wait_for_video(job.task_id, started_at=time.time(), deadline=time.time() + 10, poll_interval=0.1)
         assert f"Kling task {job.task_id}: [####################] 100% completed after 0 s" in task_log.text
+
+
+class TestAClockThatIsSetWhileAVideoIsWaitedFor:
+    """The wait lasts as long as it was meant to, whatever the system's clock says meanwhile."""
+
+    @pytest.mark.parametrize("off", [86400.0, -86400.0])
+    def test_ends_no_wait(
+        self, hook_on: Callable[..., KlingHook], set_clock: Callable[[float], None], off: float
+    ) -> None:
+        def respond(connection: socket.socket, request: Request) -> None:
+            set_clock(off)
+            connection.sendall(COMPLETED if len(server.requests) > 2 else RUNNING)
+
+        now = time.time()
+        with RawServer(respond) as server:
+            hook = hook_on(server.base_url)
+            video = hook.wait_for_video("task_1", started_at=now, deadline=now + 10, poll_interval=0.1)
+        assert video["status"] == "completed"
+
+    @pytest.mark.parametrize("off", [86400.0, -86400.0])
+    def test_prolongs_none(
+        self, hook_on: Callable[..., KlingHook], set_clock: Callable[[float], None], off: float
+    ) -> None:
+        def respond(connection: socket.socket, request: Request) -> None:
+            set_clock(off)
+            connection.sendall(COMPLETED if len(server.requests) > 20 else RUNNING)
+
+        now = time.time()
+        with RawServer(respond) as server:
+            hook = hook_on(server.base_url)
+            with pytest.raises(KlingTimeoutError, match="after the wait began"):
+                hook.wait_for_video("task_1", started_at=now, deadline=now + 0.5, poll_interval=0.1)
+        assert len(server.requests) > 2
 
 
 class TestConnectionTest:

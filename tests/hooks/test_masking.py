@@ -94,6 +94,8 @@ def test_no_error_carries_the_key(
     assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
     assert isinstance(error, KlingError)
     told = f"{error} {error!r} {json.dumps(error.to_dict())}"
+    if call is not CALLS["status on the triggerer"]:
+        told += "".join(traceback.format_exception(error))
     for spelling in SPELLINGS.values():
         assert spelling not in told
     assert SECRET[:8] not in told
@@ -110,6 +112,21 @@ def test_no_error_carries_the_password_of_a_proxy(connect: Connect, call: str, s
             CALLS[call](hook)
     assert proxy.requests[0].headers["Proxy-Authorization"].startswith("Basic ")
     assert SECRET[:5] not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://user:hunter2@h:99999", "http://user:hunter2@[::1", "http://user:hun/hunter2@h:1", "hunter2@h:x"],
+)
+@pytest.mark.parametrize("call", ["submit", "status", "download"])
+def test_a_proxy_of_the_environment_that_is_no_url_is_told_without_its_password(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, call: str, address: str
+) -> None:
+    monkeypatch.setenv("http_proxy", address)
+    hook = KlingHook(connect("http://kling.example.com", KEY))
+    with hook.session, pytest.raises(KlingError, match="proxy") as caught:
+        CALLS[call](hook)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_proxy_that_is_no_url_is_told_without_its_password(connect: Connect) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 import tracemalloc
 from collections.abc import Iterator
 from datetime import timedelta
@@ -328,6 +329,30 @@ class TestWhatCannotBeStored:
             store(task_id, f"file://{tmp_path}/clip.mp4")
         assert "KlingTaskSensor" in str(caught.value)
 
+    @pytest.mark.parametrize(
+        "told",
+        [
+            '{"id": "task_1", "status": "completed"}',
+            '{"id": "task_1", "status": "completed", "video_url": ""}',
+            '{"id": "task_1", "status": "completed", "video_url": 5, "url": ["x"], "metadata": "x"}',
+            '{"id": 5, "status": ["completed"], "progress": {}, "video_url": {"url": "x"}}',
+            '{"id": "task_1"}',
+            "{}",
+            "[]",
+            "null",
+            '"completed"',
+            "",
+        ],
+    )
+    def test_a_video_whose_url_the_server_does_not_tell(self, connect: Connect, tmp_path: Path, told: str) -> None:
+        with RawServer(answer(told)) as server:
+            connect(server.base_url)
+            with pytest.raises(KlingError) as caught:
+                store("task_1", f"file://{tmp_path}/clip.mp4")
+            assert len(server.requests) == 1
+        assert "task_1" in str(caught.value)
+        assert names_in(tmp_path) == []
+
     def test_a_video_that_failed(self, sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
         sandbox.add_fault(Fault("submit", "job_fails", message="显存不足"))
         task_id = KlingHook().submit_video(REQUEST).task_id
@@ -386,6 +411,19 @@ class TestArguments:
     def test_a_timeout_that_is_none_is_refused_at_parse(self, timeout: float) -> None:
         with pytest.raises(ValueError, match="timeout"):
             KlingToObjectStorageOperator(task_id="store", video="x", path="y", timeout=timeout)
+
+    def test_all_attempts_together_end_at_the_timeout(self, connect: Connect, tmp_path: Path) -> None:
+        def stall(connection: socket.socket, request: Request) -> None:
+            connection.sendall(answer(MP4, length=10**6))
+            server.stopping.wait(0.5)
+
+        started = time.monotonic()
+        with RawServer(stall) as server:
+            connect(server.base_url)
+            with pytest.raises(KlingConnectionError):
+                store(elsewhere(server), f"file://{tmp_path}/clip.mp4", timeout=0.7)
+            assert server.connections == 2
+        assert time.monotonic() - started < 1.5
 
     def test_a_download_that_drips_ends_at_the_timeout(self, connect: Connect, tmp_path: Path) -> None:
         def drip(connection: socket.socket, request: Request) -> None:

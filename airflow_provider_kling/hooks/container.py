@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is to be known of video files to tell one from an error page, and a whole one from one that was cut."""
+
+from __future__ import annotations
+
+import math
+
+#: Bytes from the beginning that :func:`is_video` needs.
+HEAD_BYTES = 12
+#: First four bytes after the size with which an MP4 or QuickTime file can begin.
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+_EBML = b"\x1a\x45\xdf\xa3"  # WebM, Matroska
+
+
+def is_video(head: bytes) -> bool:
+    """Return whether a file that begins so is a video."""
+    return _is_mp4(head) or head.startswith(_EBML)
+
+
+def _is_mp4(head: bytes) -> bool:
+    return head[4:8] in _MP4_BOXES
+
+
+class Boxes:
+    """
+    Follows the top-level boxes of an MP4 that streams by.
+
+    Each begins with its size, so a file that ends in the middle of one was cut; where the server does not say how
+    long the file is, nothing else tells. A file of another kind, or whose last box has no size, may end anywhere.
+    """
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._left: float = 0  # bytes of the current box that are still to come
+        self._boxes = 0
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the file may end here."""
+        return self._left in (0, math.inf) and not self._header
+
+    def follow(self, chunk: bytes) -> None:
+        """Take the next bytes of the file."""
+        at = 0
+        while at < len(chunk) and self._left < math.inf:
+            if self._left:
+                step = min(int(self._left), len(chunk) - at)
+                self._left -= step
+            else:
+                step = min(self._header_length() - len(self._header), len(chunk) - at)
+                self._header += chunk[at : at + step]
+                if len(self._header) == self._header_length():
+                    self._begin()
+            at += step
+
+    def _header_length(self) -> int:
+        """Return the length of this box's header: a size of 1 says that the real one follows, in 64 bits."""
+        return 16 if self._header[:4] == b"\0\0\0\1" else 8
+
+    def _begin(self) -> None:
+        length = len(self._header)
+        size = int.from_bytes(self._header[8:] if length == 16 else self._header[:4])
+        followed = size >= length and (self._boxes or _is_mp4(self._header))
+        self._left = size - length if followed else math.inf
+        self._boxes += 1
+        self._header = b""
