@@ -14,7 +14,7 @@ import math
 import ssl
 import time
 import zlib
-from collections import deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -25,7 +25,7 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from requests.utils import get_environ_proxies, select_proxy
 
-from airflow_provider_kling.connection import HEADERS, KlingConnection
+from airflow_provider_kling.connection import HEADERS, MAX_REQUESTS_PER_SECOND, KlingConnection
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingConnectionError,
@@ -46,6 +46,8 @@ from airflow_provider_kling.wire.answer import (
 #: Sockets per connection. Polls are short, so these serve thousands of waiting videos, and a server that takes two
 #: seconds to answer is still asked at the full pace.
 MAX_SOCKETS = 100
+#: Seconds by which a busy event loop may call somebody too late without slowing the pace down for all who follow.
+LATEST_CALL = 1.0
 
 #: What this process has learned, by connection; it outlives the clients.
 _learned: dict[str, Durations] = {}
@@ -85,7 +87,9 @@ class SharedClient:
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
         self.users = 0
-        self.slots = Slots()
+        #: Those who wait for a slot of the account, and learn in turn when a job that is watched here ends.
+        self.slots = Line()
+        self._turns = Turns()
         self._link: asyncio.Future[_Link] | None = None
 
     async def get_video(self, task_id: str, *, patience: float = math.inf) -> VideoJob:
@@ -96,7 +100,10 @@ class SharedClient:
         :param patience: Seconds to wait for one's turn at most; a server may have asked for a long pause.
         :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
         """
-        await (await self._connected()).turn(patience)
+        await self._connected()
+        # Even past a deadline one may ask once, if nobody has to be waited for.
+        if not await self._turns.wait(seconds=patience):
+            raise KlingRateLimitError("The pace of this connection left no turn to ask in time")
         # Asked for again, since the key may have been replaced while this one waited for its turn.
         link = await self._connected()
         try:
@@ -110,6 +117,7 @@ class SharedClient:
 
     async def close(self) -> None:
         """Close the sockets."""
+        self._turns.close()
         opening, self._link = self._link, None
         if opening is not None:
             # One that is still being opened is awaited: nobody else would close it.
@@ -119,7 +127,7 @@ class SharedClient:
     async def _connected(self) -> _Link:
         """Return the open link; the first caller opens it, and all others await the same opening."""
         if self._link is None:
-            self._link = asyncio.ensure_future(_Link.open(self.conn_id))
+            self._link = asyncio.ensure_future(_Link.open(self.conn_id, self._turns.pace))
         opening = self._link
         try:
             # Shielded: a trigger that is cancelled meanwhile must not take the others' link with it.
@@ -137,40 +145,79 @@ class SharedClient:
         return await self._connected()
 
 
-class Slots:
-    """Those who wait for a slot of the account, and learn in turn when a job that is watched here ends."""
+class Line:
+    """Those who wait for the same thing: first come, first served."""
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        # Ordered by arrival, and left in no time from anywhere: thousands are cancelled together.
+        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
-    async def wait(self, *, seconds: float) -> None:
-        """Return when a slot is freed and it is this waiter's turn, or when the seconds are over."""
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    async def wait(self, *, seconds: float) -> bool:
+        """Return whether it was this waiter's turn before the seconds were over."""
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting[turn] = None
         try:
-            await asyncio.wait([turn], timeout=max(0.0, seconds))
+            await asyncio.wait([turn], timeout=None if math.isinf(seconds) else max(0.0, seconds))
         finally:
-            with suppress(ValueError):
-                self._waiting.remove(turn)
+            self._waiting.pop(turn, None)
+        return turn.done()
 
     def free_one(self) -> None:
         """Wake the one who has waited longest."""
         if self._waiting:
-            self._waiting.popleft().set_result(None)
+            self._waiting.popitem(last=False)[0].set_result(None)
+
+
+class Turns:
+    """The turns to ask, at the pace of the connection: one timer for all, and only while somebody waits."""
+
+    def __init__(self) -> None:
+        self.pace = Pace(MAX_REQUESTS_PER_SECOND)
+        self._line = Line()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self, *, seconds: float) -> bool:
+        """Return whether one's turn came within the seconds; nobody waits for a turn that has come."""
+        if not self._line:
+            left = self.pace.take(now=time.monotonic())
+            if not left:
+                return True
+            self._call_after(left)
+        return await self._line.wait(seconds=seconds)
+
+    def close(self) -> None:
+        """Forget those who waited last; whoever closes this knows that they are gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _call_after(self, seconds: float) -> None:
+        self.close()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._call)
+
+    def _call(self) -> None:
+        """Call all whose turn has come."""
+        now, left = time.monotonic(), 0.0
+        while self._line and not (left := self.pace.take(now=now, late=LATEST_CALL)):
+            self._line.free_one()
+        if self._line:
+            self._call_after(left)
 
 
 class _Link:
     """A resolved connection and the session opened for it."""
 
-    def __init__(self, connection: KlingConnection, session: aiohttp.ClientSession) -> None:
+    def __init__(self, connection: KlingConnection, session: aiohttp.ClientSession, pace: Pace) -> None:
         self.connection = connection
         self.session = session
-        self.pace = Pace(connection.max_requests_per_second)
+        self.pace = pace
         self.retired = False
         self._in_flight = 0
 
     @classmethod
-    async def open(cls, conn_id: str) -> _Link:
+    async def open(cls, conn_id: str, pace: Pace) -> _Link:
         try:
             found = await get_async_connection(conn_id)
             extra = await get_async_extra_dejson(found)
@@ -199,21 +246,8 @@ class _Link:
             proxy=_proxy_for(connection),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        return cls(connection, session)
-
-    async def turn(self, patience: float) -> None:
-        """
-        Wait for one's turn among all who ask through this link.
-
-        :raises KlingRateLimitError: if it does not come in time.
-        """
-        wait = self.pace.reserve(now=time.monotonic())
-        # Nobody waits for a turn that has come: even past a deadline one may ask once.
-        patience = max(patience, 0.0)
-        if wait > 0:
-            await asyncio.sleep(min(wait, patience))
-        if wait > patience:
-            raise KlingRateLimitError("The pace of this connection left no turn to ask in time")
+        pace.per_second = connection.max_requests_per_second
+        return cls(connection, session, pace)
 
     async def get_video(self, task_id: str) -> VideoJob:
         """Ask for the state of a job, once, when it is one's turn."""

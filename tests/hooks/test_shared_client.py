@@ -233,6 +233,73 @@ class TestTheLookUp:
 
 
 @pytest.mark.asyncio
+class TestThePace:
+    async def test_recovers_for_those_who_wait_already(self, connect: Connect) -> None:
+        """A few refusals, then a crowd: whoever waits profits as the server takes requests again."""
+        refusals = 6
+
+        def moody(connection: socket.socket, request: Request) -> None:
+            refused = len(server.requests) <= refusals
+            connection.sendall(answer("{}", 429, Retry_After=0) if refused else COMPLETED)
+
+        with RawServer(moody) as server:
+            connect(server.base_url, KEY, max_requests_per_second=1000)
+            async with shared_client("kling_default"):
+                for _ in range(refusals):
+                    with pytest.raises(KlingRateLimitError):
+                        await ask("task_1")
+                started = time.monotonic()
+                await asyncio.gather(*(ask("task_1") for _ in range(400)))
+        assert time.monotonic() - started < 6
+
+    async def test_those_who_gave_up_use_no_turn(self, connect: Connect) -> None:
+        api = Api()
+        async with api.serve() as url, shared_client("kling_default") as client:
+            connect(url, KEY, max_requests_per_second=10)
+            await ask("task_0")
+            cancelled = [asyncio.create_task(ask(f"task_{n}")) for n in range(100)]
+            impatient = [client.get_video(f"task_{n}", patience=0.01) for n in range(100)]
+            results = await asyncio.gather(*impatient, return_exceptions=True)
+            for task in cancelled:
+                task.cancel()
+            await asyncio.gather(*cancelled, return_exceptions=True)
+            started = time.monotonic()
+            await ask("task_1")
+            assert time.monotonic() - started < 1
+        assert KlingRateLimitError in {type(result) for result in results}
+        assert api.asked < 10
+
+    async def test_turns_come_in_the_order_asked_for_evenly_spaced(self, connect: Connect) -> None:
+        api = Api()
+        async with api.serve() as url, shared_client("kling_default"):
+            connect(url, KEY, max_requests_per_second=50)
+            await ask("task_0")
+            gone: list[tuple[str, float]] = []
+
+            async def note(name: str) -> None:
+                await ask(name)
+                gone.append((name, time.monotonic()))
+
+            await asyncio.gather(*(note(f"task_{n}") for n in range(25)))
+        assert [name for name, _ in gone] == [f"task_{n}" for n in range(25)]
+        assert 0.4 < gone[-1][1] - gone[0][1] < 2
+
+    async def test_ten_thousand_wait_at_little_cost_and_leave_nothing_behind(self, connect: Connect) -> None:
+        api = Api()
+        async with api.serve() as url, shared_client("kling_default"):
+            connect(url, KEY, max_requests_per_second=50)
+            await ask("task_0")
+            began = time.process_time()
+            waiting = [asyncio.create_task(ask(f"task_{n}")) for n in range(10_000)]
+            await until(lambda: api.asked > 10)
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+            assert time.process_time() - began < 3
+        assert len(asyncio.all_tasks()) == 1
+
+
+@pytest.mark.asyncio
 class TestAChangedKey:
     async def test_is_looked_up_once_for_all_who_were_refused(self, connect: Connect) -> None:
         api = Api()
