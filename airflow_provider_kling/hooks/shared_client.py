@@ -48,6 +48,9 @@ from airflow_provider_kling.wire.answer import (
 MAX_SOCKETS = 100
 #: Seconds by which a busy event loop may call somebody too late without slowing the pace down for all who follow.
 LATEST_CALL = 1.0
+#: Seconds for which a refused key that Airflow gave once more counts as the one it has: thousands who are refused
+#: one after another must not cost the supervisor a look-up each. Short, since a key may be corrected meanwhile.
+KEY_SETTLED = 10.0
 
 #: What this process has learned, by connection; it outlives the clients.
 _learned: dict[str, Durations] = {}
@@ -79,7 +82,7 @@ async def shared_client(conn_id: str) -> AsyncIterator[SharedClient]:
 
 class SharedClient:
     """
-    An HTTP client that looks its connection up once, and once more if the key is refused.
+    An HTTP client that looks its connection up once, and anew if the key is refused.
 
     :param conn_id: The Airflow connection.
     """
@@ -112,6 +115,7 @@ class SharedClient:
             # The key may have been replaced in Airflow since it was looked up.
             renewed = await self._reconnected(link)
             if renewed.connection.api_key == link.connection.api_key:
+                renewed.settled = True
                 raise
             return await renewed.get_video(task_id)
 
@@ -138,8 +142,9 @@ class SharedClient:
             raise
 
     async def _reconnected(self, refused: _Link) -> _Link:
-        """Return a link newer than the refused one, looking the connection up once for all who were refused."""
-        if not refused.retired:
+        """Return the link to go on with, looking the connection up once for all who were refused together."""
+        settled = refused.settled and time.monotonic() - refused.opened_at < KEY_SETTLED
+        if not refused.retired and not settled:
             self._link = None
             await refused.retire()
         return await self._connected()
@@ -213,6 +218,9 @@ class _Link:
         self.connection = connection
         self.session = session
         self.pace = pace
+        self.opened_at = time.monotonic()
+        #: Whether its key had been refused before it was looked up anew.
+        self.settled = False
         self.retired = False
         self._in_flight = 0
 

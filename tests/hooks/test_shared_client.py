@@ -336,6 +336,52 @@ class TestAChangedKey:
         assert {type(result) for result in results} == {KlingAuthenticationError}
         assert all("sk-wrong" not in str(result) for result in results)
 
+    async def test_a_key_that_stays_refused_is_looked_up_once_more_not_for_each(self, connect: Connect) -> None:
+        api = Api()
+        async with api.serve() as url, shared_client("kling_default"):
+            connect(url, "sk-wrong", max_requests_per_second=100_000)
+            for number in range(20):
+                with pytest.raises(KlingAuthenticationError):
+                    await ask(f"task_{number}")
+            together = await asyncio.gather(*(ask(f"task_{n}") for n in range(50)), return_exceptions=True)
+        assert {type(result) for result in together} == {KlingAuthenticationError}
+        assert BOOK.lookups == {"kling_default": 2}
+
+    async def test_a_key_that_is_corrected_is_found_although_it_was_refused_before(
+        self, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_kling.hooks.shared_client.KEY_SETTLED", 0.3)
+        api = Api()
+        async with api.serve() as url, shared_client("kling_default"):
+            connect(url, "sk-wrong")
+            with pytest.raises(KlingAuthenticationError):
+                await ask("task_0")
+            connect(url, KEY)
+            await asyncio.sleep(0.3)
+            results = await asyncio.gather(*(ask(f"task_{n}") for n in range(5)), return_exceptions=True)
+        assert errors_in(results) == []
+        assert BOOK.lookups == {"kling_default": 3}
+
+    async def test_the_pace_outlives_it(self, connect: Connect) -> None:
+        keys = iter([(KEY, 429), (KEY, 401)])
+
+        def moody(connection: socket.socket, request: Request) -> None:
+            key, status = next(keys, ("sk-new", 200))
+            assert request.headers["Authorization"] == f"Bearer {key}"
+            connection.sendall(answer("{}", status, Retry_After=0) if status > 200 else COMPLETED)
+
+        with RawServer(moody) as server:
+            connect(server.base_url, KEY, max_requests_per_second=4)
+            async with shared_client("kling_default"):
+                with pytest.raises(KlingRateLimitError):
+                    await ask("task_0")
+                connect(server.base_url, "sk-new", max_requests_per_second=4)
+                await ask("task_1")
+                started = time.monotonic()
+                await ask("task_2")
+                # Twice the quarter of a second that a connection of this rate begins with, or nearly.
+                assert time.monotonic() - started > 0.4
+
     async def test_a_new_host_is_taken_over_with_the_new_key(self, connect: Connect) -> None:
         old, new = Api(), Api()
         new.key = "sk-new"
