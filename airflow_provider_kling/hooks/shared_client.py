@@ -247,8 +247,8 @@ class _Link:
                 sock_connect=connection.connect_timeout,
                 sock_read=connection.read_timeout,
             ),
-            # It talks to the connection's own host only, so the key may stand in every request.
-            headers={**HEADERS, "Authorization": connection.authorization, "Accept-Encoding": "gzip"},
+            # Without the key: aiohttp tells a proxy what stands here, the Authorization as Proxy-Authorization.
+            headers={**HEADERS, "Accept-Encoding": "gzip"},
             # Most versions of aiohttp unpack a bomb whole before they hand over its first byte.
             auto_decompress=False,
             proxy=_proxy_for(connection),
@@ -274,9 +274,10 @@ class _Link:
 
     async def _get(self, path: str) -> Answer:
         url = self.connection.url(path)
+        key = {"Authorization": self.connection.authorization}
         self._in_flight += 1
         try:
-            async with self.session.get(url, allow_redirects=False) as response:
+            async with self.session.get(url, headers=key, allow_redirects=False) as response:
                 body = await _bounded_body(response)
                 return Answer.received(response.status, body, response.headers, masked=self.connection.masked)
         except aiohttp.ClientHttpProxyError as error:

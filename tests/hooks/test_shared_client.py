@@ -471,6 +471,17 @@ class TestWhatLeavesTheProcess:
             await ask("task_1")
             assert proxy.requests[0].line == "GET http://kling.example.com/v1/videos/task_1 HTTP/1.1"
 
+    @pytest.mark.parametrize("user", ["", "user:word@"])
+    async def test_a_proxy_never_sees_the_key_of_an_api_behind_tls(self, connect: Connect, user: str) -> None:
+        with RawServer(answer("no", 403)) as proxy:
+            connect("https://kling.example.com", KEY, proxy=f"http://{user}127.0.0.1:{proxy.port}")
+            with pytest.raises(KlingConnectionError, match="the proxy answered 403"):
+                await ask("task_1")
+        [request] = proxy.requests
+        assert request.line.startswith("CONNECT kling.example.com:443 ")
+        assert KEY not in str(request)
+        assert ("Proxy-Authorization" in request.headers) == bool(user)
+
     @pytest.mark.parametrize(("trust_env", "by_proxy"), [(True, 1), (False, 0)])
     async def test_a_proxy_of_the_environment_counts_unless_told_otherwise(
         self, connect: Connect, monkeypatch: pytest.MonkeyPatch, trust_env: bool, by_proxy: int
