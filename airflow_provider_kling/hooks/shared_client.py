@@ -17,6 +17,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,13 +26,14 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from requests.utils import get_environ_proxies, select_proxy
 
-from airflow_provider_kling.connection import HEADERS, MAX_REQUESTS_PER_SECOND, KlingConnection
+from airflow_provider_kling.connection import HEADERS, MAX_REQUESTS_PER_SECOND, KlingConnection, proxy_url
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingConnectionError,
     KlingError,
     KlingRateLimitError,
     KlingServerError,
+    KlingValidationError,
 )
 from airflow_provider_kling.pace import Pace
 from airflow_provider_kling.schedule import Durations
@@ -240,6 +242,8 @@ class _Link:
             port=found.port,
             extra=extra,
         )
+        # Whoever masks what is said of it has to know it.
+        connection = replace(connection, proxy=_proxy_for(connection))
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MAX_SOCKETS, ssl=await _tls(connection.verify)),
             timeout=aiohttp.ClientTimeout(
@@ -251,7 +255,7 @@ class _Link:
             headers={**HEADERS, "Accept-Encoding": "gzip"},
             # Most versions of aiohttp unpack a bomb whole before they hand over its first byte.
             auto_decompress=False,
-            proxy=_proxy_for(connection),
+            proxy=connection.proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         pace.per_second = connection.max_requests_per_second
@@ -280,14 +284,13 @@ class _Link:
             async with self.session.get(url, headers=key, allow_redirects=False) as response:
                 body = await _bounded_body(response)
                 return Answer.received(response.status, body, response.headers, masked=self.connection.masked)
-        except aiohttp.ClientHttpProxyError as error:
-            reason = self.connection.masked(f"the proxy answered {error.status} {error.message}")
-            # Its own words hold the proxy's address, password and all.
-            raise KlingConnectionError(f"GET {url} failed: {reason}") from None
         # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            reason = self.connection.masked(f"{type(error).__name__}: {error}")
-            raise KlingConnectionError(f"GET {url} failed: {reason}") from error
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, aiohttp.ClientHttpProxyError):
+                reason = f"the proxy answered {error.status} {error.message}"
+            # aiohttp's errors hold addresses, passwords and headers as they are.
+            raise KlingConnectionError(f"GET {url} failed: {self.connection.masked(reason)}") from None
         finally:
             self._in_flight -= 1
             if self.retired:
@@ -329,7 +332,14 @@ def _proxy_for(connection: KlingConnection) -> str | None:
     """
     if connection.proxy or not connection.trust_env:
         return connection.proxy
-    return select_proxy(connection.base_url, get_environ_proxies(connection.base_url, no_proxy=None))
+    proxy = select_proxy(connection.base_url, get_environ_proxies(connection.base_url, no_proxy=None))
+    try:
+        return proxy and proxy_url(proxy)
+    except ValueError as error:
+        raise KlingValidationError(
+            f"The proxy that the environment names for {connection.base_url} cannot be used: it {error}",
+            advice="Correct it, or set the connection's extra proxy, or trust_env to false.",
+        ) from None
 
 
 async def _tls(verify: bool | str) -> Any:
