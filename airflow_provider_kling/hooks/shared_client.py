@@ -38,7 +38,6 @@ from airflow_provider_kling.exceptions import (
 from airflow_provider_kling.pace import Pace
 from airflow_provider_kling.schedule import Durations
 from airflow_provider_kling.wire.answer import (
-    MAX_ANSWER_BYTES,
     Answer,
     VideoJob,
     read_status,
@@ -48,6 +47,9 @@ from airflow_provider_kling.wire.answer import (
 #: Sockets per connection. Polls are short, so these serve thousands of waiting videos, and a server that takes two
 #: seconds to answer is still asked at the full pace.
 MAX_SOCKETS = 100
+#: A status answer has a few hundred bytes, and reading one holds up all triggers of the loop: the bound of a worker,
+#: which has only its own task to lose, would let a kilobyte on the wire that unpacks to nested lists do so for long.
+MAX_STATUS_BYTES = 128 << 10
 #: Seconds by which a busy event loop may call somebody too late without slowing the pace down for all who follow.
 LATEST_CALL = 1.0
 #: Seconds for which a refused key that Airflow gave once more counts as the one it has: thousands who are refused
@@ -301,16 +303,16 @@ async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
     body = b""
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
+        if len(body) > MAX_STATUS_BYTES:
             raise _too_large(response)
     if response.headers.get("Content-Encoding", "").lower() != "gzip":
         return body
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        body = unpacker.decompress(body, MAX_ANSWER_BYTES + 1)
+        body = unpacker.decompress(body, MAX_STATUS_BYTES + 1)
     except zlib.error as error:
         raise aiohttp.ClientPayloadError(f"the answer cannot be unpacked: {error}") from error
-    if len(body) > MAX_ANSWER_BYTES:
+    if len(body) > MAX_STATUS_BYTES:
         raise _too_large(response)
     if not unpacker.eof:
         raise aiohttp.ClientPayloadError("the answer ends too early to be unpacked")
@@ -319,7 +321,7 @@ async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
 
 def _too_large(response: aiohttp.ClientResponse) -> KlingServerError:
     return KlingServerError(
-        f"GET {response.url}: the answer is larger than {MAX_ANSWER_BYTES} bytes", http_status=response.status
+        f"GET {response.url}: the answer is larger than {MAX_STATUS_BYTES} bytes", http_status=response.status
     )
 
 

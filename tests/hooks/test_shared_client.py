@@ -30,8 +30,9 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
-from airflow_provider_kling.hooks.shared_client import MAX_SOCKETS, shared_client
+from airflow_provider_kling.hooks.shared_client import MAX_SOCKETS, MAX_STATUS_BYTES, shared_client
 from airflow_provider_kling.sandbox import DIALECTS, Fault, Sandbox
+from airflow_provider_kling.wire.answer import MAX_ANSWER_BYTES
 from airflow_provider_kling.wire.request import VideoRequest
 from tests.conftest import Connect
 from tests.connections import BOOK
@@ -99,6 +100,16 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - what is waited for happens in a library
             await asyncio.sleep(0.005)
+
+
+async def longest_lag() -> float:
+    """Return, when cancelled, how long the loop left others waiting at worst (seconds)."""
+    longest, before = 0.0, time.monotonic()
+    with suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(0.001)
+            longest, before = max(longest, time.monotonic() - before), time.monotonic()
+    return max(longest, time.monotonic() - before)
 
 
 async def ask(task_id: str, conn_id: str = "kling_default") -> str:
@@ -631,6 +642,25 @@ class TestTheServer:
         finally:
             tracemalloc.stop()
         assert peak < 16 << 20
+
+    @pytest.mark.parametrize("status", [200, 400, 401, 500])
+    @pytest.mark.parametrize("size", [MAX_STATUS_BYTES, MAX_ANSWER_BYTES], ids=["as large as may be", "too large"])
+    async def test_an_answer_that_is_hard_to_read_does_not_hold_up_the_loop(
+        self, connect: Connect, size: int, status: int
+    ) -> None:
+        """A kilobyte on the wire must not make thousands of other triggers wait."""
+        nested = b"[" + b"[]," * (size // 3 - 1) + b"1]"
+        with RawServer(answer(gzip.compress(nested), status, Content_Encoding="gzip")) as server:
+            connect(server.base_url)
+            async with shared_client("kling_default") as client:
+                with suppress(KlingError):
+                    await client.get_video("task_1")
+                gc.collect()
+                watch = asyncio.create_task(longest_lag())
+                with pytest.raises(KlingError):
+                    await client.get_video("task_1")
+                watch.cancel()
+                assert await watch < 0.15
 
     async def test_a_packed_answer_is_understood(self, connect: Connect) -> None:
         packed = gzip.compress(json.dumps({"task_id": "task_1", "status": "queued"}).encode())
