@@ -47,8 +47,8 @@ from airflow_provider_kling.wire.answer import (
 #: Sockets per connection. Polls are short, so these serve thousands of waiting videos, and a server that takes two
 #: seconds to answer is still asked at the full pace.
 MAX_SOCKETS = 100
-#: A status answer has a few hundred bytes, and reading one holds up all triggers of the loop: the bound of a worker,
-#: which has only its own task to lose, would let a kilobyte on the wire that unpacks to nested lists do so for long.
+#: Bytes of a status answer, which has a few hundred. Fewer than a worker takes: reading it holds up all triggers,
+#: for a second where a kilobyte on the wire unpacks to a mebibyte of nested lists.
 MAX_STATUS_BYTES = 128 << 10
 #: Seconds by which a busy event loop may call somebody too late without slowing the pace down for all who follow.
 LATEST_CALL = 1.0

@@ -37,7 +37,7 @@ from airflow_provider_kling.wire.request import VideoRequest
 from tests.conftest import Connect
 from tests.connections import BOOK
 from tests.hooks.test_kling import COMPLETED, KEY, RAW_ANSWERS
-from tests.raw_server import FullBacklog, RawServer, Request, Silent, answer, free_port
+from tests.raw_server import FullBacklog, RawServer, Request, Silent, answer, free_port, reset
 from tests.tls import server_context
 
 REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
@@ -561,6 +561,7 @@ class TestTheServer:
             (Fault("status", "huge_body", size=4 << 20), KlingServerError),
             (Fault("status", "gzip_bomb", size=4 << 20), KlingServerError),
             (Fault("status", "redirect"), KlingServerError),
+            (Fault("status", "error", status=200, body="html"), KlingServerError),
         ],
         ids=lambda value: value.kind if isinstance(value, Fault) else "",
     )
@@ -580,6 +581,78 @@ class TestTheServer:
             assert type(caught.value) is kind
             if kind is not KlingRateLimitError:  # after which the next one waits its turn
                 assert (await client.get_video(job.task_id)).status == "completed"
+
+    async def test_a_wrong_content_type_does_not_matter(self, sandbox: Sandbox, connect: Connect) -> None:
+        job = KlingHook(connect(sandbox.base_url)).submit_video(REQUEST)
+        sandbox.add_fault(Fault("status", "wrong_content_type"))
+        assert await ask(job.task_id) == job.task_id
+        assert sandbox.faults() == []
+
+    @pytest.mark.parametrize(
+        "respond",
+        [
+            reset,
+            lambda connection: None,
+            lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-"),
+            lambda connection: connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"status'),
+            lambda connection: [connection.sendall(b"HTTP/1.1 200 OK\r\nContent-"), reset(connection)],
+            lambda connection: [connection.sendall(answer('{"status', length=99)), reset(connection)],
+            lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000 + b"\r\n"),
+            lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000 + b"\r\n\r\n"),
+        ],
+        ids=[
+            "reset",
+            "closed",
+            "closed in a header",
+            "closed in the body",
+            "reset in a header",
+            "reset in the body",
+            "too many headers",
+            "too long a header",
+        ],
+    )
+    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+    async def test_an_answer_that_is_cut(
+        self, certificate: Path, connect: Connect, respond: Callable[[socket.socket], object], tls: bool
+    ) -> None:
+        def spoil(connection: socket.socket, request: Request) -> None:
+            respond(connection)
+
+        with RawServer(spoil, tls=server_context(certificate) if tls else None) as server:
+            connect(server.base_url, verify=str(certificate), read_timeout=2)
+            with pytest.raises(KlingConnectionError, match="GET http"):
+                await ask("task_1")
+
+    async def test_an_endless_answer_takes_neither_time_nor_memory(self, connect: Connect) -> None:
+        def pour(connection: socket.socket, request: Request) -> None:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not server.stopping.is_set():
+                connection.sendall(bytes(65536))
+
+        with RawServer(pour) as server:
+            connect(server.base_url)
+            started = time.monotonic()
+            tracemalloc.start()
+            try:
+                with pytest.raises(KlingServerError, match="larger than 131072 bytes"):
+                    await ask("task_1")
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert time.monotonic() - started < 5
+        assert peak < 8 << 20
+
+    async def test_a_server_without_tls(self, connect: Connect) -> None:
+        with RawServer(COMPLETED) as server:
+            connect(server.base_url.replace("http:", "https:"), connect_timeout=2, read_timeout=2)
+            with pytest.raises(KlingConnectionError, match="GET https"):
+                await ask("task_1")
+
+    async def test_a_certificate_for_another_name(self, certificate: Path, connect: Connect) -> None:
+        with RawServer(COMPLETED, tls=server_context(certificate)) as server:
+            connect(f"https://localhost:{server.port}", verify=str(certificate))
+            with pytest.raises(KlingConnectionError, match="certificate verify failed: Hostname mismatch"):
+                await ask("task_1")
 
     async def test_retry_after_is_told(self, sandbox: Sandbox, connect: Connect) -> None:
         job = KlingHook(connect(sandbox.base_url)).submit_video(REQUEST)
