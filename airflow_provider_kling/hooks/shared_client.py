@@ -18,13 +18,15 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import aiohttp
+import requests
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from requests.utils import get_environ_proxies, select_proxy
+from requests.utils import select_proxy
 
 from airflow_provider_kling.connection import HEADERS, MAX_REQUESTS_PER_SECOND, KlingConnection, proxy_url
 from airflow_provider_kling.exceptions import (
@@ -244,8 +246,7 @@ class _Link:
             port=found.port,
             extra=extra,
         )
-        # Whoever masks what is said of it has to know it.
-        connection = replace(connection, proxy=_proxy_for(connection))
+        connection = _with_environment(connection)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MAX_SOCKETS, ssl=await _tls(connection.verify)),
             timeout=aiohttp.ClientTimeout(
@@ -325,18 +326,21 @@ def _too_large(response: aiohttp.ClientResponse) -> KlingServerError:
     )
 
 
-def _proxy_for(connection: KlingConnection) -> str | None:
+def _with_environment(connection: KlingConnection) -> KlingConnection:
     """
-    Return the proxy to the connection's host, by the rules that its requests from a worker go by.
+    Return the connection with the proxy and the CA bundle that the environment names where it names none itself.
 
-    Found once: aiohttp's own ``trust_env`` asks the environment and ``.netrc`` in a thread at every request, which
-    costs more than the request.
+    By the rules of ``requests``, which are a worker's: a job that could be submitted can be asked for. Found once:
+    aiohttp's own ``trust_env`` asks the environment and ``.netrc`` in a thread at every request, which costs more
+    than the request.
     """
-    if connection.proxy or not connection.trust_env:
-        return connection.proxy
-    proxy = select_proxy(connection.base_url, get_environ_proxies(connection.base_url, no_proxy=None))
+    with requests.Session() as session:
+        session.trust_env = connection.trust_env
+        found = session.merge_environment_settings(connection.base_url, {}, None, connection.verify, None)
+    proxy = connection.proxy or select_proxy(connection.base_url, found["proxies"])
+    verify = cast("bool | str", found["verify"])
     try:
-        return proxy and proxy_url(proxy)
+        return replace(connection, proxy=proxy and proxy_url(proxy), verify=verify)
     except ValueError as error:
         raise KlingValidationError(
             f"The proxy that the environment names for {connection.base_url} cannot be used: it {error}",
@@ -348,7 +352,13 @@ async def _tls(verify: bool | str) -> Any:
     if isinstance(verify, bool):
         return verify
     try:
-        # Reading a CA bundle from disk would block the loop.
-        return await asyncio.to_thread(ssl.create_default_context, cafile=verify)
+        # Reading certificates from disk would block the loop.
+        return await asyncio.to_thread(_trusting, Path(verify))
     except OSError as error:
         raise KlingConnectionError(f"The CA bundle {verify} cannot be used: {error}") from error
+
+
+def _trusting(authorities: Path) -> ssl.SSLContext:
+    if authorities.is_dir():
+        return ssl.create_default_context(capath=authorities)
+    return ssl.create_default_context(cafile=authorities)

@@ -195,6 +195,6 @@ def told_safely() -> Iterator[None]:
 def test_a_header_that_repeats_the_key_is_in_no_traceback(connect: Connect) -> None:
     with RawServer(f"HTTP/1.1 200 OK\r\nX: \0{KEY}\r\n\r\n".encode()) as server:
         connect(server.base_url, KEY)
-        with pytest.raises(KlingConnectionError) as caught:
+        with pytest.raises(KlingError) as caught:
             asyncio.run(KlingHook().aget_video("task_1"))
     assert SECRET[:8] not in "".join(traceback.format_exception(caught.value))
