@@ -57,9 +57,9 @@ class KlingConnection:
     :param api_key: The bearer key. Kept out of ``repr``.
     :param connect_timeout: Seconds to reach the server.
     :param read_timeout: Seconds without a byte of the answer; the whole exchange may take both together.
-    :param verify: TLS verification: True, False, or the path of a CA bundle.
+    :param verify: TLS verification: True, False, or the path of a CA bundle that replaces the public ones.
     :param proxy: URL of an HTTP proxy for both schemes; without one the environment's proxy variables count.
-    :param trust_env: Whether proxy variables of the environment count at all.
+    :param trust_env: Whether the environment's variables for proxies and CA bundles count at all.
     :param max_requests_per_second: The pace of status requests that all waiting videos of one process share.
     :param private_hosts: Hosts inside this network that a video URL may lead to.
     :param unknown_extras: Names of extras that nobody reads, worth a warning: most are typing errors.
