@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow_provider_kling import __version__
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
+from airflow_provider_kling.masking import without
 from airflow_provider_kling.wire.request import number_in
 
 #: Headers of every request, the Authorization apart.
@@ -55,9 +57,9 @@ class KlingConnection:
     :param api_key: The bearer key. Kept out of ``repr``.
     :param connect_timeout: Seconds to reach the server.
     :param read_timeout: Seconds without a byte of the answer; the whole exchange may take both together.
-    :param verify: TLS verification: True, False, or the path of a CA bundle.
-    :param proxy: Proxy URL for both schemes; without one the environment's proxy variables count.
-    :param trust_env: Whether proxy variables of the environment count at all.
+    :param verify: TLS verification: True, False, or the path of a CA bundle that replaces the public ones.
+    :param proxy: URL of an HTTP proxy for both schemes; without one the environment's proxy variables count.
+    :param trust_env: Whether the environment's variables for proxies and CA bundles count at all.
     :param max_requests_per_second: The pace of status requests that all waiting videos of one process share.
     :param private_hosts: Hosts inside this network that a video URL may lead to.
     :param unknown_extras: Names of extras that nobody reads, worth a warning: most are typing errors.
@@ -101,9 +103,12 @@ class KlingConnection:
             problems.append(Problem("password", "", "must hold the API key"))
         elif not key.isascii() or not key.isprintable():
             problems.append(Problem("password", "***", "holds characters that no API key has"))
-        proxy = str(extra["proxy"]).strip() if "proxy" in extra else None
-        if proxy is not None and not _is_address(proxy):
-            problems.append(Problem("extra.proxy", "***", "must be the URL of a proxy"))
+        proxy = None
+        if "proxy" in extra:
+            try:
+                proxy = proxy_url(str(extra["proxy"]))
+            except ValueError as error:
+                problems.append(Problem("extra.proxy", "***", str(error)))
         numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
         if problems:
             listed = "".join(f"\n  - {problem}" for problem in problems)
@@ -138,19 +143,19 @@ class KlingConnection:
         return self.owns(url) or origin(url)[1] in self.private_hosts
 
     def masked(self, text: str) -> str:
-        """Return a server's words without the key: refusing it, some servers repeat it."""
-        return self._spellings_of_key.sub("***", text)
+        """Return others' words without the key, which some servers repeat, and without the login of the proxy."""
+        return without(self._secrets, text)
 
     @cached_property
-    def _spellings_of_key(self) -> re.Pattern[str]:
-        key = self.api_key
+    def _secrets(self) -> tuple[str, ...]:
         # Gateways of this kind keep their keys without the prefix, and repeat them so.
-        rest = key.removeprefix("sk-")
-        secret = rest if len(rest) >= SHORTEST_SECRET else key
-        # As it is, or as JSON, JSON inside JSON, or a URL has it.
-        return re.compile(
-            "".join(c if c.isalnum() else rf"(?:\\{{0,8}}{re.escape(c)}|(?i:%{ord(c):02x}))" for c in secret)
-        )
+        rest = self.api_key.removeprefix("sk-")
+        key = rest if len(rest) >= SHORTEST_SECRET else self.api_key
+        user, at, _ = urlsplit(self.proxy or "").netloc.rpartition("@")
+        if not at:
+            return (key,)
+        # A proxy's password alone may be any word, and hence in any answer: it is known by what stands around it.
+        return key, user + at, f"Basic {b64encode(unquote(user).encode()).decode()}"
 
     @property
     def authorization(self) -> str:
@@ -167,6 +172,23 @@ def origin(url: str) -> tuple[str, str, int | None]:
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
     return scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(scheme)
+
+
+def proxy_url(told: str) -> str:
+    """
+    Return the URL of a proxy; without a scheme it is http.
+
+    :raises ValueError: if it is none, or another kind of proxy; not in its words, for they may hold a password.
+    """
+    told = told.strip()
+    url = told if "://" in told else f"http://{told.lstrip('/')}"
+    try:
+        scheme, host, _ = origin(url)
+    except ValueError:
+        scheme = host = ""
+    if scheme not in ("http", "https") or not re.fullmatch(r"[^\s/]+", host):
+        raise ValueError("must be the http(s) URL of a proxy")
+    return url
 
 
 def _base_url(host: str | None, schema: str | None, port: int | None, problems: list[Problem]) -> str:
@@ -192,14 +214,6 @@ def _base_url(host: str | None, schema: str | None, port: int | None, problems: 
     # Documentation of OpenAI-style gateways writes the base URL with the version; the API's paths have it already.
     path = re.sub(r"(^|/)v1$", "", path)
     return f"{parts.scheme}://{netloc}" + (f"/{path}" if path else "")
-
-
-def _is_address(url: str) -> bool:
-    try:
-        _, host, _ = origin(url if "://" in url else f"http://{url}")
-    except ValueError:
-        return False
-    return bool(host)
 
 
 def _bracketed(host: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pace of requests on one connection: evenly spaced, first come first served, slower when told so."""
+"""The pace of requests on one connection: evenly spaced, and slower when told so."""
 
 from __future__ import annotations
 
@@ -11,25 +11,33 @@ RECOVERY = 0.98
 
 class Pace:
     """
-    Gives every request its turn.
+    Says when the next request may go.
 
-    Each caller is told how long to wait and has its turn reserved by that, so turns are handed out in the order in
-    which they are asked for: no trigger can crowd out another.
+    Turns are taken one at a time, none is promised ahead: whatever the server answers counts for all who still
+    wait, and whoever gives up waiting has used nothing.
 
-    :param per_second: Requests per second at most.
+    :param per_second: Requests per second at most; it may change.
     """
 
     def __init__(self, per_second: float) -> None:
-        self.spacing = 1.0 / per_second
+        self.per_second = per_second
         self.slowdown = 1.0
         self._next_turn = 0.0
         self._slowed_until = 0.0
 
-    def reserve(self, *, now: float) -> float:
-        """Return the seconds to wait for one's turn; the next caller's comes after it (``now``: monotonic)."""
-        turn = max(self._next_turn, now)
-        self._next_turn = turn + self.spacing * self.slowdown
-        return turn - now
+    def take(self, *, now: float, late: float = 0.0) -> float:
+        """
+        Take the next turn if it has come.
+
+        :param now: The time (monotonic).
+        :param late: Seconds by which this taker may have been kept from a turn that had come; up to that, those
+            who follow need not wait longer for it. None for one who has just come: idle time is not saved up.
+        :return: Seconds until the next turn, or 0 if it was taken.
+        """
+        if now < self._next_turn:
+            return self._next_turn - now
+        self._next_turn = max(self._next_turn, now - late) + self.slowdown / self.per_second
+        return 0.0
 
     def refused(self, *, now: float, retry_after: float | None) -> None:
         """Slow down for everybody: the server answered 429."""

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import math
 import pickle
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from airflow.models.connection import Connection
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_kling.connection import EXTRAS, HEADERS, KlingConnection, origin
@@ -206,6 +207,43 @@ class TestExtras:
     @pytest.mark.parametrize("value", [0, -1, "soon", True, [5], math.nan, math.inf, "-3"])
     def test_a_timeout_that_is_none_is_refused(self, name: str, value: Any) -> None:
         assert f"extra.{name}={value!r}: must be a positive number" in refusal(extra={name: value})
+
+    @pytest.mark.parametrize(
+        ("told", "meant"),
+        [
+            ("http://proxy:3128", "http://proxy:3128"),
+            ("https://proxy", "https://proxy"),
+            (" proxy:3128 ", "http://proxy:3128"),
+            ("//proxy:3128/", "http://proxy:3128/"),
+            ("user:p%40ss@proxy:3128", "http://user:p%40ss@proxy:3128"),
+            ("HTTP://[::1]:3128", "HTTP://[::1]:3128"),
+        ],
+    )
+    def test_a_proxy_however_it_was_typed(self, told: str, meant: str) -> None:
+        assert parse(extra={"proxy": told}).proxy == meant
+
+    @pytest.mark.parametrize(
+        "proxy",
+        [
+            "socks5://u:hunter2@proxy",
+            "ftp://proxy",
+            "u:hunter2@",
+            "u:hunter2@proxy:x",
+            "u:hunter2@proxy:99999",
+            "http://",
+            "a b",
+        ],
+    )
+    def test_what_is_no_proxy_is_refused_and_not_shown(self, proxy: str) -> None:
+        message = refusal(extra={"proxy": proxy})
+        assert "extra.proxy='***': must be the http(s) URL of a proxy" in message
+        assert "hunter2" not in message
+
+    @given(st.text())
+    @example("http://u:hunter2@℀.example")
+    def test_no_proxy_at_all_breaks_it(self, proxy: str) -> None:
+        with suppress(KlingValidationError):
+            assert (parse(extra={"proxy": proxy}).proxy or "http://").lower().startswith(("http://", "https://"))
 
     def test_all_problems_are_told_at_once(self) -> None:
         message = refusal(host="", password="", extra={"connect_timeout": 0, "read_timeout": "x"})

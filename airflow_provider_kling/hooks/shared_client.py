@@ -14,29 +14,32 @@ import math
 import ssl
 import time
 import zlib
-from collections import deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import aiohttp
+import requests
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from requests.utils import get_environ_proxies, select_proxy
+from requests.utils import select_proxy
 
-from airflow_provider_kling.connection import HEADERS, KlingConnection
+from airflow_provider_kling.connection import HEADERS, MAX_REQUESTS_PER_SECOND, KlingConnection, proxy_url
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingConnectionError,
     KlingError,
     KlingRateLimitError,
     KlingServerError,
+    KlingValidationError,
 )
 from airflow_provider_kling.pace import Pace
 from airflow_provider_kling.schedule import Durations
 from airflow_provider_kling.wire.answer import (
-    MAX_ANSWER_BYTES,
     Answer,
     VideoJob,
     read_status,
@@ -46,6 +49,14 @@ from airflow_provider_kling.wire.answer import (
 #: Sockets per connection. Polls are short, so these serve thousands of waiting videos, and a server that takes two
 #: seconds to answer is still asked at the full pace.
 MAX_SOCKETS = 100
+#: Bytes of a status answer, which has a few hundred. Fewer than a worker takes: reading it holds up all triggers,
+#: for a second where a kilobyte on the wire unpacks to a mebibyte of nested lists.
+MAX_STATUS_BYTES = 128 << 10
+#: Seconds by which a busy event loop may call somebody too late without slowing the pace down for all who follow.
+LATEST_CALL = 1.0
+#: Seconds for which a refused key that Airflow gave once more counts as the one it has: thousands who are refused
+#: one after another must not cost the supervisor a look-up each. Short, since a key may be corrected meanwhile.
+KEY_SETTLED = 10.0
 
 #: What this process has learned, by connection; it outlives the clients.
 _learned: dict[str, Durations] = {}
@@ -77,7 +88,7 @@ async def shared_client(conn_id: str) -> AsyncIterator[SharedClient]:
 
 class SharedClient:
     """
-    An HTTP client that looks its connection up once, and once more if the key is refused.
+    An HTTP client that looks its connection up once, and anew if the key is refused.
 
     :param conn_id: The Airflow connection.
     """
@@ -85,7 +96,9 @@ class SharedClient:
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
         self.users = 0
-        self.slots = Slots()
+        #: Those who wait for a slot of the account, and learn in turn when a job that is watched here ends.
+        self.slots = Line()
+        self._turns = Turns()
         self._link: asyncio.Future[_Link] | None = None
 
     async def get_video(self, task_id: str, *, patience: float = math.inf) -> VideoJob:
@@ -96,7 +109,10 @@ class SharedClient:
         :param patience: Seconds to wait for one's turn at most; a server may have asked for a long pause.
         :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
         """
-        await (await self._connected()).turn(patience)
+        await self._connected()
+        # Even past a deadline one may ask once, if nobody has to be waited for.
+        if not await self._turns.wait(seconds=patience):
+            raise KlingRateLimitError("The pace of this connection left no turn to ask in time")
         # Asked for again, since the key may have been replaced while this one waited for its turn.
         link = await self._connected()
         try:
@@ -105,11 +121,13 @@ class SharedClient:
             # The key may have been replaced in Airflow since it was looked up.
             renewed = await self._reconnected(link)
             if renewed.connection.api_key == link.connection.api_key:
+                renewed.settled = True
                 raise
             return await renewed.get_video(task_id)
 
     async def close(self) -> None:
         """Close the sockets."""
+        self._turns.close()
         opening, self._link = self._link, None
         if opening is not None:
             # One that is still being opened is awaited: nobody else would close it.
@@ -119,7 +137,7 @@ class SharedClient:
     async def _connected(self) -> _Link:
         """Return the open link; the first caller opens it, and all others await the same opening."""
         if self._link is None:
-            self._link = asyncio.ensure_future(_Link.open(self.conn_id))
+            self._link = asyncio.ensure_future(_Link.open(self.conn_id, self._turns.pace))
         opening = self._link
         try:
             # Shielded: a trigger that is cancelled meanwhile must not take the others' link with it.
@@ -130,47 +148,90 @@ class SharedClient:
             raise
 
     async def _reconnected(self, refused: _Link) -> _Link:
-        """Return a link newer than the refused one, looking the connection up once for all who were refused."""
-        if not refused.retired:
+        """Return the link to go on with, looking the connection up once for all who were refused together."""
+        settled = refused.settled and time.monotonic() - refused.opened_at < KEY_SETTLED
+        if not refused.retired and not settled:
             self._link = None
             await refused.retire()
         return await self._connected()
 
 
-class Slots:
-    """Those who wait for a slot of the account, and learn in turn when a job that is watched here ends."""
+class Line:
+    """Those who wait for the same thing: first come, first served."""
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        # Ordered by arrival, and left in no time from anywhere: thousands are cancelled together.
+        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
-    async def wait(self, *, seconds: float) -> None:
-        """Return when a slot is freed and it is this waiter's turn, or when the seconds are over."""
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    async def wait(self, *, seconds: float) -> bool:
+        """Return whether it was this waiter's turn before the seconds were over."""
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting[turn] = None
         try:
-            await asyncio.wait([turn], timeout=max(0.0, seconds))
+            await asyncio.wait([turn], timeout=None if math.isinf(seconds) else max(0.0, seconds))
         finally:
-            with suppress(ValueError):
-                self._waiting.remove(turn)
+            self._waiting.pop(turn, None)
+        return turn.done()
 
     def free_one(self) -> None:
         """Wake the one who has waited longest."""
         if self._waiting:
-            self._waiting.popleft().set_result(None)
+            self._waiting.popitem(last=False)[0].set_result(None)
+
+
+class Turns:
+    """The turns to ask, at the pace of the connection: one timer for all, and only while somebody waits."""
+
+    def __init__(self) -> None:
+        self.pace = Pace(MAX_REQUESTS_PER_SECOND)
+        self._line = Line()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self, *, seconds: float) -> bool:
+        """Return whether one's turn came within the seconds; nobody waits for a turn that has come."""
+        if not self._line:
+            left = self.pace.take(now=time.monotonic())
+            if not left:
+                return True
+            self._call_after(left)
+        return await self._line.wait(seconds=seconds)
+
+    def close(self) -> None:
+        """Forget those who waited last; whoever closes this knows that they are gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _call_after(self, seconds: float) -> None:
+        self.close()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._call)
+
+    def _call(self) -> None:
+        """Call all whose turn has come."""
+        now, left = time.monotonic(), 0.0
+        while self._line and not (left := self.pace.take(now=now, late=LATEST_CALL)):
+            self._line.free_one()
+        if self._line:
+            self._call_after(left)
 
 
 class _Link:
     """A resolved connection and the session opened for it."""
 
-    def __init__(self, connection: KlingConnection, session: aiohttp.ClientSession) -> None:
+    def __init__(self, connection: KlingConnection, session: aiohttp.ClientSession, pace: Pace) -> None:
         self.connection = connection
         self.session = session
-        self.pace = Pace(connection.max_requests_per_second)
+        self.pace = pace
+        self.opened_at = time.monotonic()
+        #: Whether its key had been refused before it was looked up anew.
+        self.settled = False
         self.retired = False
         self._in_flight = 0
 
     @classmethod
-    async def open(cls, conn_id: str) -> _Link:
+    async def open(cls, conn_id: str, pace: Pace) -> _Link:
         try:
             found = await get_async_connection(conn_id)
             extra = await get_async_extra_dejson(found)
@@ -185,6 +246,7 @@ class _Link:
             port=found.port,
             extra=extra,
         )
+        connection = _with_environment(connection)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MAX_SOCKETS, ssl=await _tls(connection.verify)),
             timeout=aiohttp.ClientTimeout(
@@ -192,28 +254,15 @@ class _Link:
                 sock_connect=connection.connect_timeout,
                 sock_read=connection.read_timeout,
             ),
-            # It talks to the connection's own host only, so the key may stand in every request.
-            headers={**HEADERS, "Authorization": connection.authorization, "Accept-Encoding": "gzip"},
+            # Without the key: aiohttp tells a proxy what stands here, the Authorization as Proxy-Authorization.
+            headers={**HEADERS, "Accept-Encoding": "gzip"},
             # Most versions of aiohttp unpack a bomb whole before they hand over its first byte.
             auto_decompress=False,
-            proxy=_proxy_for(connection),
+            proxy=connection.proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        return cls(connection, session)
-
-    async def turn(self, patience: float) -> None:
-        """
-        Wait for one's turn among all who ask through this link.
-
-        :raises KlingRateLimitError: if it does not come in time.
-        """
-        wait = self.pace.reserve(now=time.monotonic())
-        # Nobody waits for a turn that has come: even past a deadline one may ask once.
-        patience = max(patience, 0.0)
-        if wait > 0:
-            await asyncio.sleep(min(wait, patience))
-        if wait > patience:
-            raise KlingRateLimitError("The pace of this connection left no turn to ask in time")
+        pace.per_second = connection.max_requests_per_second
+        return cls(connection, session, pace)
 
     async def get_video(self, task_id: str) -> VideoJob:
         """Ask for the state of a job, once, when it is one's turn."""
@@ -232,19 +281,19 @@ class _Link:
 
     async def _get(self, path: str) -> Answer:
         url = self.connection.url(path)
+        key = {"Authorization": self.connection.authorization}
         self._in_flight += 1
         try:
-            async with self.session.get(url, allow_redirects=False) as response:
+            async with self.session.get(url, headers=key, allow_redirects=False) as response:
                 body = await _bounded_body(response)
                 return Answer.received(response.status, body, response.headers, masked=self.connection.masked)
-        except aiohttp.ClientHttpProxyError as error:
-            reason = self.connection.masked(f"the proxy answered {error.status} {error.message}")
-            # Its own words hold the proxy's address, password and all.
-            raise KlingConnectionError(f"GET {url} failed: {reason}") from None
         # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            reason = self.connection.masked(f"{type(error).__name__}: {error}")
-            raise KlingConnectionError(f"GET {url} failed: {reason}") from error
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, aiohttp.ClientHttpProxyError):
+                reason = f"the proxy answered {error.status} {error.message}"
+            # aiohttp's errors hold addresses, passwords and headers as they are.
+            raise KlingConnectionError(f"GET {url} failed: {self.connection.masked(reason)}") from None
         finally:
             self._in_flight -= 1
             if self.retired:
@@ -255,16 +304,16 @@ async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
     body = b""
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
+        if len(body) > MAX_STATUS_BYTES:
             raise _too_large(response)
     if response.headers.get("Content-Encoding", "").lower() != "gzip":
         return body
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        body = unpacker.decompress(body, MAX_ANSWER_BYTES + 1)
+        body = unpacker.decompress(body, MAX_STATUS_BYTES + 1)
     except zlib.error as error:
         raise aiohttp.ClientPayloadError(f"the answer cannot be unpacked: {error}") from error
-    if len(body) > MAX_ANSWER_BYTES:
+    if len(body) > MAX_STATUS_BYTES:
         raise _too_large(response)
     if not unpacker.eof:
         raise aiohttp.ClientPayloadError("the answer ends too early to be unpacked")
@@ -273,27 +322,43 @@ async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
 
 def _too_large(response: aiohttp.ClientResponse) -> KlingServerError:
     return KlingServerError(
-        f"GET {response.url}: the answer is larger than {MAX_ANSWER_BYTES} bytes", http_status=response.status
+        f"GET {response.url}: the answer is larger than {MAX_STATUS_BYTES} bytes", http_status=response.status
     )
 
 
-def _proxy_for(connection: KlingConnection) -> str | None:
+def _with_environment(connection: KlingConnection) -> KlingConnection:
     """
-    Return the proxy to the connection's host, by the rules that its requests from a worker go by.
+    Return the connection with the proxy and the CA bundle that the environment names where it names none itself.
 
-    Found once: aiohttp's own ``trust_env`` asks the environment and ``.netrc`` in a thread at every request, which
-    costs more than the request.
+    By the rules of ``requests``, which are a worker's: a job that could be submitted can be asked for. Found once:
+    aiohttp's own ``trust_env`` asks the environment and ``.netrc`` in a thread at every request, which costs more
+    than the request.
     """
-    if connection.proxy or not connection.trust_env:
-        return connection.proxy
-    return select_proxy(connection.base_url, get_environ_proxies(connection.base_url, no_proxy=None))
+    with requests.Session() as session:
+        session.trust_env = connection.trust_env
+        found = session.merge_environment_settings(connection.base_url, {}, None, connection.verify, None)
+    proxy = connection.proxy or select_proxy(connection.base_url, found["proxies"])
+    verify = cast("bool | str", found["verify"])
+    try:
+        return replace(connection, proxy=proxy and proxy_url(proxy), verify=verify)
+    except ValueError as error:
+        raise KlingValidationError(
+            f"The proxy that the environment names for {connection.base_url} cannot be used: it {error}",
+            advice="Correct it, or set the connection's extra proxy, or trust_env to false.",
+        ) from None
 
 
 async def _tls(verify: bool | str) -> Any:
     if isinstance(verify, bool):
         return verify
     try:
-        # Reading a CA bundle from disk would block the loop.
-        return await asyncio.to_thread(ssl.create_default_context, cafile=verify)
+        # Reading certificates from disk would block the loop.
+        return await asyncio.to_thread(_trusting, Path(verify))
     except OSError as error:
         raise KlingConnectionError(f"The CA bundle {verify} cannot be used: {error}") from error
+
+
+def _trusting(authorities: Path) -> ssl.SSLContext:
+    if authorities.is_dir():
+        return ssl.create_default_context(capath=authorities)
+    return ssl.create_default_context(cafile=authorities)

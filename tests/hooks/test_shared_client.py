@@ -30,13 +30,14 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
-from airflow_provider_kling.hooks.shared_client import MAX_SOCKETS, shared_client
+from airflow_provider_kling.hooks.shared_client import MAX_SOCKETS, MAX_STATUS_BYTES, shared_client
 from airflow_provider_kling.sandbox import DIALECTS, Fault, Sandbox
+from airflow_provider_kling.wire.answer import MAX_ANSWER_BYTES
 from airflow_provider_kling.wire.request import VideoRequest
 from tests.conftest import Connect
 from tests.connections import BOOK
 from tests.hooks.test_kling import COMPLETED, KEY, RAW_ANSWERS
-from tests.raw_server import FullBacklog, RawServer, Request, Silent, answer, free_port
+from tests.raw_server import FullBacklog, RawServer, Request, Silent, answer, free_port, reset
 from tests.tls import server_context
 
 REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
@@ -59,6 +60,7 @@ class Api:
         self.key = KEY
         self.peers: set[Any] = set()
         self.asked = 0
+        self.names: list[str] = []
         self.at_once = 0
         self.most_at_once = 0
         self.go = asyncio.Event()
@@ -67,6 +69,7 @@ class Api:
     async def status(self, request: web.Request) -> web.Response:
         self.peers.add(request.transport)
         self.asked += 1
+        self.names.append(request.match_info["task_id"])
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -97,6 +100,16 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - what is waited for happens in a library
             await asyncio.sleep(0.005)
+
+
+async def longest_lag() -> float:
+    """Return, when cancelled, how long the loop left others waiting at worst (seconds)."""
+    longest, before = 0.0, time.monotonic()
+    with suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(0.001)
+            longest, before = max(longest, time.monotonic() - before), time.monotonic()
+    return max(longest, time.monotonic() - before)
 
 
 async def ask(task_id: str, conn_id: str = "kling_default") -> str:
@@ -233,6 +246,69 @@ class TestTheLookUp:
 
 
 @pytest.mark.asyncio
+class TestThePace:
+    async def test_recovers_for_those_who_wait_already(self, connect: Connect) -> None:
+        """A few refusals, then a crowd: whoever waits profits as the server takes requests again."""
+        refusals = 6
+
+        def moody(connection: socket.socket, request: Request) -> None:
+            refused = len(server.requests) <= refusals
+            connection.sendall(answer("{}", 429, Retry_After=0) if refused else COMPLETED)
+
+        with RawServer(moody) as server:
+            connect(server.base_url, KEY, max_requests_per_second=1000)
+            async with shared_client("kling_default"):
+                for _ in range(refusals):
+                    with pytest.raises(KlingRateLimitError):
+                        await ask("task_1")
+                started = time.monotonic()
+                await asyncio.gather(*(ask("task_1") for _ in range(400)))
+        assert time.monotonic() - started < 6
+
+    async def test_those_who_gave_up_use_no_turn(self, connect: Connect) -> None:
+        api = Api()
+        async with api.serve() as url, shared_client("kling_default") as client:
+            connect(url, KEY, max_requests_per_second=10)
+            await ask("task_0")
+            cancelled = [asyncio.create_task(ask(f"task_{n}")) for n in range(100)]
+            impatient = [client.get_video(f"task_{n}", patience=0.01) for n in range(100)]
+            results = await asyncio.gather(*impatient, return_exceptions=True)
+            for task in cancelled:
+                task.cancel()
+            await asyncio.gather(*cancelled, return_exceptions=True)
+            started = time.monotonic()
+            await ask("task_1")
+            assert time.monotonic() - started < 1
+        assert KlingRateLimitError in {type(result) for result in results}
+        assert api.asked < 10
+
+    async def test_turns_come_in_the_order_asked_for_evenly_spaced(self, connect: Connect) -> None:
+        api = Api()
+        async with api.serve() as url, shared_client("kling_default"):
+            connect(url, KEY, max_requests_per_second=50)
+            await ask("task_0")
+            started = time.monotonic()
+            names = [f"task_{n}" for n in range(25)]
+            await asyncio.gather(*(ask(name) for name in names))
+            assert 0.4 < time.monotonic() - started < 3
+        assert api.names[1:] == names
+
+    async def test_ten_thousand_wait_at_little_cost_and_leave_nothing_behind(self, connect: Connect) -> None:
+        api = Api()
+        async with api.serve() as url, shared_client("kling_default"):
+            connect(url, KEY, max_requests_per_second=50)
+            await ask("task_0")
+            began = time.process_time()
+            waiting = [asyncio.create_task(ask(f"task_{n}")) for n in range(10_000)]
+            await until(lambda: api.asked > 10)
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+            assert time.process_time() - began < 3
+        assert len(asyncio.all_tasks()) == 1
+
+
+@pytest.mark.asyncio
 class TestAChangedKey:
     async def test_is_looked_up_once_for_all_who_were_refused(self, connect: Connect) -> None:
         api = Api()
@@ -268,6 +344,52 @@ class TestAChangedKey:
             results = await asyncio.gather(*(ask(f"task_{n}") for n in range(50)), return_exceptions=True)
         assert {type(result) for result in results} == {KlingAuthenticationError}
         assert all("sk-wrong" not in str(result) for result in results)
+
+    async def test_a_key_that_stays_refused_is_looked_up_once_more_not_for_each(self, connect: Connect) -> None:
+        api = Api()
+        async with api.serve() as url, shared_client("kling_default"):
+            connect(url, "sk-wrong", max_requests_per_second=100_000)
+            for number in range(20):
+                with pytest.raises(KlingAuthenticationError):
+                    await ask(f"task_{number}")
+            together = await asyncio.gather(*(ask(f"task_{n}") for n in range(50)), return_exceptions=True)
+        assert {type(result) for result in together} == {KlingAuthenticationError}
+        assert BOOK.lookups == {"kling_default": 2}
+
+    async def test_a_key_that_is_corrected_is_found_although_it_was_refused_before(
+        self, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_kling.hooks.shared_client.KEY_SETTLED", 0.3)
+        api = Api()
+        async with api.serve() as url, shared_client("kling_default"):
+            connect(url, "sk-wrong")
+            with pytest.raises(KlingAuthenticationError):
+                await ask("task_0")
+            connect(url, KEY)
+            await asyncio.sleep(0.3)
+            results = await asyncio.gather(*(ask(f"task_{n}") for n in range(5)), return_exceptions=True)
+        assert errors_in(results) == []
+        assert BOOK.lookups == {"kling_default": 3}
+
+    async def test_the_pace_outlives_it(self, connect: Connect) -> None:
+        keys = iter([(KEY, 429), (KEY, 401)])
+
+        def moody(connection: socket.socket, request: Request) -> None:
+            key, status = next(keys, ("sk-new", 200))
+            assert request.headers["Authorization"] == f"Bearer {key}"
+            connection.sendall(answer("{}", status, Retry_After=0) if status > 200 else COMPLETED)
+
+        with RawServer(moody) as server:
+            connect(server.base_url, KEY, max_requests_per_second=4)
+            async with shared_client("kling_default"):
+                with pytest.raises(KlingRateLimitError):
+                    await ask("task_0")
+                connect(server.base_url, "sk-new", max_requests_per_second=4)
+                await ask("task_1")
+                started = time.monotonic()
+                await ask("task_2")
+                # Twice the quarter of a second that a connection of this rate begins with, or nearly.
+                assert time.monotonic() - started > 0.4
 
     async def test_a_new_host_is_taken_over_with_the_new_key(self, connect: Connect) -> None:
         old, new = Api(), Api()
@@ -352,19 +474,39 @@ class TestWhatLeavesTheProcess:
             await ask("task_1")
             assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
 
-    async def test_a_proxy_of_the_connection_is_used(self, connect: Connect) -> None:
+    @pytest.mark.parametrize(
+        "form", ["http://127.0.0.1:{}", "127.0.0.1:{}", " user:word@127.0.0.1:{}", "//127.0.0.1:{}/"]
+    )
+    async def test_a_proxy_of_the_connection_is_used_by_both(self, connect: Connect, form: str) -> None:
         with RawServer(COMPLETED) as proxy:
-            connect("http://kling.example.com", KEY, proxy=proxy.base_url)
+            hook = KlingHook(connect("http://kling.example.com", KEY, proxy=form.format(proxy.port)))
+            with hook.session:
+                await asyncio.to_thread(hook.get_video, "task_1")
             await ask("task_1")
-            assert proxy.requests[0].line == "GET http://kling.example.com/v1/videos/task_1 HTTP/1.1"
+            assert [request.line for request in proxy.requests] == [
+                "GET http://kling.example.com/v1/videos/task_1 HTTP/1.1"
+            ] * 2
+            assert all(("Proxy-Authorization" in request.headers) == ("@" in form) for request in proxy.requests)
 
+    @pytest.mark.parametrize("user", ["", "user:word@"])
+    async def test_a_proxy_never_sees_the_key_of_an_api_behind_tls(self, connect: Connect, user: str) -> None:
+        with RawServer(answer("no", 403)) as proxy:
+            connect("https://kling.example.com", KEY, proxy=f"http://{user}127.0.0.1:{proxy.port}")
+            with pytest.raises(KlingConnectionError, match="the proxy answered 403"):
+                await ask("task_1")
+        [request] = proxy.requests
+        assert request.line.startswith("CONNECT kling.example.com:443 ")
+        assert KEY not in str(request)
+        assert ("Proxy-Authorization" in request.headers) == bool(user)
+
+    @pytest.mark.parametrize("form", ["http://127.0.0.1:{}", "127.0.0.1:{}"])
     @pytest.mark.parametrize(("trust_env", "by_proxy"), [(True, 1), (False, 0)])
     async def test_a_proxy_of_the_environment_counts_unless_told_otherwise(
-        self, connect: Connect, monkeypatch: pytest.MonkeyPatch, trust_env: bool, by_proxy: int
+        self, connect: Connect, monkeypatch: pytest.MonkeyPatch, trust_env: bool, by_proxy: int, form: str
     ) -> None:
         with RawServer(COMPLETED) as proxy, RawServer(COMPLETED) as server:
-            monkeypatch.setenv("HTTP_PROXY", proxy.base_url)
-            monkeypatch.setenv("http_proxy", proxy.base_url)
+            monkeypatch.setenv("HTTP_PROXY", form.format(proxy.port))
+            monkeypatch.setenv("http_proxy", form.format(proxy.port))
             connect(server.base_url, KEY, trust_env=trust_env)
             await ask("task_1")
             assert (proxy.connections, server.connections) == (by_proxy, 1 - by_proxy)
@@ -394,6 +536,25 @@ class TestTheServer:
             job = KlingHook(connect(sandbox.base_url, verify=str(certificate))).submit_video(REQUEST)
             assert await ask(job.task_id) == job.task_id
 
+    async def test_a_ca_bundle_of_the_environment_counts_as_on_a_worker(
+        self, certificate: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        with Sandbox(run_seconds=0, ssl_context=server_context(certificate)) as sandbox:
+            job = KlingHook(connect(sandbox.base_url)).submit_video(REQUEST)
+            assert await ask(job.task_id) == job.task_id
+            connect(sandbox.base_url, trust_env=False)
+            with pytest.raises(KlingConnectionError, match="certificate verify failed"):
+                await ask(job.task_id)
+
+    async def test_a_folder_of_certificates_is_taken_as_on_a_worker(
+        self, certificate: Path, connect: Connect, tmp_path: Path
+    ) -> None:
+        with Sandbox(run_seconds=0, ssl_context=server_context(certificate)) as sandbox:
+            connect(sandbox.base_url, verify=str(tmp_path))
+            with pytest.raises(KlingConnectionError, match="certificate verify failed"):
+                await ask("task_1")
+
     async def test_a_certificate_that_is_not_trusted(self, certificate: Path, connect: Connect) -> None:
         with Sandbox(ssl_context=server_context(certificate)) as sandbox:
             connect(sandbox.base_url)
@@ -419,6 +580,7 @@ class TestTheServer:
             (Fault("status", "huge_body", size=4 << 20), KlingServerError),
             (Fault("status", "gzip_bomb", size=4 << 20), KlingServerError),
             (Fault("status", "redirect"), KlingServerError),
+            (Fault("status", "error", status=200, body="html"), KlingServerError),
         ],
         ids=lambda value: value.kind if isinstance(value, Fault) else "",
     )
@@ -438,6 +600,76 @@ class TestTheServer:
             assert type(caught.value) is kind
             if kind is not KlingRateLimitError:  # after which the next one waits its turn
                 assert (await client.get_video(job.task_id)).status == "completed"
+
+    async def test_a_wrong_content_type_does_not_matter(self, sandbox: Sandbox, connect: Connect) -> None:
+        job = KlingHook(connect(sandbox.base_url)).submit_video(REQUEST)
+        sandbox.add_fault(Fault("status", "wrong_content_type"))
+        assert await ask(job.task_id) == job.task_id
+        assert sandbox.faults() == []
+
+    @pytest.mark.parametrize(
+        "respond",
+        [
+            reset,
+            lambda connection: None,
+            lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-"),
+            lambda connection: connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"status'),
+            lambda connection: [connection.sendall(b"HTTP/1.1 200 OK\r\nContent-"), reset(connection)],
+            lambda connection: [connection.sendall(answer('{"status', length=99)), reset(connection)],
+            lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000 + b"\r\n\r\n"),
+        ],
+        ids=[
+            "reset",
+            "closed",
+            "closed in a header",
+            "closed in the body",
+            "reset in a header",
+            "reset in the body",
+            "too long a header",
+        ],
+    )
+    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+    async def test_an_answer_that_is_cut(
+        self, certificate: Path, connect: Connect, respond: Callable[[socket.socket], object], tls: bool
+    ) -> None:
+        def spoil(connection: socket.socket, request: Request) -> None:
+            respond(connection)
+
+        with RawServer(spoil, tls=server_context(certificate) if tls else None) as server:
+            connect(server.base_url, verify=str(certificate), read_timeout=2)
+            with pytest.raises(KlingConnectionError, match="GET http"):
+                await ask("task_1")
+
+    async def test_an_endless_answer_takes_neither_time_nor_memory(self, connect: Connect) -> None:
+        def pour(connection: socket.socket, request: Request) -> None:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not server.stopping.is_set():
+                connection.sendall(bytes(65536))
+
+        with RawServer(pour) as server:
+            connect(server.base_url)
+            started = time.monotonic()
+            tracemalloc.start()
+            try:
+                with pytest.raises(KlingServerError, match="larger than 131072 bytes"):
+                    await ask("task_1")
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert time.monotonic() - started < 5
+        assert peak < 8 << 20
+
+    async def test_a_server_without_tls(self, connect: Connect) -> None:
+        with RawServer(COMPLETED) as server:
+            connect(server.base_url.replace("http:", "https:"), connect_timeout=2, read_timeout=2)
+            with pytest.raises(KlingConnectionError, match="GET https"):
+                await ask("task_1")
+
+    async def test_a_certificate_for_another_name(self, certificate: Path, connect: Connect) -> None:
+        with RawServer(COMPLETED, tls=server_context(certificate)) as server:
+            connect(f"https://localhost:{server.port}", verify=str(certificate))
+            with pytest.raises(KlingConnectionError, match="certificate verify failed: Hostname mismatch"):
+                await ask("task_1")
 
     async def test_retry_after_is_told(self, sandbox: Sandbox, connect: Connect) -> None:
         job = KlingHook(connect(sandbox.base_url)).submit_video(REQUEST)
@@ -500,6 +732,25 @@ class TestTheServer:
         finally:
             tracemalloc.stop()
         assert peak < 16 << 20
+
+    @pytest.mark.parametrize("status", [200, 400, 401, 500])
+    @pytest.mark.parametrize("size", [MAX_STATUS_BYTES, MAX_ANSWER_BYTES], ids=["as large as may be", "too large"])
+    async def test_an_answer_that_is_hard_to_read_does_not_hold_up_the_loop(
+        self, connect: Connect, size: int, status: int
+    ) -> None:
+        """A kilobyte on the wire must not make thousands of other triggers wait."""
+        nested = b"[" + b"[]," * (size // 3 - 1) + b"1]"
+        with RawServer(answer(gzip.compress(nested), status, Content_Encoding="gzip")) as server:
+            connect(server.base_url)
+            async with shared_client("kling_default") as client:
+                with suppress(KlingError):
+                    await client.get_video("task_1")
+                gc.collect()
+                watch = asyncio.create_task(longest_lag())
+                with pytest.raises(KlingError):
+                    await client.get_video("task_1")
+                watch.cancel()
+                assert await watch < 0.15
 
     async def test_a_packed_answer_is_understood(self, connect: Connect) -> None:
         packed = gzip.compress(json.dumps({"task_id": "task_1", "status": "queued"}).encode())

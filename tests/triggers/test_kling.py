@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from importlib import import_module
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
@@ -22,10 +25,12 @@ from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.polling import VISIBILITY_GRACE, video_of
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
+from airflow_provider_kling.wire.answer import COMPLETED, FAILED, RUNNING, WAITING
 from airflow_provider_kling.wire.request import VideoRequest
 from tests.conftest import Connect, TaskLog
 from tests.connections import BOOK
-from tests.raw_server import free_port
+from tests.hooks.test_kling import RAW_ANSWERS
+from tests.raw_server import RawServer, Request, answer, free_port
 
 PROMPT = "A traveler in desert ruins"
 REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt=PROMPT, duration=3)
@@ -181,6 +186,8 @@ class TestWhatIsRiddenOut:
             "drop_after": {"times": 2},  # since aiohttp asks once more by itself
             "broken_json": {},
             "wrong_types": {},
+            "missing_fields": {},
+            "wrong_content_type": {},
             "empty_body": {},
             "truncate": {},
             "gzip_bomb": {"size": 8 << 20},
@@ -283,6 +290,59 @@ def test_nobody_there_is_ridden_out_until_the_deadline(connect: Connect) -> None
     assert type(error) is KlingTimeoutError
     assert "not seen once at the deadline" in str(error)
     assert "checks failed: GET http://127.0.0.1" in str(error)
+
+
+def words(known: list[str]) -> st.SearchStrategy[Any]:
+    """What may stand where a word is due."""
+    return (
+        st.sampled_from(known)
+        | st.text(max_size=9)
+        | st.none()
+        | st.integers()
+        | st.lists(st.integers(), max_size=2)
+    )
+
+
+STATES = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": words(["task_1"]),
+        "task_id": words(["task_1"]),
+        "status": words([*WAITING, *RUNNING, *COMPLETED, *FAILED]),
+        "progress": words(["30%", "100"]) | st.floats(),
+        "video_url": words(["https://cdn.example.com/a.mp4", "/a.mp4"]),
+        "created_at": words(["1753000000"]) | st.floats(),
+        "error": words(["out of memory"]) | st.dictionaries(st.sampled_from(["message", "code"]), words(["1301"])),
+        "code": words(["success", "1100"]),
+        "message": words(["task_not_exist", '{"code": 1302}']),
+    },
+)
+ANSWERS = RAW_ANSWERS | st.builds(
+    lambda body, wrap, status, headers: answer(json.dumps({"data": body} if wrap else body), status, **headers),
+    STATES,
+    st.booleans(),
+    st.sampled_from([200, 200, 200, 201, 204, 302, 400, 401, 403, 404, 429, 500, 502, 503]),
+    st.dictionaries(st.just("Retry_After"), st.sampled_from(["0", "1", "9999", "x"]), max_size=1),
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(answers=st.lists(ANSWERS, min_size=1, max_size=4))
+def test_whatever_a_server_answers_it_ends_in_one_event_in_time(answers: list[bytes], connect: Connect) -> None:
+    def respond(connection: socket.socket, request: Request) -> None:
+        connection.sendall(answers[min(len(server.requests), len(answers)) - 1])
+
+    with RawServer(respond) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("airflow_provider_kling.polling.MAX_BACKOFF", 0.01)
+        connect(server.base_url, connect_timeout=1, read_timeout=1)
+        started = time.monotonic()
+        event = asyncio.run(event_of(trigger_for("task_1", deadline=time.time() + 0.2, poll_interval=0.01)))
+        assert time.monotonic() - started < 5
+    assert (event["status"], event["task_id"]) in {(kind, "task_1") for kind in ("success", "error", "timeout")}
+    if event["status"] == "success":
+        assert video_of(event)["video_url"]
+    else:
+        assert isinstance(error_in(event), KlingTimeoutError) == (event["status"] == "timeout")
 
 
 @pytest.mark.asyncio
