@@ -13,7 +13,7 @@ from itertools import accumulate
 MASK = "***"
 #: How JSON, JSON inside JSON, a URL or HTML may write a printable character.
 _SPELLING = re.compile(
-    r"(\\{1,8}(?:u00[2-7][0-9A-Fa-f]|[^\w\s\\])?|%[2-7][0-9A-Fa-f]|&#?\w{1,12};)",
+    r"(\\{1,8}(?:u00[2-7][0-9A-Fa-f]|[!-/:-@\[\]-`{-~])?|%[2-7][0-9A-Fa-f]|&#?\w{1,12};)",
     re.ASCII,
 )
 
