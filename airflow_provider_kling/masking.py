@@ -11,9 +11,10 @@ from html import unescape
 from itertools import accumulate
 
 MASK = "***"
-#: How JSON, JSON inside JSON, a URL or HTML may write a printable character.
+#: How JSON, JSON inside JSON, a URL or HTML may write a printable character. Each way begins with a literal, which
+#: lets the search skip all else.
 _SPELLING = re.compile(
-    r"(\\{1,8}(?:u00[2-7][0-9A-Fa-f]|[^\w\s\\])?|%[2-7][0-9A-Fa-f]|&#?\w{1,12};)",
+    r"(\\\\{0,7}(?:u00[2-7][0-9A-Fa-f]|[!-/:-@\[\]-`{-~])?|%[2-7][0-9A-Fa-f]|&#?\w{1,12};)",
     re.ASCII,
 )
 

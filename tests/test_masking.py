@@ -54,7 +54,8 @@ def test_any_secret_is_masked_as_it_is(secret: str, before: str) -> None:
     assert without([secret], f"{before.replace(secret, '')} {secret}").endswith(f" {MASK}")
 
 
-@given(st.text())
+@given(st.text() | st.text("\\%&#;u0x41²é-"))
+@example("\\² &²; %²² \\u00²²")
 def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
     assert without(["a" * 16], text) == text
 
