@@ -22,11 +22,13 @@ class Body:
 
     :param request: Method and URL, for an error.
     :param http_status: The status of the answer, for an error.
+    :param most: Bytes that it may have, packed and unpacked.
     """
 
-    def __init__(self, request: str, http_status: int) -> None:
+    def __init__(self, request: str, http_status: int, *, most: int = MAX_ANSWER_BYTES) -> None:
         self._request = request
         self._http_status = http_status
+        self._most = most
         self._received = bytearray()
 
     def add(self, chunk: bytes) -> None:
@@ -51,7 +53,7 @@ class Body:
             return received
         unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         try:
-            content = unpacker.decompress(received, MAX_ANSWER_BYTES + 1)
+            content = unpacker.decompress(received, self._most + 1)
         except zlib.error as error:
             raise BadGzipFile(f"the answer cannot be unpacked: {error}") from error
         self._check(len(content))
@@ -60,8 +62,8 @@ class Body:
         return content
 
     def _check(self, size: int) -> None:
-        if size > MAX_ANSWER_BYTES:
+        if size > self._most:
             raise KlingServerError(
-                f"{self._request}: the answer is larger than {MAX_ANSWER_BYTES} bytes",
+                f"{self._request}: the answer is larger than {self._most} bytes",
                 http_status=self._http_status,
             )

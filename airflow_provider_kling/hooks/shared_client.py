@@ -13,7 +13,6 @@ import asyncio
 import math
 import ssl
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -34,9 +33,9 @@ from airflow_provider_kling.exceptions import (
     KlingConnectionError,
     KlingError,
     KlingRateLimitError,
-    KlingServerError,
     KlingValidationError,
 )
+from airflow_provider_kling.hooks.body import PACKING, Body
 from airflow_provider_kling.pace import Pace
 from airflow_provider_kling.schedule import Durations
 from airflow_provider_kling.wire.answer import (
@@ -255,8 +254,7 @@ class _Link:
                 sock_read=connection.read_timeout,
             ),
             # Without the key: aiohttp tells a proxy what stands here, the Authorization as Proxy-Authorization.
-            headers={**HEADERS, "Accept-Encoding": "gzip"},
-            # Most versions of aiohttp unpack a bomb whole before they hand over its first byte.
+            headers={**HEADERS, "Accept-Encoding": PACKING},
             auto_decompress=False,
             proxy=connection.proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -285,7 +283,7 @@ class _Link:
         self._in_flight += 1
         try:
             async with self.session.get(url, headers=key, allow_redirects=False) as response:
-                body = await _bounded_body(response)
+                body = await _content(response)
                 return Answer.received(response.status, body, response.headers, masked=self.connection.masked)
         # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
@@ -300,30 +298,11 @@ class _Link:
                 await self.retire()
 
 
-async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
-    body = b""
+async def _content(response: aiohttp.ClientResponse) -> bytes:
+    body = Body(f"GET {response.url}", response.status, most=MAX_STATUS_BYTES)
     async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_STATUS_BYTES:
-            raise _too_large(response)
-    if response.headers.get("Content-Encoding", "").lower() != "gzip":
-        return body
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        body = unpacker.decompress(body, MAX_STATUS_BYTES + 1)
-    except zlib.error as error:
-        raise aiohttp.ClientPayloadError(f"the answer cannot be unpacked: {error}") from error
-    if len(body) > MAX_STATUS_BYTES:
-        raise _too_large(response)
-    if not unpacker.eof:
-        raise aiohttp.ClientPayloadError("the answer ends too early to be unpacked")
-    return body
-
-
-def _too_large(response: aiohttp.ClientResponse) -> KlingServerError:
-    return KlingServerError(
-        f"GET {response.url}: the answer is larger than {MAX_STATUS_BYTES} bytes", http_status=response.status
-    )
+        body.add(chunk)
+    return body.content(response.headers.get("Content-Encoding", ""))
 
 
 def _with_environment(connection: KlingConnection) -> KlingConnection:
@@ -349,16 +328,21 @@ def _with_environment(connection: KlingConnection) -> KlingConnection:
 
 
 async def _tls(verify: bool | str) -> Any:
-    if isinstance(verify, bool):
-        return verify
+    if verify is False:
+        return False
     try:
         # Reading certificates from disk would block the loop.
-        return await asyncio.to_thread(_trusting, Path(verify))
+        return await asyncio.to_thread(_trusting, None if verify is True else Path(str(verify)))
     except OSError as error:
         raise KlingConnectionError(f"The CA bundle {verify} cannot be used: {error}") from error
 
 
-def _trusting(authorities: Path) -> ssl.SSLContext:
+def _trusting(authorities: Path | None) -> ssl.SSLContext:
+    if authorities is None:
+        context = ssl.create_default_context()
+        # A worker goes by these alone, and what it could submit must not be lost to a triggerer without any.
+        context.load_verify_locations(requests.certs.where())
+        return context
     if authorities.is_dir():
         return ssl.create_default_context(capath=authorities)
     return ssl.create_default_context(cafile=authorities)

@@ -755,7 +755,7 @@ class TestAClockThatIsSetWhileAVideoIsWaitedFor:
         now = time.time()
         with RawServer(respond) as server:
             hook = hook_on(server.base_url)
-            with pytest.raises(KlingTimeoutError, match="after the wait began"):
+            with pytest.raises(KlingTimeoutError, match="at the deadline"):
                 hook.wait_for_video("task_1", started_at=now, deadline=now + 0.5, poll_interval=0.1)
         assert len(server.requests) > 2
 
