@@ -25,8 +25,7 @@ import aiohttp
 import requests
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from requests.certs import where as public_authorities
-from requests.utils import select_proxy
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 
 from airflow_provider_kling.connection import HEADERS, MAX_REQUESTS_PER_SECOND, KlingConnection, proxy_url
 from airflow_provider_kling.exceptions import (
@@ -342,7 +341,7 @@ def _trusting(authorities: Path | None) -> ssl.SSLContext:
     if authorities is None:
         context = ssl.create_default_context()
         # A worker goes by these alone, and what it could submit must not be lost to a triggerer without any.
-        context.load_verify_locations(public_authorities())
+        context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
         return context
     if authorities.is_dir():
         return ssl.create_default_context(capath=authorities)
