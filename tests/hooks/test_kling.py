@@ -700,7 +700,7 @@ def test_no_bytes_at_all_from_a_server_end_in_anything_but_a_named_error(
 
 class TestWaiting:
     def test_a_video_that_takes_a_while(self, sandbox: Sandbox, hook: KlingHook) -> None:
-        sandbox.add_fault(Fault("submit", "pace", seconds=0.3))
+        sandbox.add_fault(Fault("submit", "pace", seconds=1.5))
         job = hook.submit_video(REQUEST)
         now = time.time()
         video = hook.wait_for_video(job.task_id, started_at=now, deadline=now + 10, poll_interval=0.1)
