@@ -47,7 +47,9 @@ def test_any_mix_of_spellings_is_masked_and_nothing_else(key: tuple[str, str], b
     assert without([key[0]], f"{before}{key[1]}{after}{key[1]}") == f"{before}{MASK}{after}{MASK}"
 
 
-@given(st.text(string.printable.strip(), min_size=1, max_size=40), st.text())
+@given(
+    st.text(string.printable.strip(), min_size=1, max_size=40).filter(lambda secret: secret not in MASK), st.text()
+)
 @example("\\", "\\\\\\")
 @example("%41&#43;\\u0041", "100%")
 def test_any_secret_is_masked_as_it_is(secret: str, before: str) -> None:

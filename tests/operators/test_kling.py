@@ -329,11 +329,15 @@ class TestWaiting:
     ) -> None:
         sandbox.add_fault(Fault("submit", "delay_after", seconds=0.6))
         task = operator()
-        with ThreadPoolExecutor(1) as pool:
-            submitting = pool.submit(task.execute, context())
+
+        def kill() -> None:
             sandbox.wait_for("submit", 1)
             task.on_kill()
-            assert submitting.result() == sandbox.ledger()[0]["id"]
+
+        with ThreadPoolExecutor(1) as pool:
+            killed = pool.submit(kill)
+            assert task.execute(context()) == sandbox.ledger()[0]["id"]
+            killed.result()
         assert "may have been accepted, and bill" in task_log.text
 
 
