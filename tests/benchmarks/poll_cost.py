@@ -103,6 +103,7 @@ def cost(client: str, base_url: str, folder: Path, certificate: Path) -> tuple[f
             {**connection, "conn_type": "kling", "extra": {"max_requests_per_second": 1e6}}
         ),
         "SSL_CERT_FILE": str(certificate),
+        "REQUESTS_CA_BUNDLE": str(certificate),
     }
     command = [sys.executable, "-m", "tests.benchmarks.poll_cost", client, base_url]
     with (folder / f"{client}.log").open("w") as log:
