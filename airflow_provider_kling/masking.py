@@ -31,7 +31,9 @@ def without(secrets: Iterable[str], text: str) -> str:
     """
     for secret in secrets:
         # As it is, first: what stands before it may seem to be the beginning of a spelling.
-        text = _without_spelt("".join(_read(secret)[1]), text.replace(secret, MASK))
+        text = text.replace(secret, MASK)
+        if "\\" in text or "%" in text or "&" in text:
+            text = _without_spelt("".join(_read(secret)[1]), text)
     return text
 
 

@@ -619,4 +619,6 @@ def _text(value: Any) -> str | None:
 
 def _clean(text: str) -> str:
     """Return a text without what no log and no database takes: halves of a letter, and control characters."""
+    if text.isascii() and text.isprintable():
+        return text.strip()
     return _CONTROLS.sub("", text).encode("utf-8", errors="replace").decode().strip()

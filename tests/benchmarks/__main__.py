@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``make bench``: run all benchmarks, print their tables, and write them to ``RESULTS.md``."""
+"""
+``make bench``: run all benchmarks, print their tables, and write them to ``RESULTS.md``.
+
+``python -m tests.benchmarks [NAME ...]`` runs those that are named.
+"""
 
 from __future__ import annotations
 
@@ -34,35 +38,50 @@ PACKAGES = (
 )
 
 
-def main() -> int:
-    """Run all benchmarks one after the other; return 1 if one broke."""
-    report = [_head()]
-    print(report[0], flush=True)
+def main(names: list[str]) -> int:
+    """Run these benchmarks, or all, one after the other; return 1 if one broke. What is not run keeps its section."""
+    if unknown := set(names) - BENCHMARKS.keys():
+        print(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    sections = _sections()
     broken = 0
+    print(_head(), flush=True)
     for name, title in BENCHMARKS.items():
+        if names and name not in names:
+            continue
         print(f"\n## {title}\n", flush=True)
+        when, load = datetime.now(UTC), ", ".join(f"{average:.1f}" for average in os.getloadavg())
         command = [sys.executable, "-m", f"tests.benchmarks.{name}"]
         done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
         broken += done.returncode != 0
         result = done.stdout.strip() if done.returncode == 0 else "This benchmark broke; its output says why."
         print(result, flush=True)
-        report.append(f"## {title}\n\n`python -m tests.benchmarks.{name}`. {_introduction(name)}\n\n{result}")
-    RESULTS.write_text("\n\n".join(report) + "\n")
+        sections[title] = (
+            f"`python -m tests.benchmarks {name}`, {when:%Y-%m-%d %H:%M} UTC, load average before it {load}.\n\n"
+            f"{_introduction(name)}\n\n{result}"
+        )
+        told = [f"## {title}\n\n{sections[title]}" for title in BENCHMARKS.values() if title in sections]
+        RESULTS.write_text("\n\n".join([_head(), *told]) + "\n")
     print(f"\nWritten to {RESULTS.relative_to(CHECKOUT)}")
     return min(broken, 1)
 
 
+def _sections() -> dict[str, str]:
+    """Return what the results file holds, by title."""
+    if not RESULTS.exists():
+        return {}
+    _, *sections = RESULTS.read_text().strip().split("\n\n## ")
+    return {title: text for title, _, text in (section.partition("\n\n") for section in sections)}
+
+
 def _head() -> str:
     installed = ", ".join(f"{name} {version(name)}" for name in ("airflow-provider-kling", *PACKAGES))
-    load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
     gibibytes = psutil.virtual_memory().total / 2**30
     return f"""# Benchmark results
 
 Written by `make bench`; every table is of one run, the peers beside this package.
 
-- date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC
 - machine: {_cpu()}, {os.cpu_count()} cores, {gibibytes:.0f} GiB, {platform.system()} {platform.release()}
-- load average at the start: {load}
 - Python {platform.python_version()}, {installed}"""
 
 
@@ -81,4 +100,4 @@ def _introduction(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -824,8 +824,12 @@ def test_no_answer_at_all_breaks_anything(given_answer: Answer) -> None:
     ids=lambda message: str(message)[:12],
 )
 def test_a_hostile_message_does_not_buy_itself_quadratic_work(message: str) -> None:
-    started = time.process_time()
-    error_of(answer(openai("", message), 500), "It failed")
-    error_of(answer(message.encode(), 500), "It failed")
-    status_of(status="failed", error={"message": message}).failure()
-    assert time.process_time() - started < 0.2
+    def seconds() -> float:
+        started = time.process_time()
+        error_of(answer(openai("", message), 500), "It failed")
+        error_of(answer(message.encode(), 500), "It failed")
+        status_of(status="failed", error={"message": message}).failure()
+        return time.process_time() - started
+
+    # The best of three: a collection of garbage takes as long as the work that is looked for.
+    assert min(seconds() for _ in range(3)) < 0.2
