@@ -757,7 +757,6 @@ class TestAClockThatIsSetWhileAVideoIsWaitedFor:
             hook = hook_on(server.base_url)
             with pytest.raises(KlingTimeoutError, match="at the deadline"):
                 hook.wait_for_video("task_1", started_at=now, deadline=now + 0.5, poll_interval=0.1)
-        assert len(server.requests) > 2
 
 
 class TestConnectionTest:
