@@ -56,7 +56,8 @@ class KlingConnection:
     :param base_url: Scheme, host, port and path prefix, without a slash at the end.
     :param api_key: The bearer key. Kept out of ``repr``.
     :param connect_timeout: Seconds to reach the server.
-    :param read_timeout: Seconds without a byte of the answer; the whole exchange may take both together.
+    :param read_timeout: Seconds without a byte of the answer. The whole exchange may take both together, and a
+        triggerer, for which a timer at each byte is too dear, goes by that alone.
     :param verify: TLS verification: True, False, or the path of a CA bundle that replaces the public ones.
     :param proxy: URL of an HTTP proxy for both schemes; without one the environment's proxy variables count.
     :param trust_env: Whether the environment's variables for proxies and CA bundles count at all.

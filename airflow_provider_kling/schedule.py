@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from itertools import starmap
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from airflow_provider_kling.wire.answer import VideoJob
@@ -52,8 +54,7 @@ class _Statistic:
         return max(math.sqrt(self.m2 / max(self.n - 1, 1)), _MIN_SIGMA)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """Progress as first seen: percent, and the seconds since the submit."""
 
     percent: int
@@ -74,20 +75,20 @@ class Durations:
         known = self._durations.get((None, None))
         return known is not None and known.n >= _ENOUGH
 
-    def learn(self, model: str | None, seconds: int | None, took: float, seen: list[Progress]) -> None:
+    def learn(self, model: str | None, seconds: int | None, took: float, seen: Mapping[int, float]) -> None:
         """
         Take in a finished job.
 
         :param model: Its model.
         :param seconds: The length of its video, where known.
         :param took: Seconds from submit to end.
-        :param seen: The progress that it reported on the way.
+        :param seen: The progress that it reported on the way: percent, and when (seconds since the submit).
         """
         if took <= 0:
             return
         for key in {(model, seconds), (model, None), (None, None)}:
             self._durations.setdefault(key, _Statistic()).add(math.log(took))
-        for report in seen:
+        for report in starmap(Progress, seen.items()):
             if _tells(report):
                 missed = math.log(took) - _extrapolated(report)
                 self._progress.setdefault(report.percent // 10, _Statistic()).add(missed)
@@ -205,14 +206,14 @@ class LearnedDelay:
         self.durations = durations
         self.video_seconds = video_seconds
         self.model = model
-        self.seen: list[Progress] = []
+        #: Percent, and when it was first seen (seconds since the submit).
+        self.seen: dict[int, float] = {}
 
     def next_check(self, elapsed: float, job: VideoJob | None) -> float:
         """Return the seconds to the next check."""
-        percents = {report.percent for report in self.seen}
-        if job is not None and job.progress is not None and job.progress not in percents:
-            self.seen.append(Progress(job.progress, elapsed))
-        last = self.seen[-1] if self.seen else None
+        if job is not None and job.progress is not None:
+            self.seen.setdefault(job.progress, elapsed)
+        last = Progress(*next(reversed(self.seen.items()))) if self.seen else None
         mu, sigma = self.durations.expected(self._model(job), self.video_seconds, last)
         seconds = next_check(elapsed, mu, sigma)
         # A guess is not worth a long silence: a server that makes videos in seconds shows it soon.

@@ -36,7 +36,7 @@ def taught(median: float, sigma: float, jobs: int = 200) -> Durations:
     rng = random.Random(1)
     durations = Durations()
     for _ in range(jobs):
-        durations.learn(MODEL, 5, rng.lognormvariate(math.log(median), sigma), [])
+        durations.learn(MODEL, 5, rng.lognormvariate(math.log(median), sigma), {})
     return durations
 
 
@@ -80,8 +80,8 @@ def test_progress_counts_only_once_it_has_proved_to_tell_something() -> None:
     rng = random.Random(2)
     for _ in range(100):
         took = rng.lognormvariate(math.log(300), 0.5)
-        telling.learn(MODEL, 5, took, [Progress(50, took * 0.5)])
-        silent.learn(MODEL, 5, took, [Progress(50, rng.uniform(1, took))])
+        telling.learn(MODEL, 5, took, {50: took * 0.5})
+        silent.learn(MODEL, 5, took, {50: rng.uniform(1, took)})
     assert math.exp(telling.expected(MODEL, 5, halfway)[0]) == pytest.approx(80, rel=0.15)
     assert math.exp(silent.expected(MODEL, 5, halfway)[0]) == pytest.approx(300, rel=0.2)
 
@@ -92,7 +92,7 @@ def test_progress_that_grows_unevenly_tells_as_much_once_its_course_is_known() -
     for _ in range(100):
         took = rng.lognormvariate(math.log(300), 0.5)
         # A third of the bar in the first tenth of the time, and two thirds in the first half.
-        durations.learn(MODEL, 5, took, [Progress(33, took * 0.1), Progress(66, took * 0.5)])
+        durations.learn(MODEL, 5, took, {33: took * 0.1, 66: took * 0.5})
     assert math.exp(durations.expected(MODEL, 5, Progress(33, 20.0))[0]) == pytest.approx(200, rel=0.1)
     assert math.exp(durations.expected(MODEL, 5, Progress(66, 100.0))[0]) == pytest.approx(200, rel=0.1)
 
@@ -100,7 +100,7 @@ def test_progress_that_grows_unevenly_tells_as_much_once_its_course_is_known() -
 def test_the_model_asked_for_counts_where_the_server_does_not_tell_it() -> None:
     durations = taught(300, 0.2)
     for _ in range(200):
-        durations.learn("fast", 5, 20.0, [])
+        durations.learn("fast", 5, 20.0, {})
     silent = VideoJob(task_id="t", status="completed", status_word="completed")
     assert LearnedDelay(durations, 5, MODEL).next_check(0.0, None) > LearnedDelay(durations, 5, "fast").next_check(
         0.0, None

@@ -14,11 +14,10 @@ import math
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -67,22 +66,12 @@ def learned_durations(conn_id: str) -> Durations:
     return _learned.setdefault(conn_id, Durations())
 
 
-@asynccontextmanager
-async def shared_client(conn_id: str) -> AsyncIterator[SharedClient]:
-    """Lend the client that everybody in this event loop shares for this connection."""
+def shared_client(conn_id: str) -> SharedClient:
+    """Return the client that everybody in this event loop shares for this connection; use it in ``async with``."""
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
-    client = clients.get(conn_id)
-    if client is None:
-        client = clients[conn_id] = SharedClient(conn_id)
-    client.users += 1
-    try:
-        yield client
-    finally:
-        client.users -= 1
-        if client.users == 0:
-            # Forgotten before it is closed: closing awaits, and whoever comes meanwhile needs a fresh one.
-            del clients[conn_id]
-            await client.close()
+    if conn_id not in clients:
+        clients[conn_id] = SharedClient(conn_id)
+    return clients[conn_id]
 
 
 class SharedClient:
@@ -94,11 +83,22 @@ class SharedClient:
 
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
-        self.users = 0
+        self._users = 0
         #: Those who wait for a slot of the account, and learn in turn when a job that is watched here ends.
         self.slots = Line()
         self._turns = Turns()
         self._link: asyncio.Future[_Link] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._users == 0:
+            # Forgotten before it is closed: closing awaits, and whoever comes meanwhile needs a fresh one.
+            del _clients[asyncio.get_running_loop()][self.conn_id]
+            await self._close()
 
     async def get_video(self, task_id: str, *, patience: float = math.inf) -> VideoJob:
         """
@@ -124,7 +124,7 @@ class SharedClient:
                 raise
             return await renewed.get_video(task_id)
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         """Close the sockets."""
         self._turns.close()
         opening, self._link = self._link, None
@@ -251,7 +251,6 @@ class _Link:
             timeout=aiohttp.ClientTimeout(
                 total=connection.connect_timeout + connection.read_timeout,
                 sock_connect=connection.connect_timeout,
-                sock_read=connection.read_timeout,
             ),
             # Without the key: aiohttp tells a proxy what stands here, the Authorization as Proxy-Authorization.
             headers={**HEADERS, "Accept-Encoding": PACKING},
@@ -283,13 +282,15 @@ class _Link:
         self._in_flight += 1
         try:
             async with self.session.get(url, headers=key, allow_redirects=False) as response:
-                body = await _content(response)
+                body = await _content(response, url)
                 return Answer.received(response.status, body, response.headers, masked=self.connection.masked)
         # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             reason = f"{type(error).__name__}: {error}"
             if isinstance(error, aiohttp.ClientHttpProxyError):
                 reason = f"the proxy answered {error.status} {error.message}"
+            elif isinstance(error, TimeoutError) and not str(error):
+                reason = f"timeout: no whole answer within {self.session.timeout.total:g} seconds"
             # aiohttp's errors hold addresses, passwords and headers as they are.
             raise KlingConnectionError(f"GET {url} failed: {self.connection.masked(reason)}") from None
         finally:
@@ -298,9 +299,9 @@ class _Link:
                 await self.retire()
 
 
-async def _content(response: aiohttp.ClientResponse) -> bytes:
-    body = Body(f"GET {response.url}", response.status, most=MAX_STATUS_BYTES)
-    async for chunk in response.content.iter_any():
+async def _content(response: aiohttp.ClientResponse, url: str) -> bytes:
+    body = Body(f"GET {url}", response.status, most=MAX_STATUS_BYTES)
+    while chunk := await response.content.readany():
         body.add(chunk)
     return body.content(response.headers.get("Content-Encoding", ""))
 

@@ -184,7 +184,9 @@ class KlingTaskTrigger(BaseTrigger):
                 except KlingError as error:
                     decision = poller.on_error(error, now=now())
                 if line := poller.news(now=now()):
-                    self.log.info(line)
+                    # In a thread: a line goes through a pipe to the triggerer's supervisor, which may be slow to
+                    # read, and all triggers would wait with this one.
+                    await asyncio.to_thread(self.log.info, line)
                 if isinstance(decision, Finished):
                     if poller.job is not None and poller.job.has_ended:
                         client.slots.free_one()

@@ -53,6 +53,7 @@ class Load:
     supervisor_kib: float
     cpu: float
     lags: list[float]
+    collections: list[float]
     warnings_at_start: int
     warnings: int
     notes: str = ""
@@ -86,12 +87,16 @@ class Triggerer:
         warnings_at_start = self._warnings()
         cpu, since = _cpu(runner), time.time()
         time.sleep(WINDOW)
+        lines = [line for line in _lines(probe) if line["time"] > since]
         load = Load(
             all_waiting=started - submitted,
             runner_kib=(_memory(runner) - empty[0]) / COUNT / 1024,
             supervisor_kib=(_memory(supervisor) - empty[1]) / COUNT / 1024,
             cpu=(_cpu(runner) - cpu) / WINDOW,
-            lags=[lag for line in _lines(probe) if line["time"] > since for lag in line["lags"]],
+            lags=[lag for line in lines for lag in line["lags"]],
+            collections=[
+                seconds for line in lines for generation, seconds in line["collections"] if generation == 2
+            ],
             warnings_at_start=warnings_at_start,
             warnings=self._warnings() - warnings_at_start,
             notes=notes,
@@ -193,6 +198,9 @@ ROWS: dict[str, Callable[[Load], object]] = {
     "lag of the loop, mean": lambda load: f"{mean(load.lags) * 1000:.1f} ms",
     "lag of the loop, 99 %": lambda load: f"{quantiles(load.lags, n=100)[-1] * 1000:.0f} ms",
     "lag of the loop, most": lambda load: f"{max(load.lags) * 1000:.0f} ms",
+    "full collections of garbage": lambda load: (
+        f"{len(load.collections)} of {mean(load.collections or [0]) * 1000:.0f} ms"
+    ),
     '"thread was blocked", while they were taken over': lambda load: load.warnings_at_start,
     '"thread was blocked", once all waited': lambda load: load.warnings,
 }

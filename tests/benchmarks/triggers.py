@@ -23,7 +23,8 @@ _YEAR = timedelta(days=365)
 
 class LoopProbe(BaseTrigger):
     """
-    Write a line of JSON each second: the time, the triggers that run, and the lag of the loop.
+    Write a line of JSON each second: the time, the triggers that run, the lag of the loop, and the seconds that
+    collections of garbage took, which nobody in the process can do anything meanwhile.
 
     :param path: The file.
     """
@@ -39,6 +40,17 @@ class LoopProbe(BaseTrigger):
         from airflow.jobs.triggerer_job_runner import TriggerRunner
 
         runner = next(found for found in gc.get_objects() if isinstance(found, TriggerRunner))
+        collections: list[tuple[int, float]] = []
+        begun = 0.0
+
+        def watch(phase: str, info: dict[str, int]) -> None:
+            nonlocal begun
+            if phase == "start":
+                begun = time.monotonic()
+            else:
+                collections.append((info["generation"], time.monotonic() - begun))
+
+        gc.callbacks.append(watch)
         with Path(self.path).open("a") as file:
             while True:
                 lags = []
@@ -46,7 +58,13 @@ class LoopProbe(BaseTrigger):
                 while (start := time.monotonic()) < until:
                     await asyncio.sleep(BEAT)
                     lags.append(time.monotonic() - start - BEAT)
-                line = {"time": time.time(), "running": len(runner.triggers), "lags": lags}
+                line = {
+                    "time": time.time(),
+                    "running": len(runner.triggers),
+                    "lags": lags,
+                    "collections": collections.copy(),
+                }
+                collections.clear()
                 print(json.dumps(line), file=file, flush=True)
         yield TriggerEvent(None)
 

@@ -30,6 +30,7 @@ from airflow_provider_kling.wire.request import VideoRequest
 from tests.conftest import Connect, TaskLog
 from tests.connections import BOOK
 from tests.hooks.test_kling import RAW_ANSWERS
+from tests.hooks.test_shared_client import longest_lag
 from tests.raw_server import RawServer, Request, answer, free_port
 
 PROMPT = "A traveler in desert ruins"
@@ -247,6 +248,26 @@ class TestManyTriggers:
         results = await asyncio.gather(*waiting, return_exceptions=True)
         kinds = [type(result) for result in results]
         assert kinds == [asyncio.CancelledError, dict, asyncio.CancelledError, dict]
+
+    async def test_a_log_that_is_slow_to_read_does_not_hold_up_the_loop(
+        self, sandbox: Sandbox, connected: str
+    ) -> None:
+        """In a triggerer a line goes through a pipe, whose other end has other things to do."""
+
+        class SlowLog:
+            lines = 0
+
+            def info(self, line: str) -> None:
+                time.sleep(0.5)
+                self.lines += 1
+
+        trigger = trigger_for(submit(sandbox))
+        trigger._log = SlowLog()
+        watch = asyncio.create_task(longest_lag())
+        assert (await event_of(trigger))["status"] == "success"
+        watch.cancel()
+        assert await watch < 0.35
+        assert trigger._log.lines > 0
 
     async def test_one_that_is_killed_says_that_its_job_goes_on(self, task_log: TaskLog) -> None:
         await trigger_for("task_1").on_kill()
