@@ -160,25 +160,36 @@ class Line:
 
     def __init__(self) -> None:
         # Ordered by arrival, and left in no time from anywhere: thousands are cancelled together.
-        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        self._waiting: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
     async def wait(self, *, seconds: float) -> bool:
         """Return whether it was this waiter's turn before the seconds were over."""
-        turn = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
         self._waiting[turn] = None
+        patience = None if math.isinf(seconds) else loop.call_later(seconds, self._give_up, turn)
         try:
-            await asyncio.wait([turn], timeout=None if math.isinf(seconds) else max(0.0, seconds))
+            return await turn
         finally:
             self._waiting.pop(turn, None)
-        return turn.done()
+            if patience is not None:
+                patience.cancel()
 
     def free_one(self) -> None:
         """Wake the one who has waited longest."""
-        if self._waiting:
-            self._waiting.popitem(last=False)[0].set_result(None)
+        while self._waiting:
+            turn, _ = self._waiting.popitem(last=False)
+            if not turn.done():  # cancelled, and not gone yet
+                turn.set_result(True)
+                return
+
+    def _give_up(self, turn: asyncio.Future[bool]) -> None:
+        if not turn.done():
+            self._waiting.pop(turn, None)
+            turn.set_result(False)
 
 
 class Turns:

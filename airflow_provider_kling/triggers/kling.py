@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -239,6 +240,12 @@ class KlingSlotTrigger(BaseTrigger):
         yield TriggerEvent({"status": "slot"})
 
 
+#: That this process has imported the HTTP client, whole.
+_loaded = threading.Event()
+
+
 async def _client_loaded() -> None:
     """Have the HTTP client imported in a thread: that takes long enough to hold up all triggers of the loop."""
-    await asyncio.to_thread(import_module, "airflow_provider_kling.hooks.shared_client")
+    if not _loaded.is_set():
+        await asyncio.to_thread(import_module, "airflow_provider_kling.hooks.shared_client")
+        _loaded.set()

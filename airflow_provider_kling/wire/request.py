@@ -8,8 +8,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_kling.exceptions import KlingValidationError, Problem, shown
@@ -36,8 +35,7 @@ MIN_SECONDS, MAX_SECONDS = 3, 15
 EXTRA_BODY_FIELDS = ("negative_prompt", "cfg_scale", "multi_prompt", "element_list", "shot_type")
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoRequest:
+class VideoRequest(NamedTuple):
     """
     One request for a video, valid by construction when made with :meth:`build`.
 
@@ -66,7 +64,7 @@ class VideoRequest:
     multi_prompt: list[Any] | None = None
     element_list: list[Any] | None = None
     shot_type: str | None = None
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = {}
 
     @classmethod
     def build(cls, **arguments: Any) -> VideoRequest:
@@ -91,8 +89,8 @@ class VideoRequest:
 
     def payload(self) -> dict[str, Any]:
         """Return the JSON body to submit."""
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra_body"}
-        given = {name: value for name, value in given.items() if value is not None}
+        given = {name: value for name, value in self._asdict().items() if value is not None}
+        del given["extra_body"]
         nested = {name: given.pop(name) for name in EXTRA_BODY_FIELDS if name in given}
         nested = {**self.extra_body, **nested}
         return {**given, "extra_body": nested} if nested else given
@@ -126,7 +124,7 @@ class VideoRequest:
             yield f"the shots of multi_prompt last {sum(told):g} seconds together, not duration={self.duration}"
 
 
-REQUEST_FIELDS = tuple(f.name for f in fields(VideoRequest))
+REQUEST_FIELDS = VideoRequest._fields
 
 
 def find_problems(arguments: Mapping[str, Any], unknown: Collection[str] = ()) -> list[Problem]:

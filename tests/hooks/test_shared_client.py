@@ -30,7 +30,7 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
-from airflow_provider_kling.hooks.shared_client import MAX_SOCKETS, MAX_STATUS_BYTES, shared_client
+from airflow_provider_kling.hooks.shared_client import MAX_SOCKETS, MAX_STATUS_BYTES, Line, shared_client
 from airflow_provider_kling.sandbox import DIALECTS, Fault, Sandbox
 from airflow_provider_kling.wire.answer import MAX_ANSWER_BYTES
 from airflow_provider_kling.wire.request import VideoRequest
@@ -306,6 +306,22 @@ class TestThePace:
             await asyncio.wait(waiting)
             assert time.process_time() - began < 3
         assert len(asyncio.all_tasks()) == 1
+
+
+@pytest.mark.asyncio
+class TestALine:
+    async def test_passes_over_those_who_have_left_or_are_leaving(self) -> None:
+        line = Line()
+        assert await line.wait(seconds=0) is False
+        leaving, next_one = (asyncio.create_task(line.wait(seconds=10)) for _ in range(2))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        line.free_one()
+        assert await asyncio.wait_for(next_one, 1) is True
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert not line
+        line.free_one()
 
 
 @pytest.mark.asyncio
