@@ -212,7 +212,7 @@ def read_status(answer: Answer, task_id: str) -> VideoJob:
     :raises KlingError: what an error answer means, by name.
     """
     body = _accepted_body(answer, task_id=task_id)
-    if not _has_status(body):
+    if _status_word(body) is None:
         if (error := _error_in(body)) is not None:
             raise error_of(
                 answer, f"The server refused to tell the status of Kling task {task_id}", task_id, body=error
@@ -260,7 +260,7 @@ def _accepted_body(answer: Answer, task_id: str | None) -> Mapping[str, Any]:
             advice="Check that the connection's host is the API itself.",
         )
     data = body.get("data")
-    if isinstance(data, Mapping) and (_has_status(data) or _task_id(data)):
+    if isinstance(data, Mapping) and (_status_word(data) or _task_id(data)):
         return data
     if isinstance(data, str) and data and "status" not in body and _succeeded(body.get("code")):
         return {"task_id": data}
@@ -271,8 +271,12 @@ def _succeeded(code: Any) -> bool:
     return code in (None, 0, 200, "0", "200", "") or (isinstance(code, str) and code.lower() in ("success", "ok"))
 
 
-def _has_status(body: Mapping[str, Any]) -> bool:
-    return any(isinstance(body.get(name), str) and body[name] for name in ("status", "task_status"))
+def _status_word(body: Mapping[str, Any]) -> str | None:
+    for name in ("status", "task_status"):
+        word = body.get(name)
+        if word and isinstance(word, str):
+            return word
+    return None
 
 
 def _task_id(body: Mapping[str, Any]) -> str | None:
@@ -286,8 +290,7 @@ def _task_id(body: Mapping[str, Any]) -> str | None:
 
 
 def _job(task_id: str, body: Mapping[str, Any]) -> VideoJob:
-    word = next((body[n] for n in ("status", "task_status") if isinstance(body.get(n), str) and body[n]), "queued")
-    word = _clean(word)[:80]
+    word = _clean(_status_word(body) or "queued")[:80]
     status = _STATUS_OF_WORD.get(word.lower(), "running")
     ended = status in ("completed", "failed")
     code, message = _failure_reason(body) if status == "failed" else (None, None)
