@@ -35,6 +35,11 @@ URL_GRACE = 60.0
 MAX_BACKOFF = 60.0
 #: Seconds to wait for a video unless the user says otherwise. Ten-minute jobs took over an hour on busy days.
 DEFAULT_TIMEOUT = 4 * 3600.0
+#: Seconds past its deadline that a wait may stand in line for its last check: a batch that was submitted together,
+#: or found by a triggerer that was away, reaches its deadlines together.
+LAST_CHECK = 60.0
+#: Seconds by which a wait may begin after its job and still tell how long the job took; clocks differ by less.
+LATE_START = 30.0
 #: Seconds without any change after which a line says that the wait goes on.
 HEARTBEAT = 300.0
 
@@ -122,6 +127,11 @@ class Poller:
         first_check = self.started_at + self.delay.next_check(0.0, None)
         return max(0.0, min(first_check, self.deadline) - now)
 
+    def patience(self, *, now: float) -> float:
+        """Return the seconds to stand in line for a check; past the deadline only if the last one did not fail."""
+        left = self.deadline - now
+        return left if self.failures else max(left, LAST_CHECK)
+
     def on_job(self, job: VideoJob, *, now: float) -> Pause | Finished:
         """Decide after a status check that the server answered."""
         self.job = job
@@ -131,7 +141,8 @@ class Poller:
             return Finished(error=job.failure())
         if job.status == "completed":
             if job.video_url:
-                self.delay.ended(now - self.started_at, job)
+                if self._began_with(job):
+                    self.delay.ended(now - self.started_at, job)
                 return Finished(job=job)
             if self._url_overdue(now):
                 return Finished(error=self._url_missing())
@@ -174,6 +185,12 @@ class Poller:
         if now >= self.deadline:
             return Finished(error=self._timed_out(now))
         return Pause(min(seconds, self.deadline - now))
+
+    def _began_with(self, job: VideoJob) -> bool:
+        """Return whether this wait has lasted as long as the job, for all that the server tells."""
+        if job.created_at is None:
+            return True
+        return self.started_at - datetime.fromisoformat(job.created_at).timestamp() < LATE_START
 
     def _url_overdue(self, now: float) -> bool:
         if self._url_missing_since is None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: has 2.5. Jobs of many minutes may be noticed this fraction of their duration later.
 AIM, AIM_FRACTION = 2.2, 0.01
 SHORTEST, LONGEST = 2.0, 60.0
+#: Seconds since the last look at a job after which its end is too uncertain to learn from: longer than any pause
+#: of this schedule, as when no triggerer ran meanwhile.
+LONGEST_GAP = LONGEST * 1.2
 #: While nothing is learned, the next check comes after this fraction of the time elapsed at the latest.
 GROWTH_UNLEARNED = 0.15
 
@@ -119,27 +122,28 @@ class Durations:
         return mu, max(math.sqrt(variance), _MIN_SIGMA)
 
 
-def next_check(elapsed: float, mu: float, sigma: float) -> float:
+def next_check(elapsed: float, mu: float, sigma: float, *, longest: float = LONGEST) -> float:
     """
     Return the seconds to the next check, jittered so that jobs submitted together are not asked for together.
 
     :param elapsed: Seconds since the submit.
     :param mu: See :meth:`Durations.expected`.
     :param sigma: See :meth:`Durations.expected`.
+    :param longest: Seconds that it may be away, before the jitter.
     """
     elapsed = max(elapsed, 0.0)
     # The next check lies where the integral of the hazard's square root has grown by the thrift.
     thrift = 2 * max(AIM, AIM_FRACTION * math.exp(mu)) / (math.exp(mu / 2) * _spread(round(sigma, 2)))
     step = max(0.5, elapsed * 0.02)
     waited = spent = 0.0
-    while waited < LONGEST:
+    while waited < longest:
         rate = math.sqrt(_hazard(elapsed + waited + step / 2, mu, sigma))
         if spent + rate * step >= thrift:
             waited += (thrift - spent) / rate
             break
         spent += rate * step
         waited += step
-    return min(max(waited, SHORTEST), LONGEST) * random.uniform(0.9, 1.1)
+    return min(max(waited, SHORTEST), longest) * random.uniform(0.9, 1.1)
 
 
 def _hazard(t: float, mu: float, sigma: float) -> float:
@@ -208,20 +212,23 @@ class LearnedDelay:
         self.model = model
         #: Percent, and when it was first seen (seconds since the submit).
         self.seen: dict[int, float] = {}
+        self._looked_at = 0.0
 
     def next_check(self, elapsed: float, job: VideoJob | None) -> float:
         """Return the seconds to the next check."""
-        if job is not None and job.progress is not None:
-            self.seen.setdefault(job.progress, elapsed)
+        if job is not None:
+            self._looked_at = elapsed
+            if job.progress is not None:
+                self.seen.setdefault(job.progress, elapsed)
         last = Progress(*next(reversed(self.seen.items()))) if self.seen else None
         mu, sigma = self.durations.expected(self._model(job), self.video_seconds, last)
-        seconds = next_check(elapsed, mu, sigma)
         # A guess is not worth a long silence: a server that makes videos in seconds shows it soon.
-        return seconds if self.durations.learned else min(seconds, max(SHORTEST, elapsed * GROWTH_UNLEARNED))
+        longest = LONGEST if self.durations.learned else min(max(SHORTEST, elapsed * GROWTH_UNLEARNED), LONGEST)
+        return next_check(elapsed, mu, sigma, longest=longest)
 
     def ended(self, elapsed: float, job: VideoJob) -> None:
-        """Learn how long the job took."""
-        if job.status == "completed":
+        """Learn how long the job took, if it was looked at shortly before it ended."""
+        if job.status == "completed" and elapsed - self._looked_at <= LONGEST_GAP:
             self.durations.learn(self._model(job), self.video_seconds, elapsed, self.seen)
 
     def _model(self, job: VideoJob | None) -> str | None:

@@ -35,7 +35,7 @@ class ConnectionBook(BaseSecretsBackend):
 
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:
         with BOOK.gate:
+            BOOK.lookups[conn_id] += 1
             if conn_id not in BOOK.connections:
                 return None
-            BOOK.lookups[conn_id] += 1
             return json.dumps(BOOK.connections[conn_id])

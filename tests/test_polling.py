@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from airflow_provider_kling.exceptions import (
 from airflow_provider_kling.polling import (
     FAILURE_BUDGET,
     HEARTBEAT,
+    LAST_CHECK,
     MAX_BACKOFF,
     URL_GRACE,
     VISIBILITY_GRACE,
@@ -37,7 +39,7 @@ from airflow_provider_kling.polling import (
     seconds_of,
     video_of,
 )
-from airflow_provider_kling.schedule import delay_for
+from airflow_provider_kling.schedule import Durations, delay_for
 from airflow_provider_kling.wire.answer import VideoJob
 
 START = 1_700_000_000.0
@@ -389,3 +391,24 @@ class TestFirstPause:
 
     def test_past_the_deadline_one_still_asks_once(self) -> None:
         assert poller(timeout=3.0, interval=60.0).first_pause(now=START + 10) == 0.0
+
+
+@pytest.mark.parametrize(("after", "learned"), [(-3.0, True), (5.0, True), (120.0, False)])
+def test_a_wait_that_began_long_after_its_job_teaches_nothing(after: float, learned: bool) -> None:
+    durations = Durations()
+    created = datetime.fromtimestamp(START - after, tz=UTC).isoformat()
+    for _ in range(10):
+        wait = Poller("task_1", started_at=START, deadline=START + HOUR, delay=delay_for(None, durations))
+        wait.on_job(job(), now=START + 20)
+        assert isinstance(wait.on_job(replace(DONE, created_at=created), now=START + 25), Finished)
+    assert durations.learned is learned
+
+
+def test_patience_for_the_last_check_outlasts_the_deadline_unless_checks_fail() -> None:
+    wait = poller(timeout=100)
+    assert wait.patience(now=START) == 100
+    assert wait.patience(now=START + 200) == LAST_CHECK
+    wait.on_error(TROUBLE, now=START + 90)
+    assert wait.patience(now=START + 95) == 5
+    wait.on_job(job(), now=START + 96)
+    assert wait.patience(now=START + 95) == LAST_CHECK

@@ -32,6 +32,12 @@ def ended() -> VideoJob:
     return VideoJob(task_id="t", status="completed", status_word="completed", model=MODEL)
 
 
+def teach(delay: LearnedDelay, took: float, job: VideoJob) -> None:
+    """Look at a job shortly before it ends, and then."""
+    delay.next_check(took - 5, running())
+    delay.ended(took, job)
+
+
 def taught(median: float, sigma: float, jobs: int = 200) -> Durations:
     rng = random.Random(1)
     durations = Durations()
@@ -106,7 +112,7 @@ def test_the_model_asked_for_counts_where_the_server_does_not_tell_it() -> None:
         0.0, None
     )
     for _ in range(2000):
-        LearnedDelay(durations, 5, "fast").ended(100.0, silent)
+        teach(LearnedDelay(durations, 5, "fast"), 100.0, silent)
     assert math.exp(durations.expected("fast", 5, None)[0]) == pytest.approx(100, rel=0.2)
 
 
@@ -114,6 +120,11 @@ def test_before_anything_is_learned_a_fast_server_is_not_kept_waiting() -> None:
     delay = delay_for(None, Durations())
     assert delay.next_check(0.0, running()) <= SHORTEST * 1.1
     assert delay.next_check(10.0, running()) <= SHORTEST * 1.1
+
+
+def test_jobs_submitted_together_are_not_asked_for_together_before_anything_is_learned() -> None:
+    delay = delay_for(None, Durations())
+    assert len({delay.next_check(20.0, running()) for _ in range(20)}) == 20
 
 
 def test_an_interval_that_the_user_names_is_kept() -> None:
@@ -128,8 +139,16 @@ def test_a_finished_job_teaches_and_a_failed_one_does_not() -> None:
         LearnedDelay(durations, 5).ended(1.0, VideoJob(task_id="t", status="failed", status_word="failed"))
     assert not durations.learned
     for _ in range(10):
-        LearnedDelay(durations, 5).ended(200.0, ended())
+        teach(LearnedDelay(durations, 5), 200.0, ended())
     assert durations.learned
+
+
+def test_what_ended_while_nobody_looked_teaches_nothing() -> None:
+    """A triggerer that was away for hours finds its jobs finished; nobody knows since when."""
+    durations = Durations()
+    for _ in range(10):
+        LearnedDelay(durations, 5).ended(3 * 3600.0, ended())
+    assert not durations.learned
 
 
 def simulated(durations: Durations, jobs: int = 1500) -> tuple[float, float, float, float]:

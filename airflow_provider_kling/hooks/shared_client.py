@@ -50,15 +50,21 @@ MAX_SOCKETS = 100
 #: Bytes of a status answer, which has a few hundred. Fewer than a worker takes: reading it holds up all triggers,
 #: for a second where a kilobyte on the wire unpacks to a mebibyte of nested lists.
 MAX_STATUS_BYTES = 128 << 10
+#: Seconds after which it is looked again whether a socket is free, where a slow server keeps all of them busy.
+BUSY_PAUSE = 0.1
 #: Seconds by which a busy event loop may call somebody too late without slowing the pace down for all who follow.
 LATEST_CALL = 1.0
 #: Seconds for which a refused key that Airflow gave once more counts as the one it has: thousands who are refused
 #: one after another must not cost the supervisor a look-up each. Short, since a key may be corrected meanwhile.
 KEY_SETTLED = 10.0
+#: Seconds for which a connection that could not be had is not asked for again: whoever keeps it may be in trouble.
+FAILURE_KEPT = 1.0
 
 #: What this process has learned, by connection; it outlives the clients.
 _learned: dict[str, Durations] = {}
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]] = WeakKeyDictionary()
+#: The clients that are being closed: nobody else holds them.
+_closing: set[asyncio.Task[None]] = set()
 
 
 def learned_durations(conn_id: str) -> Durations:
@@ -98,7 +104,11 @@ class SharedClient:
         if self._users == 0:
             # Forgotten before it is closed: closing awaits, and whoever comes meanwhile needs a fresh one.
             del _clients[asyncio.get_running_loop()][self.conn_id]
-            await self._close()
+            closing = asyncio.ensure_future(self._close())
+            _closing.add(closing)
+            closing.add_done_callback(_closing.discard)
+            # Shielded: Airflow cancels a trigger once a second until it has gone.
+            await asyncio.shield(closing)
 
     async def get_video(self, task_id: str, *, patience: float = math.inf) -> VideoJob:
         """
@@ -111,18 +121,25 @@ class SharedClient:
         await self._connected()
         # Even past a deadline one may ask once, if nobody has to be waited for.
         if not await self._turns.wait(seconds=patience):
-            raise KlingRateLimitError("The pace of this connection left no turn to ask in time")
-        # Asked for again, since the key may have been replaced while this one waited for its turn.
-        link = await self._connected()
+            raise KlingRateLimitError(
+                "The pace of this connection left no turn to ask in time",
+                advice="Raise its max_requests_per_second, if the server allows more, or the timeout.",
+            )
+        self._turns.asking += 1
         try:
-            return await link.get_video(task_id)
-        except KlingAuthenticationError:
-            # The key may have been replaced in Airflow since it was looked up.
-            renewed = await self._reconnected(link)
-            if renewed.connection.api_key == link.connection.api_key:
-                renewed.settled = True
-                raise
-            return await renewed.get_video(task_id)
+            # Asked for again, since the key may have been replaced while this one waited for its turn.
+            link = await self._connected()
+            try:
+                return await link.get_video(task_id)
+            except KlingAuthenticationError:
+                # The key may have been replaced in Airflow since it was looked up.
+                renewed = await self._reconnected(link)
+                if renewed.connection.api_key == link.connection.api_key:
+                    renewed.settled = True
+                    raise
+                return await renewed.get_video(task_id)
+        finally:
+            self._turns.asking -= 1
 
     async def _close(self) -> None:
         """Close the sockets."""
@@ -137,14 +154,18 @@ class SharedClient:
         """Return the open link; the first caller opens it, and all others await the same opening."""
         if self._link is None:
             self._link = asyncio.ensure_future(_Link.open(self.conn_id, self._turns.pace))
-        opening = self._link
-        try:
-            # Shielded: a trigger that is cancelled meanwhile must not take the others' link with it.
-            return opening.result() if opening.done() else await asyncio.shield(opening)
-        except Exception:
-            if self._link is opening:
-                self._link = None
-            raise
+            self._link.add_done_callback(self._opened)
+        # Shielded: a trigger that is cancelled meanwhile must not take the others' link with it.
+        return self._link.result() if self._link.done() else await asyncio.shield(self._link)
+
+    def _opened(self, opening: asyncio.Future[_Link]) -> None:
+        """Forget a link that could not be opened, after a while."""
+        if not opening.cancelled() and opening.exception() is not None:
+            asyncio.get_running_loop().call_later(FAILURE_KEPT, self._forget, opening)
+
+    def _forget(self, opening: asyncio.Future[_Link]) -> None:
+        if self._link is opening:
+            self._link = None
 
     async def _reconnected(self, refused: _Link) -> _Link:
         """Return the link to go on with, looking the connection up once for all who were refused together."""
@@ -173,6 +194,10 @@ class Line:
         patience = None if math.isinf(seconds) else loop.call_later(seconds, self._give_up, turn)
         try:
             return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.result():
+                self.free_one()  # who was woken and leaves all the same
+            raise
         finally:
             self._waiting.pop(turn, None)
             if patience is not None:
@@ -193,17 +218,24 @@ class Line:
 
 
 class Turns:
-    """The turns to ask, at the pace of the connection: one timer for all, and only while somebody waits."""
+    """
+    The turns to ask, at the pace of the connection: one timer for all, and only while somebody waits.
+
+    A turn comes only while a socket is free. Those who wait for a slow server to free one wait here, where their
+    patience counts, and not in the HTTP client, where the timeout of their request would run out meanwhile.
+    """
 
     def __init__(self) -> None:
         self.pace = Pace(MAX_REQUESTS_PER_SECOND)
+        #: Those whose turn has come and who keep a socket busy.
+        self.asking = 0
         self._line = Line()
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, *, seconds: float) -> bool:
         """Return whether one's turn came within the seconds; nobody waits for a turn that has come."""
         if not self._line:
-            left = self.pace.take(now=time.monotonic())
+            left = self.pace.take(now=time.monotonic()) if self.asking < MAX_SOCKETS else BUSY_PAUSE
             if not left:
                 return True
             self._call_after(left)
@@ -221,10 +253,12 @@ class Turns:
     def _call(self) -> None:
         """Call all whose turn has come."""
         now, left = time.monotonic(), 0.0
-        while self._line and not (left := self.pace.take(now=now, late=LATEST_CALL)):
+        for _ in range(MAX_SOCKETS - self.asking):
+            if not self._line or (left := self.pace.take(now=now, late=LATEST_CALL)):
+                break
             self._line.free_one()
         if self._line:
-            self._call_after(left)
+            self._call_after(left or BUSY_PAUSE)
 
 
 class _Link:
@@ -248,6 +282,11 @@ class _Link:
         except AirflowNotFoundException as error:
             # Airflow says the same when its secrets backend or its API server did not answer.
             raise KlingError(str(error), advice="Add it, or see whether Airflow can reach where it is.") from error
+        except Exception as error:
+            raise KlingError(
+                f"Airflow could not look up the connection {conn_id!r}: {type(error).__name__}: {error}",
+                advice="See whether Airflow can reach where it is.",
+            ) from error
         connection = KlingConnection.parse(
             conn_id=conn_id,
             host=found.host,

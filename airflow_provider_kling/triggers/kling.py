@@ -180,19 +180,22 @@ class KlingTaskTrigger(BaseTrigger):
                 await asyncio.sleep(poller.first_pause(now=now()))
             while True:
                 try:
-                    job = await client.get_video(kling_task_id, patience=poller.deadline - now())
+                    job = await client.get_video(kling_task_id, patience=poller.patience(now=now()))
                     decision = poller.on_job(job, now=now())
                 except KlingError as error:
                     decision = poller.on_error(error, now=now())
+                if isinstance(decision, Finished) and poller.job is not None and poller.job.has_ended:
+                    client.slots.free_one()
                 if line := poller.news(now=now()):
                     # In a thread: a line goes through a pipe to the triggerer's supervisor, which may be slow to
                     # read, and all triggers would wait with this one.
-                    await asyncio.to_thread(self.log.info, line)
+                    await asyncio.to_thread(self._tell, line)
                 if isinstance(decision, Finished):
-                    if poller.job is not None and poller.job.has_ended:
-                        client.slots.free_one()
                     return decision
                 await asyncio.sleep(decision.seconds)
+
+    def _tell(self, line: str) -> None:
+        self.log.info(line)  # called here, so that the log names this file as the place
 
     async def on_kill(self) -> None:
         """Say what goes on when a user fails, clears or marks the task (Airflow 3.3 and later)."""

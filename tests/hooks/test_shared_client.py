@@ -30,7 +30,13 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
-from airflow_provider_kling.hooks.shared_client import MAX_SOCKETS, MAX_STATUS_BYTES, Line, shared_client
+from airflow_provider_kling.hooks.shared_client import (
+    FAILURE_KEPT,
+    MAX_SOCKETS,
+    MAX_STATUS_BYTES,
+    Line,
+    shared_client,
+)
 from airflow_provider_kling.sandbox import DIALECTS, Fault, Sandbox
 from airflow_provider_kling.wire.answer import MAX_ANSWER_BYTES
 from airflow_provider_kling.wire.request import VideoRequest
@@ -143,6 +149,18 @@ class TestManyUsers:
             await asking
         assert api.most_at_once == MAX_SOCKETS
 
+    async def test_a_slow_server_is_asked_by_as_many_as_it_can_serve(self, connect: Connect) -> None:
+        """The others wait their turn; the timeout of a request that has no socket yet would run out."""
+
+        def slowly(connection: socket.socket, request: Request) -> None:
+            time.sleep(0.8)
+            connection.sendall(answer(json.dumps({"status": "queued"}).encode()))
+
+        with RawServer(slowly) as server:
+            connect(server.base_url, connect_timeout=1, read_timeout=1, max_requests_per_second=1000)
+            asked = await asyncio.gather(*(ask(f"task_{n}") for n in range(3 * MAX_SOCKETS)))
+        assert len(asked) == 3 * MAX_SOCKETS
+
     async def test_it_closes_with_the_last_user_and_opens_for_the_next(self, connect: Connect) -> None:
         api = Api()
         async with api.serve() as url:
@@ -210,6 +228,21 @@ class TestTheLookUp:
         assert {type(result) for result in results} == {asyncio.CancelledError}
         await until(lambda: len(asyncio.all_tasks()) == 1)  # whatever went on in the background has ended
 
+    async def test_who_is_cancelled_again_while_the_client_closes_leaves_nothing_open(
+        self, connect: Connect
+    ) -> None:
+        """Airflow cancels a trigger once a second until it has gone; a look-up may take longer."""
+        connect(f"http://127.0.0.1:{free_port()}", KEY)
+        with BOOK.gate:
+            task = asyncio.create_task(ask("task_1"))
+            await asyncio.sleep(0.05)
+            for _ in range(2):
+                task.cancel()
+                await asyncio.sleep(0.05)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+
     async def test_one_who_comes_while_the_last_one_leaves_gets_a_fresh_client(self, connect: Connect) -> None:
         api = Api()
         async with api.serve() as url:
@@ -223,8 +256,27 @@ class TestTheLookUp:
             with pytest.raises(KlingError, match="kling_default") as caught:
                 await client.get_video("task_1")
             assert caught.value.retryable
+            results = await asyncio.gather(
+                *(client.get_video("task_1") for _ in range(100)), return_exceptions=True
+            )
+            assert {type(result) for result in results} == {KlingError}
+            assert BOOK.lookups == {"kling_default": 1}
             connect(url, KEY)
+            await asyncio.sleep(FAILURE_KEPT)
             assert (await client.get_video("task_1")).task_id == "task_1"
+
+    async def test_whatever_a_look_up_ends_in_is_an_error_by_name(
+        self, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Airflow 3.0 hands on whatever its API server says, and later versions that a backend refuses access."""
+
+        async def refuse(conn_id: str) -> None:
+            raise PermissionError("no access")
+
+        monkeypatch.setattr("airflow_provider_kling.hooks.shared_client.get_async_connection", refuse)
+        with pytest.raises(KlingError, match="'kling_default': PermissionError: no access") as caught:
+            await ask("task_1")
+        assert caught.value.retryable
 
     async def test_a_connection_that_is_wrong_is_refused_by_name_to_all(self, connect: Connect) -> None:
         connect("", "")
@@ -322,6 +374,14 @@ class TestALine:
             await leaving
         assert not line
         line.free_one()
+
+    async def test_who_is_woken_and_leaves_wakes_the_next(self) -> None:
+        line = Line()
+        leaving, next_one = (asyncio.create_task(line.wait(seconds=10)) for _ in range(2))
+        await asyncio.sleep(0)
+        line.free_one()
+        leaving.cancel()
+        assert await asyncio.wait_for(next_one, 1) is True
 
 
 @pytest.mark.asyncio

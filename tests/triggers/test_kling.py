@@ -148,6 +148,14 @@ class TestTheEvent:
         assert (await event_of(trigger_for(finished, **past)))["status"] == "success"
         assert (await event_of(trigger_for(stuck, **past)))["status"] == "timeout"
 
+    async def test_deadlines_that_passed_together(self, sandbox: Sandbox, connect: Connect) -> None:
+        """Each job is asked for, although not all can be at once."""
+        connect(sandbox.base_url, sandbox.api_key, max_requests_per_second=20)
+        finished = [submit(sandbox) for _ in range(10)]
+        past = {"started_at": time.time() - 900, "deadline": time.time() - 600}
+        events = await asyncio.gather(*(event_of(trigger_for(task_id, **past)) for task_id in finished))
+        assert [event["status"] for event in events] == ["success"] * 10
+
     @pytest.mark.parametrize(
         ("fault", "kind"),
         [
