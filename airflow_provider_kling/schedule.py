@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 #: has 2.5. Jobs of many minutes may be noticed this fraction of their duration later.
 AIM, AIM_FRACTION = 2.2, 0.01
 SHORTEST, LONGEST = 2.0, 60.0
-#: Seconds since the last look at a job after which its end is too uncertain to learn from: longer than any pause
-#: of this schedule, as when no triggerer ran meanwhile.
+#: Seconds since the last look at a job after which its end is too uncertain to learn from, unless that look came
+#: late in its life. Longer than any pause of this schedule.
 LONGEST_GAP = LONGEST * 1.2
 #: While nothing is learned, the next check comes after this fraction of the time elapsed at the latest.
 GROWTH_UNLEARNED = 0.15
@@ -228,7 +228,7 @@ class LearnedDelay:
 
     def ended(self, elapsed: float, job: VideoJob) -> None:
         """Learn how long the job took, if it was looked at shortly before it ended."""
-        if job.status == "completed" and elapsed - self._looked_at <= LONGEST_GAP:
+        if job.status == "completed" and elapsed - self._looked_at <= max(LONGEST_GAP, elapsed / 2):
             self.durations.learn(self._model(job), self.video_seconds, elapsed, self.seen)
 
     def _model(self, job: VideoJob | None) -> str | None:

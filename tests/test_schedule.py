@@ -151,6 +151,15 @@ def test_what_ended_while_nobody_looked_teaches_nothing() -> None:
     assert not durations.learned
 
 
+def test_jobs_that_many_others_keep_from_being_looked_at_often_teach_all_the_same() -> None:
+    durations = Durations()
+    for _ in range(10):
+        delay = LearnedDelay(durations, 5)
+        delay.next_check(400.0, running())
+        delay.ended(550.0, ended())
+    assert durations.learned
+
+
 def simulated(durations: Durations, jobs: int = 1500) -> tuple[float, float, float, float]:
     """Return checks per job and mean delay: ours, then those of a check every five seconds."""
     rng = random.Random(3)
