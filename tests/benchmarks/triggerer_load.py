@@ -12,8 +12,8 @@ starting" into a pipe that Airflow's supervisor reads between its queries; the l
 greatest lags are full collections of garbage: Python stops to look at every object of the process, a million of them,
 most of them Airflow's. An idle time trigger has 35 (counted with ``gc``, outside of a triggerer), a waiting video 46.
 Every status check makes new ones, so collections come more often than with triggers that do nothing. Nothing that a
-provider may do prevents them: to change the collector is to change it for everybody in the process. Fewer tasks for
-each triggerer make them short.
+provider may do prevents them: to change the collector is to change it for everybody in the process. The fewer
+tasks a triggerer has, the shorter they are.
 """
 
 from __future__ import annotations
