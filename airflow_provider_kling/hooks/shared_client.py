@@ -50,9 +50,8 @@ MAX_SOCKETS = 100
 #: Bytes of a status answer, which has a few hundred. Fewer than a worker takes: reading it holds up all triggers,
 #: for a second where a kilobyte on the wire unpacks to a mebibyte of nested lists.
 MAX_STATUS_BYTES = 128 << 10
-#: Seconds after which it is looked again whether a socket is free, where a slow server keeps all of them busy.
-BUSY_PAUSE = 0.1
-#: Seconds by which a busy event loop may call somebody too late without slowing the pace down for all who follow.
+#: Seconds by which somebody may be called too late, since the event loop or all sockets were busy, without slowing
+#: the pace down for all who follow.
 LATEST_CALL = 1.0
 #: Seconds for which a refused key that Airflow gave once more counts as the one it has: thousands who are refused
 #: one after another must not cost the supervisor a look-up each. Short, since a key may be corrected meanwhile.
@@ -118,17 +117,16 @@ class SharedClient:
         :param patience: Seconds to wait for one's turn at most; a server may have asked for a long pause.
         :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
         """
-        await self._connected()
+        link = await self._connected()
         # Even past a deadline one may ask once, if nobody has to be waited for.
         if not await self._turns.wait(seconds=patience):
             raise KlingRateLimitError(
-                "The pace of this connection left no turn to ask in time",
+                "No turn to ask came in time: others on this connection, its pace or a slow server left none",
                 advice="Raise its max_requests_per_second, if the server allows more, or the timeout.",
             )
-        self._turns.asking += 1
         try:
-            # Asked for again, since the key may have been replaced while this one waited for its turn.
-            link = await self._connected()
+            if link.retired:  # its key was replaced while this one stood in line
+                link = await self._connected()
             try:
                 return await link.get_video(task_id)
             except KlingAuthenticationError:
@@ -139,7 +137,7 @@ class SharedClient:
                     raise
                 return await renewed.get_video(task_id)
         finally:
-            self._turns.asking -= 1
+            self._turns.give_back()
 
     async def _close(self) -> None:
         """Close the sockets."""
@@ -183,9 +181,6 @@ class Line:
         # Ordered by arrival, and left in no time from anywhere: thousands are cancelled together.
         self._waiting: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
 
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
     async def wait(self, *, seconds: float) -> bool:
         """Return whether it was this waiter's turn before the seconds were over."""
         loop = asyncio.get_running_loop()
@@ -196,20 +191,24 @@ class Line:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.result():
-                self.free_one()  # who was woken and leaves all the same
+                self._pass_on()  # woken, and gone all the same
             raise
         finally:
             self._waiting.pop(turn, None)
             if patience is not None:
                 patience.cancel()
 
-    def free_one(self) -> None:
-        """Wake the one who has waited longest."""
+    def free_one(self) -> bool:
+        """Wake the one who has waited longest; return whether there was one."""
         while self._waiting:
             turn, _ = self._waiting.popitem(last=False)
             if not turn.done():  # cancelled, and not gone yet
                 turn.set_result(True)
-                return
+                return True
+        return False
+
+    def _pass_on(self) -> None:
+        self.free_one()
 
     def _give_up(self, turn: asyncio.Future[bool]) -> None:
         if not turn.done():
@@ -217,48 +216,62 @@ class Line:
             turn.set_result(False)
 
 
-class Turns:
+class Turns(Line):
     """
-    The turns to ask, at the pace of the connection: one timer for all, and only while somebody waits.
+    The turns to ask: at the pace of the connection, and as many at once as there are sockets.
 
-    A turn comes only while a socket is free. Those who wait for a slow server to free one wait here, where their
-    patience counts, and not in the HTTP client, where the timeout of their request would run out meanwhile.
+    Those who wait for a slow server to free a socket wait here, where their patience counts, and not in the HTTP
+    client, where the timeout of their request would run out meanwhile.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.pace = Pace(MAX_REQUESTS_PER_SECOND)
-        #: Those whose turn has come and who keep a socket busy.
-        self.asking = 0
-        self._line = Line()
+        self._taken = 0
+        #: Set while the next turn is not due yet: one timer for all.
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, *, seconds: float) -> bool:
-        """Return whether one's turn came within the seconds; nobody waits for a turn that has come."""
-        if not self._line:
-            left = self.pace.take(now=time.monotonic()) if self.asking < MAX_SOCKETS else BUSY_PAUSE
-            if not left:
-                return True
-            self._call_after(left)
-        return await self._line.wait(seconds=seconds)
+        """Return whether one's turn came before the seconds were over, to be given back after the request."""
+        return self.take() or await super().wait(seconds=seconds)
+
+    def take(self) -> bool:
+        """Take a turn if one has come that nobody waits for; idle time is not saved up."""
+        return not self._waiting and self._has_come(late=0.0)
+
+    def give_back(self) -> None:
+        """End a turn, which frees a socket."""
+        self._taken -= 1
+        self._call()
 
     def close(self) -> None:
         """Forget those who waited last; whoever closes this knows that they are gone."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
-    def _call_after(self, seconds: float) -> None:
-        self.close()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._call)
+    def _has_come(self, *, late: float) -> bool:
+        """Take the next turn if it is due and a socket is free; if not, it will be called."""
+        if self._timer is not None or self._taken == MAX_SOCKETS:
+            return False
+        if left := self.pace.take(now=time.monotonic(), late=late):
+            self._timer = asyncio.get_running_loop().call_later(left, self._due)
+            return False
+        self._taken += 1
+        return True
+
+    def _due(self) -> None:
+        self._timer = None
+        self._call()
 
     def _call(self) -> None:
         """Call all whose turn has come."""
-        now, left = time.monotonic(), 0.0
-        for _ in range(MAX_SOCKETS - self.asking):
-            if not self._line or (left := self.pace.take(now=now, late=LATEST_CALL)):
-                break
-            self._line.free_one()
-        if self._line:
-            self._call_after(left or BUSY_PAUSE)
+        while self._waiting and self._has_come(late=LATEST_CALL):
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if not self.free_one():
+            self._taken -= 1
 
 
 class _Link:
@@ -268,6 +281,7 @@ class _Link:
         self.connection = connection
         self.session = session
         self.pace = pace
+        self._key = {"Authorization": connection.authorization}
         self.opened_at = time.monotonic()
         #: Whether its key had been refused before it was looked up anew.
         self.settled = False
@@ -312,7 +326,7 @@ class _Link:
         return cls(connection, session, pace)
 
     async def get_video(self, task_id: str) -> VideoJob:
-        """Ask for the state of a job, once, when it is one's turn."""
+        """Ask for the state of a job, once."""
         answer = await self._get(status_path(task_id))
         if answer.http_status == 429:
             self.pace.refused(now=time.monotonic(), retry_after=answer.retry_after)
@@ -328,12 +342,14 @@ class _Link:
 
     async def _get(self, path: str) -> Answer:
         url = self.connection.url(path)
-        key = {"Authorization": self.connection.authorization}
         self._in_flight += 1
         try:
-            async with self.session.get(url, headers=key, allow_redirects=False) as response:
-                body = await _content(response, url)
-                return Answer.received(response.status, body, response.headers, masked=self.connection.masked)
+            async with self.session.get(url, headers=self._key, allow_redirects=False) as response:
+                body = Body(f"GET {url}", response.status, most=MAX_STATUS_BYTES)
+                while not response.content.at_eof():
+                    body.add(await response.content.readany())
+                content = body.content(response.headers.get("Content-Encoding", ""))
+                return Answer.received(response.status, content, response.headers, masked=self.connection.masked)
         # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             reason = f"{type(error).__name__}: {error}"
@@ -347,13 +363,6 @@ class _Link:
             self._in_flight -= 1
             if self.retired:
                 await self.retire()
-
-
-async def _content(response: aiohttp.ClientResponse, url: str) -> bytes:
-    body = Body(f"GET {url}", response.status, most=MAX_STATUS_BYTES)
-    while chunk := await response.content.readany():
-        body.add(chunk)
-    return body.content(response.headers.get("Content-Encoding", ""))
 
 
 def _with_environment(connection: KlingConnection) -> KlingConnection:

@@ -7,6 +7,8 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,9 @@ SHORTEST_DEFERRAL = 15.0
 #: Crashes of a trigger after which an attempt gives up waiting.
 MAX_CRASHES = 3
 _CRASHES = "kling_trigger_crashes"
+#: The thread that writes what triggers have to say. A line goes through a pipe to the triggerer's supervisor,
+#: which may be slow to read. No event loop waits for it, nor do its own threads: they look up host names for all.
+_SCRIBE = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kling-scribe")
 
 
 def defer_until_finished(
@@ -175,21 +180,20 @@ class KlingTaskTrigger(BaseTrigger):
                 self.poll_interval, learned_durations(self.kling_conn_id), self.video_seconds, self.model
             ),
         )
+        loop = asyncio.get_running_loop()
         async with shared_client(self.kling_conn_id) as client:
             if self.started_at is not None:
                 await asyncio.sleep(poller.first_pause(now=now()))
             while True:
                 try:
                     job = await client.get_video(kling_task_id, patience=poller.patience(now=now()))
-                    decision = poller.on_job(job, now=now())
+                    decision = poller.on_job(job, now=(at := now()))
                 except KlingError as error:
-                    decision = poller.on_error(error, now=now())
+                    decision = poller.on_error(error, now=(at := now()))
                 if isinstance(decision, Finished) and poller.job is not None and poller.job.has_ended:
                     client.slots.free_one()
-                if line := poller.news(now=now()):
-                    # In a thread: a line goes through a pipe to the triggerer's supervisor, which may be slow to
-                    # read, and all triggers would wait with this one.
-                    await asyncio.to_thread(self._tell, line)
+                if line := poller.news(now=at):
+                    await loop.run_in_executor(_SCRIBE, copy_context().run, self._tell, line)
                 if isinstance(decision, Finished):
                     return decision
                 await asyncio.sleep(decision.seconds)

@@ -7,10 +7,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -111,7 +110,7 @@ class VideoJob:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Answer:
     """An HTTP answer as plain values, whichever library brought it."""
 
@@ -119,6 +118,14 @@ class Answer:
     body: bytes
     retry_after: float | None = None
     location: str | None = None
+    #: The decoded body, or None where it is no JSON.
+    json: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            self.json = json.loads(self.body)
+        except (ValueError, RecursionError):
+            self.json = None
 
     @classmethod
     def received(
@@ -138,14 +145,6 @@ class Answer:
             retry_after=retry_after_seconds(headers.get("Retry-After"), now=time.time()),
             location=None if location is None else masked(location),
         )
-
-    @cached_property
-    def json(self) -> Any:
-        """The decoded JSON, or None where the body is none."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
 
 
 def read_submit(answer: Answer) -> VideoJob:
@@ -251,7 +250,7 @@ def _accepted_body(answer: Answer, task_id: str | None) -> Mapping[str, Any]:
     if not 200 <= answer.http_status < 300:
         raise error_of(answer, f"{asked} was refused", task_id)
     body = answer.json
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         raise KlingServerError(
             f"{asked} was answered with something that is not a JSON object",
             task_id=task_id,
@@ -260,7 +259,7 @@ def _accepted_body(answer: Answer, task_id: str | None) -> Mapping[str, Any]:
             advice="Check that the connection's host is the API itself.",
         )
     data = body.get("data")
-    if isinstance(data, Mapping) and (_status_word(data) or _task_id(data)):
+    if isinstance(data, dict) and (_status_word(data) or _task_id(data)):
         return data
     if isinstance(data, str) and data and "status" not in body and _succeeded(body.get("code")):
         return {"task_id": data}
@@ -505,7 +504,7 @@ def retry_after_seconds(header: str | None, *, now: float) -> float | None:
 def is_api_error(answer: Answer) -> bool:
     """Return whether the API itself speaks (its error envelope), not a proxy in front of it."""
     body = _mapping(answer.json)
-    if isinstance(body.get("error"), Mapping):
+    if isinstance(body.get("error"), dict):
         return bool(body["error"])
     return isinstance(body.get("message"), str) and "code" in body and not _succeeded(body["code"])
 
@@ -550,10 +549,10 @@ def official_code(message: str) -> str | None:
 
 def _error_in(body: Any) -> Mapping[str, Any] | None:
     """Return the error object of either envelope: ``{"error": {...}}`` or flat ``{"code", "message"}``."""
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         return None
     error = body.get("error")
-    if isinstance(error, Mapping) and error:
+    if isinstance(error, dict) and error:
         return error
     if isinstance(error, str) and error.strip():
         return {"message": error, "code": body.get("code")}
@@ -611,7 +610,7 @@ def _shorten(text: str, most: int = 500) -> str:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str | None:

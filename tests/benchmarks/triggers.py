@@ -7,24 +7,32 @@ import asyncio
 import gc
 import json
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 BEAT = 0.05
 """Seconds that the probe sleeps; what it oversleeps is the loop's lag."""
+BLOCKED = 0.2
+"""Seconds without a beat after which Airflow warns, and the probe looks what the loop is at."""
+LOOK_EVERY = 0.02
+"""Seconds between two looks of it."""
 DAG_ID, TASK_ID = "ten_thousand", "wait"
 _YEAR = timedelta(days=365)
 
 
 class LoopProbe(BaseTrigger):
     """
-    Write a line of JSON each second: the time, the triggers that run, the lag of the loop, and the seconds that
-    collections of garbage took, which nobody in the process can do anything meanwhile.
+    Write a line of JSON each second: the time, the triggers that run, the lag of the loop, the seconds that
+    collections of garbage took, which nobody in the process can do anything meanwhile, and whose code the loop was
+    found in while it was blocked, by a thread that looks at it many times a second.
 
     :param path: The file.
     """
@@ -41,32 +49,61 @@ class LoopProbe(BaseTrigger):
 
         runner = next(found for found in gc.get_objects() if isinstance(found, TriggerRunner))
         collections: list[tuple[int, float]] = []
-        begun = 0.0
+        found_in: Counter[str] = Counter()
+        begun = collected = 0.0
+        beat = time.monotonic()
+        loop_thread = threading.get_ident()
 
         def watch(phase: str, info: dict[str, int]) -> None:
-            nonlocal begun
+            nonlocal begun, collected
             if phase == "start":
                 begun = time.monotonic()
             else:
-                collections.append((info["generation"], time.monotonic() - begun))
+                collected = time.monotonic()
+                collections.append((info["generation"], collected - begun))
+
+        def look() -> None:
+            while True:
+                time.sleep(LOOK_EVERY)
+                if time.monotonic() - beat > BLOCKED:
+                    # It cannot be looked at during a collection, only after it.
+                    long_collection = collected > beat and collected - begun > BLOCKED / 2
+                    stack = sys._current_frames()[loop_thread]
+                    found_in["garbage collection" if long_collection else whose(stack)] += 1
 
         gc.callbacks.append(watch)
+        threading.Thread(target=look, daemon=True).start()
         with Path(self.path).open("a") as file:
             while True:
                 lags = []
                 until = time.monotonic() + 1
                 while (start := time.monotonic()) < until:
                     await asyncio.sleep(BEAT)
+                    beat = time.monotonic()
                     lags.append(time.monotonic() - start - BEAT)
                 line = {
                     "time": time.time(),
                     "running": len(runner.triggers),
                     "lags": lags,
                     "collections": collections.copy(),
+                    "blocked": dict(found_in),
                 }
                 collections.clear()
+                found_in.clear()
                 print(json.dumps(line), file=file, flush=True)
         yield TriggerEvent(None)
+
+
+def whose(frame: FrameType | None) -> str:
+    """Return whose code a stack is in: of this package, if any of it is, or else what Airflow is at."""
+    paths = []
+    while frame is not None:
+        paths.append(frame.f_code.co_filename)
+        frame = frame.f_back
+    if any("airflow_provider_kling" in path for path in paths):
+        return "this package"
+    innermost = next((path for path in paths if "site-packages" in path), "")
+    return "lines of Airflow's log" if "/structlog/" in innermost else "other"
 
 
 def video(number: int) -> BaseTrigger:

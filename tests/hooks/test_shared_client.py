@@ -35,6 +35,7 @@ from airflow_provider_kling.hooks.shared_client import (
     MAX_SOCKETS,
     MAX_STATUS_BYTES,
     Line,
+    Turns,
     shared_client,
 )
 from airflow_provider_kling.sandbox import DIALECTS, Fault, Sandbox
@@ -160,6 +161,16 @@ class TestManyUsers:
             connect(server.base_url, connect_timeout=1, read_timeout=1, max_requests_per_second=1000)
             asked = await asyncio.gather(*(ask(f"task_{n}") for n in range(3 * MAX_SOCKETS)))
         assert len(asked) == 3 * MAX_SOCKETS
+
+    async def test_a_freed_socket_is_used_at_once(self, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("airflow_provider_kling.hooks.shared_client.MAX_SOCKETS", 2)
+        api = Api()
+        async with api.serve() as url, shared_client("kling_default"):
+            connect(url, KEY, max_requests_per_second=100_000)
+            await ask("task_0")
+            async with asyncio.timeout(2):
+                await asyncio.gather(*(ask(f"task_{number}") for number in range(100)))
+        assert api.most_at_once <= 2
 
     async def test_it_closes_with_the_last_user_and_opens_for_the_next(self, connect: Connect) -> None:
         api = Api()
@@ -372,8 +383,7 @@ class TestALine:
         assert await asyncio.wait_for(next_one, 1) is True
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        assert not line
-        line.free_one()
+        assert line.free_one() is False
 
     async def test_who_is_woken_and_leaves_wakes_the_next(self) -> None:
         line = Line()
@@ -382,6 +392,71 @@ class TestALine:
         line.free_one()
         leaving.cancel()
         assert await asyncio.wait_for(next_one, 1) is True
+
+
+@pytest.mark.asyncio
+class TestTurns:
+    """No socket is lost, whoever leaves."""
+
+    @staticmethod
+    async def take_all(turns: Turns) -> None:
+        turns.pace.per_second = 1e6
+        taken = 0
+        async with asyncio.timeout(5):
+            while taken < MAX_SOCKETS:
+                taken += turns.take()
+                await asyncio.sleep(0.0001)
+        assert turns.take() is False
+
+    async def test_who_is_called_and_leaves_passes_the_turn_on(self) -> None:
+        turns = Turns()
+        await self.take_all(turns)
+        leaving, next_one = (asyncio.create_task(turns.wait(seconds=10)) for _ in range(2))
+        await asyncio.sleep(0)
+        turns.give_back()
+        leaving.cancel()
+        assert await asyncio.wait_for(next_one, 1) is True
+        assert turns.take() is False
+
+    async def test_who_is_called_last_and_leaves_gives_the_turn_back(self) -> None:
+        turns = Turns()
+        await self.take_all(turns)
+        leaving = asyncio.create_task(turns.wait(seconds=10))
+        await asyncio.sleep(0)
+        turns.give_back()
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        await asyncio.sleep(0.001)
+        assert turns.take() is True
+
+    async def test_those_who_left_before_they_were_called_take_none(self) -> None:
+        turns = Turns()
+        await self.take_all(turns)
+        leaving = asyncio.create_task(turns.wait(seconds=10))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        turns.give_back()
+        await asyncio.wait({leaving})
+        await asyncio.sleep(0.001)
+        assert turns.take() is True
+
+    async def test_every_turn_comes_back(self) -> None:
+        turns = Turns()
+        turns.pace.per_second = 1e6
+
+        async def ask_or_leave(number: int) -> None:
+            if turns.take() or await turns.wait(seconds=0.01 if number % 3 else 10):
+                try:
+                    await asyncio.sleep(number % 7 / 1000)
+                finally:
+                    turns.give_back()
+
+        tasks = [asyncio.create_task(ask_or_leave(number)) for number in range(5 * MAX_SOCKETS)]
+        for task in tasks[::4]:
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.wait(tasks)
+        await self.take_all(turns)
 
 
 @pytest.mark.asyncio

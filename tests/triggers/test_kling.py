@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 import time
 from importlib import import_module
 from typing import Any
@@ -276,6 +277,30 @@ class TestManyTriggers:
         watch.cancel()
         assert await watch < 0.35
         assert trigger._log.lines > 0
+
+    async def test_a_log_that_nobody_reads_leaves_the_threads_of_the_loop_to_others(
+        self, sandbox: Sandbox, connected: str
+    ) -> None:
+        """The loop looks up host names in them, for everybody."""
+        read, lines = threading.Event(), []
+
+        class Unread:
+            def info(self, line: str) -> None:
+                lines.append(line)
+                read.wait(20)
+
+        triggers = [trigger_for(submit(sandbox)) for _ in range(40)]
+        for trigger in triggers:
+            trigger._log = Unread()
+        events = asyncio.gather(*map(event_of, triggers))
+        while not lines:  # noqa: ASYNC110 - what is waited for happens in a thread
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+        try:
+            await asyncio.wait_for(asyncio.to_thread(time.time), 1)
+        finally:
+            read.set()
+        assert {event["status"] for event in await events} == {"success"}
 
     async def test_one_that_is_killed_says_that_its_job_goes_on(self, task_log: TaskLog) -> None:
         await trigger_for("task_1").on_kill()
