@@ -242,7 +242,8 @@ class Turns(Line):
     def give_back(self) -> None:
         """End a turn, which frees a socket."""
         self._taken -= 1
-        self._call()
+        if self._waiting:
+            self._call()
 
     def close(self) -> None:
         """Forget those who waited last; whoever closes this knows that they are gone."""
@@ -281,7 +282,6 @@ class _Link:
         self.connection = connection
         self.session = session
         self.pace = pace
-        self._key = {"Authorization": connection.authorization}
         self.opened_at = time.monotonic()
         #: Whether its key had been refused before it was looked up anew.
         self.settled = False
@@ -316,8 +316,7 @@ class _Link:
                 total=connection.connect_timeout + connection.read_timeout,
                 sock_connect=connection.connect_timeout,
             ),
-            # Without the key: aiohttp tells a proxy what stands here, the Authorization as Proxy-Authorization.
-            headers={**HEADERS, "Accept-Encoding": PACKING},
+            headers={**HEADERS, "Accept-Encoding": PACKING} | ({} if connection.proxy else _key(connection)),
             auto_decompress=False,
             proxy=connection.proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -327,7 +326,24 @@ class _Link:
 
     async def get_video(self, task_id: str) -> VideoJob:
         """Ask for the state of a job, once."""
-        answer = await self._get(status_path(task_id))
+        url = self.connection.url(status_path(task_id))
+        # What a session sends with each request aiohttp tells a proxy too, which must not see the key.
+        key = _key(self.connection) if self.connection.proxy else None
+        self._in_flight += 1
+        try:
+            async with self.session.get(url, headers=key, allow_redirects=False) as response:
+                body = Body(f"GET {url}", response.status, most=MAX_STATUS_BYTES)
+                while not response.content.at_eof():
+                    body.add(await response.content.readany())
+                content = body.content(response.headers.get("Content-Encoding", ""))
+                answer = Answer.received(response.status, content, response.headers, masked=self.connection.masked)
+        # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            raise self._failure(url, error) from None
+        finally:
+            self._in_flight -= 1
+            if self.retired:
+                await self.retire()
         if answer.http_status == 429:
             self.pace.refused(now=time.monotonic(), retry_after=answer.retry_after)
         else:
@@ -340,29 +356,18 @@ class _Link:
         if self._in_flight == 0:
             await self.session.close()
 
-    async def _get(self, path: str) -> Answer:
-        url = self.connection.url(path)
-        self._in_flight += 1
-        try:
-            async with self.session.get(url, headers=self._key, allow_redirects=False) as response:
-                body = Body(f"GET {url}", response.status, most=MAX_STATUS_BYTES)
-                while not response.content.at_eof():
-                    body.add(await response.content.readany())
-                content = body.content(response.headers.get("Content-Encoding", ""))
-                return Answer.received(response.status, content, response.headers, masked=self.connection.masked)
-        # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            if isinstance(error, aiohttp.ClientHttpProxyError):
-                reason = f"the proxy answered {error.status} {error.message}"
-            elif isinstance(error, TimeoutError) and not str(error):
-                reason = f"timeout: no whole answer within {self.session.timeout.total:g} seconds"
-            # aiohttp's errors hold addresses, passwords and headers as they are.
-            raise KlingConnectionError(f"GET {url} failed: {self.connection.masked(reason)}") from None
-        finally:
-            self._in_flight -= 1
-            if self.retired:
-                await self.retire()
+    def _failure(self, url: str, error: Exception) -> KlingConnectionError:
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            reason = f"the proxy answered {error.status} {error.message}"
+        elif isinstance(error, TimeoutError) and not str(error):
+            reason = f"timeout: no whole answer within {self.session.timeout.total:g} seconds"
+        # aiohttp's errors hold addresses, passwords and headers as they are.
+        return KlingConnectionError(f"GET {url} failed: {self.connection.masked(reason)}")
+
+
+def _key(connection: KlingConnection) -> dict[str, str]:
+    return {"Authorization": connection.authorization}
 
 
 def _with_environment(connection: KlingConnection) -> KlingConnection:

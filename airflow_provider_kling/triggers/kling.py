@@ -38,7 +38,8 @@ SHORTEST_DEFERRAL = 15.0
 MAX_CRASHES = 3
 _CRASHES = "kling_trigger_crashes"
 #: The thread that writes what triggers have to say. A line goes through a pipe to the triggerer's supervisor,
-#: which may be slow to read. No event loop waits for it, nor do its own threads: they look up host names for all.
+#: which may be slow to read. No event loop waits for it, no trigger, and none of the loop's own threads, which
+#: look up host names for everybody.
 _SCRIBE = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kling-scribe")
 
 
@@ -180,7 +181,7 @@ class KlingTaskTrigger(BaseTrigger):
                 self.poll_interval, learned_durations(self.kling_conn_id), self.video_seconds, self.model
             ),
         )
-        loop = asyncio.get_running_loop()
+        loop, telling = asyncio.get_running_loop(), None
         async with shared_client(self.kling_conn_id) as client:
             if self.started_at is not None:
                 await asyncio.sleep(poller.first_pause(now=now()))
@@ -190,12 +191,13 @@ class KlingTaskTrigger(BaseTrigger):
                     decision = poller.on_job(job, now=(at := now()))
                 except KlingError as error:
                     decision = poller.on_error(error, now=(at := now()))
-                if isinstance(decision, Finished) and poller.job is not None and poller.job.has_ended:
-                    client.slots.free_one()
-                if line := poller.news(now=at):
-                    await loop.run_in_executor(_SCRIBE, copy_context().run, self._tell, line)
                 if isinstance(decision, Finished):
-                    return decision
+                    if poller.job is not None and poller.job.has_ended:
+                        client.slots.free_one()
+                    return decision  # which the worker logs that goes on
+                # While the last line is not written yet, news wait to be told in one.
+                if (telling is None or telling.done()) and (line := poller.news(now=at)):
+                    telling = loop.run_in_executor(_SCRIBE, copy_context().run, self._tell, line)
                 await asyncio.sleep(decision.seconds)
 
     def _tell(self, line: str) -> None:

@@ -165,7 +165,7 @@ def read_submit(answer: Answer) -> VideoJob:
         task_id = _task_id(body)
         if task_id is None:
             raise _uncertain(answer, "The submit was accepted, but the answer holds no task id")
-        return _job(task_id, body)
+        return _job(task_id, body, _status_word(body) or "queued")
     raise error_of(answer, "The submit was refused")
 
 
@@ -211,7 +211,8 @@ def read_status(answer: Answer, task_id: str) -> VideoJob:
     :raises KlingError: what an error answer means, by name.
     """
     body = _accepted_body(answer, task_id=task_id)
-    if _status_word(body) is None:
+    word = _status_word(body)
+    if word is None:
         if (error := _error_in(body)) is not None:
             raise error_of(
                 answer, f"The server refused to tell the status of Kling task {task_id}", task_id, body=error
@@ -222,7 +223,7 @@ def read_status(answer: Answer, task_id: str) -> VideoJob:
             http_status=answer.http_status,
             server_message=_excerpt(answer.body),
         )
-    return _job(task_id, body)
+    return _job(task_id, body, word)
 
 
 def task_reference(value: Any) -> tuple[str, str | None]:
@@ -288,8 +289,8 @@ def _task_id(body: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _job(task_id: str, body: Mapping[str, Any]) -> VideoJob:
-    word = _clean(_status_word(body) or "queued")[:80]
+def _job(task_id: str, body: Mapping[str, Any], word: str) -> VideoJob:
+    word = _clean(word)[:80]
     status = _STATUS_OF_WORD.get(word.lower(), "running")
     ended = status in ("completed", "failed")
     code, message = _failure_reason(body) if status == "failed" else (None, None)
