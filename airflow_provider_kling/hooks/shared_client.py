@@ -327,7 +327,7 @@ class _Link:
     async def get_video(self, task_id: str) -> VideoJob:
         """Ask for the state of a job, once."""
         url = self.connection.url(status_path(task_id))
-        # What a session sends with each request aiohttp tells a proxy too, which must not see the key.
+        # What a session sends with each request aiohttp tells a proxy too, the key as Proxy-Authorization.
         key = _key(self.connection) if self.connection.proxy else None
         self._in_flight += 1
         try:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_kling.hooks.shared_client import SharedClient
     from airflow_provider_kling.operators.kling import KlingGenerateOperator
     from airflow_provider_kling.sensors.kling import KlingTaskSensor
 
@@ -37,9 +38,9 @@ SHORTEST_DEFERRAL = 15.0
 #: Crashes of a trigger after which an attempt gives up waiting.
 MAX_CRASHES = 3
 _CRASHES = "kling_trigger_crashes"
-#: The thread that writes what triggers have to say. A line goes through a pipe to the triggerer's supervisor,
-#: which may be slow to read. No event loop waits for it, no trigger, and none of the loop's own threads, which
-#: look up host names for everybody.
+#: The thread that writes what triggers tell while they wait. A line goes through a pipe to the triggerer's
+#: supervisor, which may be slow to read. Neither an event loop nor a trigger waits for that, nor do the loop's own
+#: threads, which look up host names for everybody.
 _SCRIBE = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kling-scribe")
 
 
@@ -159,21 +160,28 @@ class KlingTaskTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, ``{"status": "success" | "error" | "timeout", "task_id", "video" | "error"}``."""
+        await _client_loaded()
+        from airflow_provider_kling.hooks.shared_client import shared_client
+
         now = steady_clock()
-        finished = await self._wait(now)
+        try:
+            poller = self._poller(now())
+        except KlingError as error:
+            finished = Finished(error=error)
+        else:
+            async with shared_client(self.kling_conn_id) as client:
+                if self.started_at is not None:
+                    await asyncio.sleep(poller.first_pause(now=now()))
+                finished = await self._wait(client, poller, now)
         await asyncio.sleep(self.not_before - now())
         yield TriggerEvent(finished.event())
 
-    async def _wait(self, now: Callable[[], float]) -> Finished:
-        await _client_loaded()
-        from airflow_provider_kling.hooks.shared_client import learned_durations, shared_client
+    def _poller(self, now: float) -> Poller:
+        from airflow_provider_kling.hooks.shared_client import learned_durations
 
-        try:
-            kling_task_id, _ = task_reference(self.kling_task_id)
-        except KlingError as error:
-            return Finished(error=error)
-        started_at = now() if self.started_at is None else self.started_at
-        poller = Poller(
+        kling_task_id, _ = task_reference(self.kling_task_id)
+        started_at = now if self.started_at is None else self.started_at
+        return Poller(
             kling_task_id,
             started_at=started_at,
             deadline=started_at + self.timeout if self.deadline is None else self.deadline,
@@ -181,24 +189,29 @@ class KlingTaskTrigger(BaseTrigger):
                 self.poll_interval, learned_durations(self.kling_conn_id), self.video_seconds, self.model
             ),
         )
-        loop, telling = asyncio.get_running_loop(), None
-        async with shared_client(self.kling_conn_id) as client:
-            if self.started_at is not None:
-                await asyncio.sleep(poller.first_pause(now=now()))
+
+    async def _wait(self, client: SharedClient, poller: Poller, now: Callable[[], float]) -> Finished:
+        """Ask until the wait is over, and log what changes."""
+        loop = asyncio.get_running_loop()
+        telling: asyncio.Future[None] | None = None
+        try:
             while True:
                 try:
-                    job = await client.get_video(kling_task_id, patience=poller.patience(now=now()))
+                    job = await client.get_video(poller.task_id, patience=poller.patience(now=now()))
                     decision = poller.on_job(job, now=(at := now()))
                 except KlingError as error:
                     decision = poller.on_error(error, now=(at := now()))
                 if isinstance(decision, Finished):
                     if poller.job is not None and poller.job.has_ended:
                         client.slots.free_one()
-                    return decision  # which the worker logs that goes on
+                    return decision  # the worker that goes on tells the end
                 # While the last line is not written yet, news wait to be told in one.
                 if (telling is None or telling.done()) and (line := poller.news(now=at)):
                     telling = loop.run_in_executor(_SCRIBE, copy_context().run, self._tell, line)
                 await asyncio.sleep(decision.seconds)
+        finally:
+            if telling is not None:
+                telling.cancel()  # Airflow closes the log of a trigger that has ended
 
     def _tell(self, line: str) -> None:
         self.log.info(line)  # called here, so that the log names this file as the place

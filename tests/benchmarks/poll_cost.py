@@ -2,9 +2,10 @@
 """CPU per status check over TLS, with 500 videos waited for in one event loop.
 
 Each client runs in a process of its own, which has loaded the same modules as the others', and waits for videos that
-never finish, a check every 5 seconds; the server runs in another process. Counted is the CPU time (user and system) of
-the client's process alone, over whole rounds after all connections stand, divided by the checks that the server saw
-meanwhile. The clients take turns, and are compared pass by pass, since the speed of a shared machine drifts.
+never finish, a check every 5 seconds; each has a server in another process. Counted is the CPU time (user and system)
+of the client's process alone, divided by the checks that its server saw. All clients run side by side, since the speed
+of a shared machine drifts, and begin a third of the interval apart, so that their bursts seldom meet. They are
+compared pass by pass.
 
 The videos are waited for in two ways. Started together, as mapped tasks are, all 500 ask in one burst every 5 seconds;
 the loop serves a burst at once, and what is left is the clients' own work. Spread evenly, each check wakes a sleeping
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -37,7 +39,7 @@ INTERVAL = 5.0
 #: How the waits begin, and the seconds within which.
 PATTERNS = {"started together": 0.0, "spread evenly": INTERVAL}
 ROUNDS = 3
-PASSES = 5
+PASSES = 7
 CLIENTS = {
     "bare aiohttp, one session": "bare",
     "KlingTaskTrigger": "ours",
@@ -114,56 +116,72 @@ async def _wait_for_all(client: str, base_url: str, within: float) -> None:
     await asyncio.gather(*map(wait, range(VIDEOS)))
 
 
-def cost(client: str, within: float, base_url: str, folder: Path, certificate: Path) -> tuple[float, int]:
-    """Return the CPU seconds and the checks of a client in ``ROUNDS`` rounds, all started within some seconds."""
-    connection = {"host": base_url, "password": "sk-benchmark"}
-    environment = os.environ | {
-        "AIRFLOW_HOME": str(folder / "airflow"),
-        "AIRFLOW_CONN_HTTP_DEFAULT": json.dumps({"conn_type": "http", "host": base_url}),
-        # Far above what is asked for: no client is to be held back.
-        "AIRFLOW_CONN_KLING_DEFAULT": json.dumps(
-            {**connection, "conn_type": "kling", "extra": {"max_requests_per_second": 1e6}}
-        ),
-        "SSL_CERT_FILE": str(certificate),
-        "REQUESTS_CA_BUNDLE": str(certificate),
-    }
-    command = [sys.executable, "-m", "tests.benchmarks.poll_cost", client, base_url, str(within)]
-    with (folder / f"{client}.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=log, stderr=log)
-    try:
-        seen = asked(base_url, certificate)["polls"]
-        while asked(base_url, certificate)["polls"] < seen + 2 * VIDEOS:
-            if process.poll() is not None:
-                raise RuntimeError((folder / f"{client}.log").read_text())
-            time.sleep(0.2)
-        before = _cpu(process.pid), asked(base_url, certificate)["polls"]
-        time.sleep(ROUNDS * INTERVAL)
-        after = _cpu(process.pid), asked(base_url, certificate)["polls"]
-    finally:
-        process.kill()
-        process.wait()
-    return after[0] - before[0], after[1] - before[1]
+class Client:
+    """A client in a process of its own, with a server to ask."""
+
+    def __init__(self, name: str, within: float, folder: Path, certificate: Path, stack: ExitStack) -> None:
+        self._certificate = certificate
+        folder = folder / name
+        folder.mkdir()
+        self._base_url = stack.enter_context(serving(folder, certificate))
+        self._log = folder / "log"
+        connection = {"host": self._base_url, "password": "sk-benchmark"}
+        environment = os.environ | {
+            "AIRFLOW_HOME": str(folder / "airflow"),
+            "AIRFLOW_CONN_HTTP_DEFAULT": json.dumps({"conn_type": "http", "host": self._base_url}),
+            # Far above what is asked for: no client is to be held back.
+            "AIRFLOW_CONN_KLING_DEFAULT": json.dumps(
+                {**connection, "conn_type": "kling", "extra": {"max_requests_per_second": 1e6}}
+            ),
+            "SSL_CERT_FILE": str(certificate),
+            "REQUESTS_CA_BUNDLE": str(certificate),
+        }
+        command = [sys.executable, "-m", "tests.benchmarks.poll_cost", name, self._base_url, str(within)]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=log, stderr=log)
+        stack.callback(self._process.wait)
+        stack.callback(self._process.kill)
+
+    def wait_for_checks(self, count: int) -> None:
+        while self.spent()[1] < count:
+            if self._process.poll() is not None:
+                raise RuntimeError(self._log.read_text())
+            time.sleep(0.05)
+
+    def spent(self) -> tuple[float, int]:
+        """Return the CPU seconds and the checks so far."""
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system), asked(self._base_url, self._certificate)["polls"]
 
 
-def _cpu(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
+def side_by_side(within: float) -> dict[str, list[float]]:
+    """Return what a check costs each client (ms) in each pass, all started within some seconds."""
+    found: dict[str, list[float]] = {name: [] for name in CLIENTS}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        certificate = make_certificate(folder)
+        clients: dict[str, Client] = {}
+        for name, key in CLIENTS.items():
+            clients[name] = Client(key, within, folder, certificate, stack)
+            clients[name].wait_for_checks(1)
+            time.sleep(INTERVAL / len(CLIENTS))
+        for client in clients.values():
+            client.wait_for_checks(3 * VIDEOS)
+        before = {name: client.spent() for name, client in clients.items()}
+        for _ in range(PASSES):
+            time.sleep(ROUNDS * INTERVAL)
+            for name, client in clients.items():
+                seconds, checks = client.spent()
+                found[name].append((seconds - before[name][0]) / (checks - before[name][1]) * 1000)
+                before[name] = seconds, checks
+    return found
 
 
 def main() -> None:
-    """Measure all clients in turn, several times, and print their tables."""
-    found: dict[str, dict[str, list[float]]] = {way: {name: [] for name in CLIENTS} for way in PATTERNS}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        certificate = make_certificate(folder)
-        with serving(folder, certificate) as base_url:
-            for _ in range(PASSES):
-                for way, within in PATTERNS.items():
-                    for client, key in CLIENTS.items():
-                        seconds, polls = cost(key, within, base_url, folder, certificate)
-                        found[way][client].append(seconds / polls * 1000)
+    """Measure all clients side by side, in both ways, and print their tables."""
     print(f"{VIDEOS} videos, a check every {INTERVAL:g} s, TLS, medians of {PASSES} passes of {ROUNDS} rounds\n")
-    for way, costs in found.items():
+    for way, within in PATTERNS.items():
+        costs = side_by_side(within)
         floor, own, sensor = costs.values()
         rows = [
             (
