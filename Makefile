@@ -27,7 +27,7 @@ help:
 	@echo "make test           run all tests, those on a real Airflow included"
 	@echo "make test-slow      run the tests that take many minutes"
 	@echo "make test-versions  try every supported version of Airflow"
-	@echo "make bench          measure, beside what one would use otherwise (a quarter of an hour)"
+	@echo "make bench          measure, beside what one would use otherwise (half an hour)"
 	@echo "make clean          remove everything that make made"
 	@echo "The Python to use: make PYTHON=python3.12 ..."
 
