@@ -9,7 +9,8 @@ compared pass by pass.
 
 The videos are waited for in two ways. Started together, as mapped tasks are, all 500 ask in one burst every 5 seconds;
 the loop serves a burst at once, and what is left is the clients' own work. Spread evenly, each check wakes a sleeping
-loop by itself, which costs the most, and all three the same.
+loop by itself, which costs the most, and all three the same: there not even bare aiohttp is six times cheaper than
+HttpSensorTrigger.
 """
 
 from __future__ import annotations

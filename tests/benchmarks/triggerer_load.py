@@ -11,7 +11,7 @@ The loop is late for two reasons. While triggers are taken over, each writes a l
 Airflow's supervisor reads between its queries, and the loop waits for it; idle time triggers write one more. This
 package is found there too, with the requests that fell due meanwhile. Once all wait, the greatest lags are full
 collections of garbage: Python stops to look at every object of the process, a million of them, most of them
-Airflow's. An idle time trigger has 35 (counted with ``gc``, outside of a triggerer), a waiting video 46. Every
+Airflow's. An idle time trigger has 35 (counted with ``gc``, outside of a triggerer), a waiting video 45. Every
 status check makes new ones, so collections come more often than with triggers that do nothing. Nothing that a
 provider may do prevents them: to change the collector is to change it for everybody in the process. The fewer
 tasks a triggerer has, the shorter they are.
