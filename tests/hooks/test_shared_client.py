@@ -418,24 +418,14 @@ class TestTurns:
         assert await asyncio.wait_for(next_one, 1) is True
         assert turns.take() is False
 
-    async def test_who_is_called_last_and_leaves_gives_the_turn_back(self) -> None:
+    @pytest.mark.parametrize("called_first", [True, False])
+    async def test_who_leaves_an_empty_line_keeps_no_turn(self, called_first: bool) -> None:
         turns = Turns()
         await self.take_all(turns)
         leaving = asyncio.create_task(turns.wait(seconds=10))
         await asyncio.sleep(0)
-        turns.give_back()
-        leaving.cancel()
-        await asyncio.wait({leaving})
-        await asyncio.sleep(0.001)
-        assert turns.take() is True
-
-    async def test_those_who_left_before_they_were_called_take_none(self) -> None:
-        turns = Turns()
-        await self.take_all(turns)
-        leaving = asyncio.create_task(turns.wait(seconds=10))
-        await asyncio.sleep(0)
-        leaving.cancel()
-        turns.give_back()
+        for step in (turns.give_back, leaving.cancel) if called_first else (leaving.cancel, turns.give_back):
+            step()
         await asyncio.wait({leaving})
         await asyncio.sleep(0.001)
         assert turns.take() is True
