@@ -29,6 +29,7 @@ class KlingError(Exception):
     #: Whether another attempt of the same Airflow task could end better.
     retryable: ClassVar[bool] = True
     default_advice: ClassVar[str] = ""
+    advice_on_a_line_of_its_own: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class KlingError(Exception):
         if self.server_message:
             text += f" The server says: “{self.server_message}”."
         if self.advice:
-            text += f" {self.advice}"
+            text += ("\n" if self.advice_on_a_line_of_its_own else " ") + self.advice
         return text
 
     def facts(self) -> dict[str, Any]:
@@ -165,6 +166,12 @@ class KlingRateLimitError(KlingError):
     default_advice = "The account's limit is reached; slots free up as running jobs finish."
 
 
+class KlingUnavailableError(KlingError):
+    """The API is surely not there: no connection, a web page, a redirect, no such route; nothing was submitted."""
+
+    default_advice = "Nothing was submitted. Check the connection's host and path if this lasts."
+
+
 class KlingServerError(KlingError):
     """The server had trouble, or its answer made no sense."""
 
@@ -191,9 +198,8 @@ class KlingUncertainSubmissionError(KlingError):
     """A submit may have been accepted and billed, but its task id never arrived."""
 
     retryable = False
-    default_advice = (
-        "It is not sent again on a guess: look at the vendor's console whether a job was made at this time."
-    )
+    default_advice = "It is not sent again on a guess: look at the vendor whether a job was made at this time."
+    advice_on_a_line_of_its_own = True
 
 
 class KlingAddressRefusedError(KlingError):

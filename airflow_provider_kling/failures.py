@@ -11,23 +11,26 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSen
 from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 
 
-def task_failure(error: KlingError) -> KlingError:
+def task_failure(error: KlingError, *, final: bool = False) -> KlingError:
     """
     Return the error in the form to raise from a task: one that a retry cannot cure fails the task at once.
 
     Airflow asks the class for that, so the error is given one more base, ``AirflowFailException``, and stays
     what it is for callbacks and ``except`` clauses: ``isinstance(error, KlingBalanceError)`` still holds.
+
+    :param error: The error.
+    :param final: Whether no retry may follow, whatever the error is.
     """
-    return error if error.retryable else _also(error, AirflowFailException)
+    return error if error.retryable and not final else _also(error, AirflowFailException)
 
 
 @contextmanager
-def failing_the_task() -> Iterator[None]:
+def failing_the_task(*, final: bool = False) -> Iterator[None]:
     """Let every named error inside leave as :func:`task_failure` has it."""
     try:
         yield
     except KlingError as error:
-        raise task_failure(error) from error.__cause__
+        raise task_failure(error, final=final) from error.__cause__
 
 
 def sensor_failure(error: KlingError) -> KlingError:

@@ -63,20 +63,32 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": ["airflow_provider_kling.links.kling.KlingVideoLink"],
         "config": {
             "kling": {
-                "description": "How the Kling provider keeps the ids of paid jobs.",
+                "description": "How the Kling provider keeps the record of paid jobs.",
                 "options": {
                     "state_path": {
                         "description": (
                             "Folder of an object storage (any ``ObjectStoragePath``, such as "
-                            "``s3://conn@bucket/kling-state``) that records which jobs a task has paid for, so "
-                            "that a retry joins them. Only for Airflow before 3.3, which has no task state store; "
-                            "workers must share the folder."
+                            "``s3://conn@bucket/kling-state``) for the record of which jobs a task has paid for, "
+                            "so that a retry joins them. Workers must share it. Airflow 3.3 and later keeps the "
+                            "record in its task state store as well; before 3.3 and without a folder it lies in "
+                            "an Airflow Variable."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "s3://my_s3@my-bucket/kling-state",
                         "default": "",
-                    }
+                    },
+                    "state": {
+                        "description": (
+                            "``none`` keeps no record in an Airflow Variable where there is neither a task state "
+                            "store nor a ``state_path``; every attempt after the first then needs "
+                            "``on_uncertain='resubmit'`` or a person's word to submit."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "none",
+                        "default": "auto",
+                    },
                 },
             }
         },

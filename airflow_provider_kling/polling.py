@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from airflow_provider_kling.schedule import Delay
     from airflow_provider_kling.wire.answer import VideoJob
 
+#: Version of the arguments of triggers and of their events. They lie in Airflow's database over an upgrade.
+FORMAT = 1
 #: Seconds after the submit during which "no such task" means "not stored yet": gateways answer before they store.
 VISIBILITY_GRACE = 60.0
 #: Consecutive failed status checks after which the wait ends. With the back-off below: about a quarter of an hour.
@@ -60,9 +62,14 @@ class Finished(NamedTuple):
         """Return the plain JSON event that carries this from the triggerer to a worker."""
         if self.error is not None:
             status = "timeout" if isinstance(self.error, KlingTimeoutError) else "error"
-            return {"status": status, "task_id": self.error.task_id, "error": self.error.to_dict()}
+            return {
+                "version": FORMAT,
+                "status": status,
+                "task_id": self.error.task_id,
+                "error": self.error.to_dict(),
+            }
         video = self.video()
-        return {"status": "success", "task_id": video["task_id"], "video": video}
+        return {"version": FORMAT, "status": "success", "task_id": video["task_id"], "video": video}
 
     def video(self) -> dict[str, Any]:
         """Return the finished video as a plain dict, or raise the error that ended the wait."""

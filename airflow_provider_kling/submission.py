@@ -2,158 +2,130 @@
 """
 The submission decision: which job is bought, which is joined, and what may be sent again.
 
-Each accepted submit is billed and none can be cancelled. So a record is written before the POST (*intent*) and
-right after its answer (*submitted*, with the id), and whoever comes next reads it: a retry, a restarted worker, a
-cleared task. The record outlives the process; this module decides on it and knows neither Airflow nor HTTP. Its
-rules are few: a POST that may have been accepted is never sent again on a guess, and no id is ever forgotten.
+Each accepted submit is billed and none can be cancelled. So an *intent* is recorded before the POST and its
+outcome right after the response, and the next attempt reads that: a retry, a restarted worker, a cleared task.
+This module decides on the record and knows neither Airflow nor HTTP. Its rules are few: what is not proven unspent
+counts as spent, only an explicit word of a person or an argument allows another purchase, and no id is forgotten.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from airflow_provider_kling.consent import word_for, word_name
 from airflow_provider_kling.exceptions import (
     KlingConnectionError,
     KlingError,
     KlingNotFoundError,
+    KlingRateLimitError,
     KlingServerError,
     KlingUncertainSubmissionError,
-    shown,
+    KlingValidationError,
 )
+from airflow_provider_kling.fingerprint import fingerprint_of
+from airflow_provider_kling.journal import SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
 from airflow_provider_kling.polling import VISIBILITY_GRACE
 
 if TYPE_CHECKING:
     from airflow_provider_kling.wire.answer import VideoJob
     from airflow_provider_kling.wire.request import VideoRequest
 
+__all__ = ["Obtained", "Purchase", "RecordStore", "SubmitSession", "Submitter", "fingerprint_of"]
+
 OnClear = Literal["reuse", "resubmit"]
 OnUncertain = Literal["fail", "resubmit"]
 
-#: Attempts at a submit that was surely not accepted, within one run of the task: about half a minute together.
+#: POSTs that surely bought nothing: at most so many within one run of the task (about half a minute together) ...
 ATTEMPTS_IN_PLACE = 6
-#: Attempts to write the id of a paid job down, before the task goes on with the id in memory alone.
+#: ... and within one purchase, over all its attempts; a clear starts the count anew.
+ATTEMPTS_PER_PURCHASE = 24
+#: Attempts to record the id of a paid job, before the task goes on with the id in memory alone.
 ATTEMPTS_TO_RECORD = 5
-#: Seconds to wait for a slot of the account: at first, and at most.
+#: Seconds to wait for a slot of the account, or for an API that is not there: at first, and at most.
 FIRST_SLOT_PAUSE, LONGEST_SLOT_PAUSE = 15.0, 300.0
-
-
-def fingerprint_of(request: VideoRequest, *, conn_id: str, base_url: str, take: int = 1) -> str:
-    """
-    Return what makes two submits the same purchase: the request, the server, and which take of it.
-
-    The key is left out, so that replacing it does not buy everything anew.
-    """
-    what = json.dumps([request.payload(), conn_id, base_url, take], sort_keys=True)
-    return hashlib.sha256(what.encode()).hexdigest()[:32]
-
-
-def summary_of(request: VideoRequest) -> str:
-    """Return a request as a person recognises it in the vendor's console."""
-    text = " ".join((request.prompt or f"{len(request.multi_prompt or [])} shots").split())
-    seconds = f"{request.duration} s, " if request.duration else ""
-    return f"{request.model}, {seconds}“{text if len(text) <= 80 else text[:79] + '…'}”"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Submission:
-    """
-    What is known of one purchase.
-
-    :param fingerprint: Of the request and the connection.
-    :param state: ``intent`` (a POST is under way, or its process died), ``uncertain`` (reported as such),
-        ``refused`` (surely no job), ``submitted`` (a job with an id).
-    :param at: When it was sent or, with an id, when the id arrived (epoch seconds).
-    :param max_tries: Airflow's ``max_tries`` then: it stays on a retry and rises when a user clears the task.
-    :param what: The request as a person recognises it.
-    :param task_id: The id of the job.
-    :param earlier: Ids of jobs that the same request bought before.
-    """
-
-    fingerprint: str
-    state: Literal["intent", "uncertain", "refused", "submitted"]
-    at: float
-    max_tries: int
-    what: str
-    task_id: str | None = None
-    earlier: tuple[str, ...] = ()
-
-
-@dataclass
-class Record:
-    """All purchases of one task instance, the newest last: one for each request it ever had."""
-
-    submissions: dict[str, Submission] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any] | None) -> Record:
-        """
-        Return the record that was stored.
-
-        :raises KlingError: if this is no record; "unreadable" must never pass for "none".
-        """
-        if data is None:
-            return cls()
-        try:
-            entries = [
-                Submission(**{**entry, "earlier": tuple(entry["earlier"])}) for entry in data["submissions"]
-            ]
-        except (KeyError, TypeError) as error:
-            raise KlingError(
-                f"The record of this task's submits is unreadable ({shown(data)})",
-                advice="Nothing was submitted. Remove the record if you know what the task has bought.",
-            ) from error
-        return cls({entry.fingerprint: entry for entry in entries})
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON."""
-        entries = [{**asdict(entry), "earlier": list(entry.earlier)} for entry in self.submissions.values()]
-        return {"submissions": entries}
-
-    def put(self, entry: Submission) -> None:
-        """Set the newest state of one purchase."""
-        self.submissions.pop(entry.fingerprint, None)
-        self.submissions[entry.fingerprint] = entry
+#: What an intent cites when the argument, and no person, allowed it to ignore a submit of unknown fate.
+BY_ARGUMENT = "on_uncertain"
 
 
 class RecordStore(Protocol):
-    """Where a record outlives its process. A failure to read raises; only a record never written is None."""
+    """Where a record outlives its process. A failure to read raises; it never passes for an empty record."""
 
     @property
-    def lasts(self) -> bool:
-        """Whether the next attempt will find what is saved."""
+    def durable(self) -> bool:
+        """Whether the next attempt will find what is written."""
         ...
 
-    def load(self) -> Mapping[str, Any] | None: ...
+    def new_intent(self) -> str:
+        """Return the id of the next intent."""
+        ...
 
-    def save(self, record: dict[str, Any]) -> None: ...
+    def load(self) -> Sequence[Event]:
+        """Return all events, in any order."""
+        ...
+
+    def append(self, event: Event) -> None:
+        """Add an event; it is there for every reader when this returns."""
+        ...
+
+    def forget(self, intent: str) -> None:
+        """Drop a submit that surely made no job and that no count needs, so that the record stays short."""
+        ...
+
+
+class SubmitSession(Protocol):
+    """A keep-alive connection to the server on which one submit is sent."""
+
+    def probe(self) -> None:
+        """
+        Ask whether the API is there, at no cost.
+
+        :raises KlingUnavailableError: if it surely is not.
+        :raises KlingAuthenticationError: if it refuses the key.
+        """
+        ...
+
+    def submit(self, request: VideoRequest, *, recorded_at: float) -> VideoJob:
+        """
+        Send the POST, once.
+
+        :param recorded_at: When its intent was recorded (epoch seconds); one that is too old is not sent.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Purchase:
     """
-    One wish for a video, and everything that decides how it is met.
+    A request for one video, plus the policies for joining, submitting again or stopping.
 
-    :param request: What to ask for.
+    :param request: The request.
     :param fingerprint: See :func:`fingerprint_of`.
+    :param conn_id: The Airflow connection.
+    :param dag_id: The DAG.
     :param max_tries: Airflow's ``max_tries`` of the running attempt.
     :param on_clear: After a clear, join the job that was bought (``reuse``) or buy another (``resubmit``).
     :param on_uncertain: With a submit whose fate is unknown, ``fail`` or buy another (``resubmit``).
-    :param adopt_hint: Tells, for a fingerprint, how a user hands over the id of a job found at the vendor.
     """
 
     request: VideoRequest
     fingerprint: str
+    conn_id: str
+    dag_id: str
     max_tries: int
     on_clear: OnClear = "reuse"
     on_uncertain: OnUncertain = "fail"
-    adopt_hint: Callable[[str], str] = lambda fingerprint: f"hand over its id for {fingerprint}"
+
+    @property
+    def prompt(self) -> str:
+        """The start of the prompt, as a person recognises it in the vendor's console."""
+        text = " ".join((self.request.prompt or f"{len(self.request.multi_prompt or [])} shots").split())
+        return text if len(text) <= 80 else text[:79] + "…"
 
 
 @dataclass(frozen=True)
@@ -171,38 +143,34 @@ class Obtained:
     job: VideoJob | None = None
 
 
+@dataclass
 class Submitter:
     """
     Meets one :class:`Purchase`: joins the job that an earlier attempt bought, or buys one.
 
     :param store: Where the record lives.
-    :param send: Submits once; ``KlingHook.submit_video``.
+    :param connect: Opens a session to submit with; ``KlingHook.submitting``.
     :param look: Asks for a job's state once; ``KlingHook.get_video``.
-    :param adopted_id: Returns the id of a job that a user found at the vendor for a fingerprint, if one did.
+    :param read_variable: Returns the text of an Airflow Variable, None if there is none or it cannot be had.
     :param log: Takes a line for the task's log.
     :param now: The wall clock.
     :param sleep: Waits in place.
     """
 
-    def __init__(
-        self,
-        *,
-        store: RecordStore,
-        send: Callable[[VideoRequest], VideoJob],
-        look: Callable[[str], VideoJob],
-        adopted_id: Callable[[str], str | None] = lambda fingerprint: None,
-        log: Callable[[str], None] = lambda line: None,
-        now: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.store = store
-        self.send = send
-        self.look = look
-        self.adopted_id = adopted_id
-        self.log = log
-        self.now = now
-        self.sleep = sleep
-        self.record = Record()
+    store: RecordStore
+    connect: Callable[[], AbstractContextManager[SubmitSession]]
+    look: Callable[[str], VideoJob]
+    read_variable: Callable[[str], str | None] = lambda name: None
+    log: Callable[[str], None] = lambda line: None
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    #: The submit of unknown fate that stopped this attempt.
+    unresolved: Submit | None = None
+    #: Whether a POST is under way.
+    is_sending: bool = False
+    #: The job that this attempt bought, from the moment of the response on.
+    bought: str | None = None
+    _journal: Journal = field(default_factory=lambda: Journal(()))
 
     def obtain(self, purchase: Purchase) -> Obtained:
         """
@@ -210,204 +178,353 @@ class Submitter:
 
         :raises KlingUncertainSubmissionError: if a submit's fate is unknown and nothing says to buy another.
         :raises KlingRateLimitError: if the account has no slot free; ask again later.
+        :raises KlingUnavailableError: if the API is not there; ask again later.
         :raises KlingError: any other refusal, by name; no job was made.
         """
-        self.record = Record.from_json(self._load())
-        known = self.record.submissions.get(purchase.fingerprint)
-        self._look_at_others(purchase)
-        if known is None and not self.store.lasts and (adopted := self.adopted_id(purchase.fingerprint)):
-            # With nothing on record, the user's word is all there is of a submit whose answer was lost.
-            known = self._new(purchase)
-            return self._adopt(purchase, known, adopted)
-        if known is None or known.state == "refused":
-            return self._submit(purchase, known)
-        cleared = purchase.max_tries != known.max_tries
-        if known.state == "submitted":
-            if cleared and purchase.on_clear == "resubmit":
-                self.log(f"Cleared with on_clear='resubmit': not joining Kling task {known.task_id}")
-                return self._submit(purchase, known)
-            return self._join(purchase, known, cleared=cleared)
-        return self._resolve(purchase, known, cleared=cleared)
+        self._load()
+        if adopted := self._adopted(purchase):
+            return adopted
+        jobs = self._journal.jobs_of(purchase.fingerprint)
+        last = jobs[-1] if jobs else None
+        if last is None or self._has_begun_another(purchase, len(jobs)):
+            return self._buy(purchase)
+        cleared = purchase.max_tries not in last.tries_seen
+        if cleared and purchase.on_clear == "resubmit":
+            self.log(f"Cleared with on_clear='resubmit': not joining Kling task {last.kling_task_id}")
+            return self._buy(purchase)
+        return self._join(purchase, last, cleared=cleared)
 
-    def _join(self, purchase: Purchase, known: Submission, *, cleared: bool) -> Obtained:
+    def _has_begun_another(self, purchase: Purchase, jobs: int) -> bool:
+        """Return whether a POST for one more job was sent; its fate is settled before a job is joined."""
+        return any(
+            submit.purchase >= jobs and submit.fate in ("unknown", "dismissed")
+            for submit in self._journal.of(purchase.fingerprint)
+        )
+
+    # ---- joining
+
+    def _join(self, purchase: Purchase, last: Submit, *, cleared: bool) -> Obtained:
         """Return the job bought earlier; one that failed is bought again, unless it would only fail again."""
-        task_id = known.task_id or ""
-        job = self._state_of(known)
+        job = self._state_of(last)
         if job is not None and job.status == "failed":
             failure = job.failure()
             if not failure.retryable and not cleared:
                 raise failure
             self.log(f"{failure} Submitting again.")
-            return self._submit(purchase, known)
+            return self._buy(purchase)
         state = (job.status_word or job.status) if job else "in a state that could not be asked for"
         self.log(
-            f"Joining Kling task {task_id}, which this task bought before ({state}). For a new video from the "
-            "same request, set another take, or on_clear='resubmit' and clear the task"
+            f"Joining Kling task {last.kling_task_id}, which this task bought before ({state}). For a new video "
+            "from the same request, set another take, or on_clear='resubmit' and clear the task"
         )
         if cleared:
             # From here on another attempt without another clear is a retry.
-            self._note(replace(known, max_tries=purchase.max_tries))
-        return Obtained(task_id, known.at, job)
+            self._append(new_event("joined", last.id, at=self.now(), max_tries=purchase.max_tries))
+        return Obtained(last.kling_task_id, last.submitted_at or last.sent_at, job)
 
-    def _state_of(self, known: Submission) -> VideoJob | None:
-        """Return the job's state, or None where only patience will tell it."""
+    def _state_of(self, submit: Submit) -> VideoJob | None:
+        """Return the job, or None if its state cannot be fetched right now."""
         try:
-            return self.look(known.task_id or "")
+            return self.look(submit.kling_task_id)
         except KlingNotFoundError as error:
-            if self.now() - known.at < VISIBILITY_GRACE:
+            since = submit.submitted_at or submit.sent_at
+            if self.now() - since < VISIBILITY_GRACE:
                 return None
             error.advice = (
-                f"It was submitted {_iso(known.at)} and may be gone at the vendor by now. For a new video, set "
+                f"It was submitted {iso(since)} and may be gone at the vendor by now. For a new video, set "
                 "another take, or on_clear='resubmit' and clear the task."
             )
             raise
         except KlingError as error:
             if not error.retryable:
                 raise
-            self.log(f"The state of Kling task {known.task_id} cannot be asked for now: {error}")
+            self.log(f"The state of Kling task {submit.kling_task_id} cannot be asked for now: {error}")
             return None
 
-    def _resolve(self, purchase: Purchase, known: Submission, *, cleared: bool) -> Obtained:
-        """Decide on a submit whose fate is unknown: adopt, buy again because a user said so, or stop."""
-        adopted = self.adopted_id(purchase.fingerprint)
-        if adopted and adopted not in known.earlier:
-            return self._adopt(purchase, known, adopted)
-        # Only a clear *after* the failure that reported it says "I looked": a clear may also have hit the submit.
-        looked = known.state == "uncertain" and cleared
-        if looked or purchase.on_uncertain == "resubmit":
-            why = "the task was cleared since" if looked else "on_uncertain='resubmit'"
-            self.log(
-                f"The submit of {_iso(known.at)} has an unknown fate; {why}, and no job found at the vendor was "
-                "named, so submitting again"
+    # ---- submits of unknown fate
+
+    def _adopted(self, purchase: Purchase) -> Obtained | None:
+        """Record every job that a person named for a submit of unknown fate; return the one for this purchase."""
+        ours = None
+        for submit in self._journal.unknown():
+            word = word_for(submit, read=self.read_variable, now=self.now())
+            if word is None or word.kling_task_id is None:
+                continue
+            job = self._look_at_adopted(word.by, word.kling_task_id)
+            self.log(f"Taking Kling task {job.task_id}, which the Airflow Variable {word.by} names")
+            event = new_event(
+                "submitted",
+                submit.id,
+                at=self.now(),
+                kling_task_id=job.task_id,
+                by=word.by,
+                max_tries=purchase.max_tries,
             )
-            return self._submit(purchase, known)
-        raise self._report(known, purchase)
+            self._append(event)
+            self._load()
+            if submit.fingerprint == purchase.fingerprint:
+                ours = Obtained(job.task_id, submit.sent_at, job)
+        return ours
 
-    def _adopt(self, purchase: Purchase, known: Submission, task_id: str) -> Obtained:
-        """Join the job that a user found at the vendor, once the server knows it."""
+    def _look_at_adopted(self, by: str, task_id: str) -> VideoJob:
+        """Return the job that a person named, once the server knows it and no other submit has it."""
+        advice = f"Correct the Airflow Variable {by} (the id of the job, or none), and clear this task."
+        if any(task_id in submit.kling_task_ids for submit in self._journal.submits.values()):
+            raise KlingValidationError(
+                f"Kling task {task_id}, which {by} names, is on record for another submit of this task",
+                advice=advice,
+            )
         try:
-            job = self.look(task_id)
+            return self.look(task_id)
         except KlingNotFoundError as error:
-            error.what = f"The server does not know Kling task {task_id}, which was named for adoption"
-            hint = purchase.adopt_hint(known.fingerprint)
-            error.advice = f"Correct it ({hint}) or take it back, and clear the task."
+            error.what = f"The server does not know Kling task {task_id}, which the Variable {by} names"
+            error.advice = advice
             raise
-        self.log(f"Adopting Kling task {task_id}, which a user found at the vendor")
-        self._note(replace(known, state="submitted", task_id=task_id, max_tries=purchase.max_tries))
-        return Obtained(task_id, known.at, job)
+        except KlingError as error:
+            if not error.retryable:
+                error.advice = advice
+            raise
 
-    def _submit(self, purchase: Purchase, known: Submission | None) -> Obtained:
-        """Buy a job: send, and send again in place only what was surely not accepted."""
-        earlier = known.earlier if known else ()
-        if known and known.task_id:
-            earlier = (*earlier, known.task_id)
-        attempt, sent_anew = 0, False
-        while True:
-            entry = self._new(purchase, earlier)
-            self._note(entry)
-            try:
-                job = self.send(purchase.request)
-            except KlingUncertainSubmissionError as error:
-                if purchase.on_uncertain == "fail" or sent_anew:
-                    raise self._report(entry, purchase, error) from error
-                sent_anew = True
-                self.log(f"{error.what}; on_uncertain='resubmit', so submitting once more, which may pay twice")
-            except KlingError as error:
-                refused = replace(entry, state="refused")
-                self._note(refused)
-                attempt += 1
-                pause = pause_in_place(error, attempt)
-                if pause is None:
-                    raise
-                self.log(f"{error} Nothing was bought; sending again in {pause:.0f} s ({attempt})")
-                self.sleep(pause)
-                self._refuse_to_overtake(refused)
+    def _allowed(self, purchase: Purchase) -> dict[str, str]:
+        """
+        Return the submits of unknown fate that another POST may ignore, each with what allows it.
+
+        A submit of another request counts as well: a template that differs at every attempt must not bury it.
+
+        :raises KlingUncertainSubmissionError: if one may not be ignored.
+        """
+        allowed: dict[str, str] = {}
+        for submit in self._journal.unknown():
+            word = word_for(submit, read=self.read_variable, now=self.now())
+            if word is not None and word.kling_task_id is None:
+                self.log(f"No job was made by the submit of {iso(submit.sent_at)}, says the Variable {word.by}")
+                allowed[submit.id] = word.by
+            elif purchase.on_uncertain == "resubmit" and not self._argument_is_spent(submit, allowed):
+                self.log(
+                    f"Whether the submit of {iso(submit.sent_at)} made a job is unknown; on_uncertain='resubmit', "
+                    "so submitting once more, which may pay twice"
+                )
+                allowed[submit.id] = BY_ARGUMENT
             else:
-                self._note_id(replace(entry, state="submitted", at=self.now(), task_id=job.task_id))
-                return Obtained(job.task_id, self.now(), job)
+                raise self._report(submit, purchase)
+        return allowed
 
-    def _new(self, purchase: Purchase, earlier: tuple[str, ...] = ()) -> Submission:
-        return Submission(
-            fingerprint=purchase.fingerprint,
-            state="intent",
-            at=self.now(),
-            max_tries=purchase.max_tries,
-            what=summary_of(purchase.request),
-            earlier=earlier,
+    def _argument_is_spent(self, submit: Submit, allowed: Mapping[str, str]) -> bool:
+        """Return whether ``on_uncertain="resubmit"`` has allowed one more POST for this purchase already."""
+        return any(
+            other.dismissed_by == BY_ARGUMENT or allowed.get(other.id) == BY_ARGUMENT
+            for other in self._journal.of(submit.fingerprint)
+            if other.purchase == submit.purchase and other.id != submit.id
         )
 
-    def _refuse_to_overtake(self, ours: Submission) -> None:
-        """
-        Raise if another attempt has written since; one that Airflow takes for dead may be asleep here.
-
-        :raises KlingError: saying so.
-        """
-        found = Record.from_json(self._load()).submissions.get(ours.fingerprint)
-        if self.store.lasts and found != ours:
-            raise KlingError(
-                "Another attempt of this task has submitted meanwhile",
-                advice="Nothing was sent again by this one.",
-            )
-
     def _report(
-        self, known: Submission, purchase: Purchase, cause: KlingError | None = None
+        self, submit: Submit, purchase: Purchase, cause: KlingUncertainSubmissionError | None = None
     ) -> KlingUncertainSubmissionError:
-        """Return the error for a submit of unknown fate, and note that a user was told."""
-        error = _uncertain(known, purchase, cause)
-        # Told first, noted second: a later clear counts as "I looked" only because somebody could know.
-        self.log(str(error))
-        self._note(replace(known, state="uncertain", max_tries=purchase.max_tries))
-        return error
+        """Return the error for a submit of unknown fate, and record what was reported."""
+        self.unresolved = submit
+        details: dict[str, Any] = dict(submit.uncertain or {})
+        if cause is not None:
+            details = {
+                "why": cause.what,
+                "http_status": cause.http_status,
+                "code": cause.code,
+                "server_message": cause.server_message,
+                "hint": cause.advice if cause.advice != cause.default_advice else None,
+                "offered": cause.task_id,
+            }
+        elif submit.uncertain is None:
+            details = {"why": "its process ended, or its record failed, before a response was recorded"}
+        if submit.uncertain is None:
+            try:
+                self._append(new_event("uncertain", submit.id, at=self.now(), **details))
+            except KlingError as error:
+                # The intent alone stops the next attempt as well.
+                self.log(str(error))
+        return _uncertain(submit, purchase, details)
 
-    def _load(self) -> Mapping[str, Any] | None:
+    # ---- buying
+
+    def _buy(self, purchase: Purchase) -> Obtained:
+        """Buy a job: send, and send again in place only what surely bought nothing."""
+        decided_on, ours = self._journal, list[str]()
+        jobs = len(decided_on.jobs_of(purchase.fingerprint))
+        self._warn_of_other_requests(purchase)
+        allowed = self._allowed(purchase)
+        spent, in_place = self._bought_nothing(purchase, jobs), 0
+        failure: KlingError | None = None
+        while True:
+            if spent >= ATTEMPTS_PER_PURCHASE:
+                raise _exhausted(spent) from failure
+            with self.connect() as session:
+                session.probe()
+                intent = self._record_intent(purchase, jobs, allowed, decided_on, ours)
+                try:
+                    job = self._send(session, purchase.request, intent)
+                except KlingUncertainSubmissionError as error:
+                    if purchase.on_uncertain == "fail" or self._argument_is_spent(intent, allowed):
+                        raise self._report(intent, purchase, error) from error
+                    allowed[intent.id] = BY_ARGUMENT
+                    self.log(f"{error} on_uncertain='resubmit', so submitting once more, which may pay twice")
+                    continue
+                except KlingRateLimitError:
+                    self._close(intent.id, "slot")
+                    raise
+                except KlingError as error:
+                    self._close(intent.id, "error")
+                    spent, in_place = spent + 1, in_place + 1
+                    pause = pause_in_place(error, in_place)
+                    if pause is None:
+                        raise
+                    failure = error
+                else:
+                    self._record_id(intent.id, job.task_id, purchase)
+                    return Obtained(job.task_id, self.now(), job)
+            self.log(f"{failure} Nothing was bought; sending again in {pause:.0f} s ({in_place})")
+            self.sleep(pause)
+
+    def _send(self, session: SubmitSession, request: VideoRequest, intent: Submit) -> VideoJob:
+        self.is_sending = True
         try:
-            return self.store.load()
+            job = session.submit(request, recorded_at=intent.sent_at)
+            self.bought = job.task_id
+        finally:
+            self.is_sending = False
+        return job
+
+    def _record_intent(
+        self, purchase: Purchase, jobs: int, allowed: Mapping[str, str], decided_on: Journal, ours: list[str]
+    ) -> Submit:
+        """
+        Record that a POST is about to be sent.
+
+        :raises KlingError: if another attempt has recorded something since the decision; nothing is sent then.
+        """
+        intent = self.store.new_intent()
+        event = new_event(
+            "intent",
+            intent,
+            at=self.now(),
+            fingerprint=purchase.fingerprint,
+            purchase=jobs,
+            max_tries=purchase.max_tries,
+            conn_id=purchase.conn_id,
+            dag_id=purchase.dag_id,
+            model=purchase.request.model,
+            seconds=purchase.request.duration,
+            prompt=purchase.prompt,
+            cites=dict(allowed),
+        )
+        ours.append(intent)
+        try:
+            self._append(event)
+            self._load()
+        except KlingError:
+            self._withdraw(intent)
+            raise
+        if self._others_moved(decided_on, ours, allowed):
+            self._withdraw(intent)
+            raise KlingError(
+                "Another attempt of this task is submitting, or has submitted, at the same time",
+                advice="Nothing was submitted by this one. A retry goes on with what the other one did.",
+            )
+        if intent not in self._journal.submits:
+            raise KlingError(
+                "The record of this task's submits does not show what was just written to it",
+                advice="Nothing was submitted. Look at the store that keeps the record.",
+            )
+        return self._journal.submits[intent]
+
+    def _others_moved(self, decided_on: Journal, ours: Sequence[str], allowed: Mapping[str, str]) -> bool:
+        """
+        Return whether another attempt has recorded a POST, or its job, since the decision.
+
+        One that Airflow takes for dead may be alive, and one that replaces this attempt may be just here as well.
+        """
+        before = decided_on.fates(without=ours)
+        for submit_id, found in self._journal.fates(without=ours).items():
+            expected = ("dismissed", 0) if submit_id in allowed else before.get(submit_id, ("nothing", 0))
+            if found != expected:
+                return True
+        return False
+
+    def _bought_nothing(self, purchase: Purchase, jobs: int) -> int:
+        """Return how many POSTs of this purchase surely bought nothing since the last clear, slots apart."""
+        return sum(
+            submit.refusal == "error" and submit.purchase == jobs and purchase.max_tries in submit.tries_seen
+            for submit in self._journal.of(purchase.fingerprint)
+        )
+
+    def _close(self, intent: str, reason: str) -> None:
+        """Record that a POST surely bought nothing."""
+        self._append(new_event("refused", intent, at=self.now(), reason=reason), attempts=ATTEMPTS_TO_RECORD)
+        if reason == "slot":
+            self._forget(intent)
+
+    def _withdraw(self, intent: str) -> None:
+        """Record that a POST was not sent; if that fails, the intent stops the next attempt, which is safe."""
+        try:
+            self._append(new_event("withdrawn", intent, at=self.now()))
+        except KlingError as error:
+            self.log(str(error))
+        else:
+            self._forget(intent)
+
+    def _forget(self, intent: str) -> None:
+        try:
+            self.store.forget(intent)
+        except Exception as error:  # noqa: BLE001 -- it is closed already; what stays makes the record longer
+            self.log(f"A submit that made no job could not be removed from the record: {error!r}")
+
+    def _record_id(self, intent: str, task_id: str, purchase: Purchase) -> None:
+        """
+        Record the id of a paid job, whatever it takes.
+
+        If it cannot be recorded, the attempt goes on with the id in memory: it is in the log, and in the trigger.
+        The intent stays on record, so that a later attempt stops and asks rather than buys.
+        """
+        event = new_event("submitted", intent, at=self.now(), kling_task_id=task_id, max_tries=purchase.max_tries)
+        try:
+            self._append(event, attempts=ATTEMPTS_TO_RECORD)
+        except BaseException as error:
+            self.log(f"Kling task {task_id} is bought, but could not be recorded: {error}")
+            if not isinstance(error, KlingError):
+                raise
+
+    def _warn_of_other_requests(self, purchase: Purchase) -> None:
+        """Say what this task bought for other requests: it bills on, and nothing else will say it."""
+        for other in self._journal.submits.values():
+            if other.fingerprint != purchase.fingerprint and other.fate != "nothing":
+                job = f"as Kling task {other.kling_task_id}" if other.kling_task_ids else "with an unknown fate"
+                self.log(
+                    f"The request differs from {other.summary}, which this task submitted {iso(other.sent_at)} "
+                    f"{job}: that job is not joined"
+                )
+
+    # ---- the record
+
+    def _load(self) -> None:
+        try:
+            self._journal = Journal(self.store.load())
+        except KlingError:
+            raise
         except Exception as error:
             raise KlingError(
                 f"The record of this task's submits cannot be read ({type(error).__name__}: {error})",
                 advice="Nothing was submitted. A retry goes on once the record can be read again.",
             ) from error
 
-    def _note(self, entry: Submission) -> None:
-        self.record.put(entry)
-        self.store.save(self.record.to_json())
-
-    def _note_id(self, entry: Submission) -> None:
-        """
-        Write the id of a paid job down, whatever it takes.
-
-        If it cannot be written, the attempt goes on with the id in memory: it is in the log, and in the trigger.
-        The intent stays on record, so that a later attempt stops and asks rather than buys.
-        """
-        for attempt in range(1, ATTEMPTS_TO_RECORD + 1):
+    def _append(self, event: Event, *, attempts: int = 1) -> None:
+        for attempt in range(1, attempts + 1):
             try:
-                return self._note(entry)
-            except BaseException as error:
-                self.log(f"Kling task {entry.task_id} is bought, but could not be recorded ({attempt}): {error!r}")
-                if not isinstance(error, Exception):
-                    raise
-                if attempt < ATTEMPTS_TO_RECORD:
-                    self.sleep(2.0 ** (attempt - 1))
+                return self.store.append(event)
+            except Exception as error:
+                if attempt == attempts:
+                    raise KlingError(
+                        f"The record of this task's submits cannot be written ({type(error).__name__}: {error})",
+                        advice="A retry goes on once the record can be written again.",
+                    ) from error
+                self.sleep(2.0 ** (attempt - 1))
         return None
-
-    def _look_at_others(self, purchase: Purchase) -> None:
-        """
-        Say what this task bought for other requests; it bills on, and nobody else will say it.
-
-        :raises KlingUncertainSubmissionError: if the fate of one is unknown and no user was told: a template that
-            differs at every attempt must not bury it under the next purchase.
-        """
-        for other in self.record.submissions.values():
-            if other.fingerprint == purchase.fingerprint or other.state == "refused":
-                continue
-            told = other.state == "uncertain" and other.max_tries != purchase.max_tries
-            if other.state != "submitted" and not told and purchase.on_uncertain == "fail":
-                raise self._report(other, purchase)
-            job = f"as Kling task {other.task_id}" if other.task_id else "with an unknown fate"
-            self.log(
-                f"The request differs from {other.what}, which this task submitted {_iso(other.at)} {job}: that "
-                "job is not joined"
-            )
 
 
 def pause_in_place(error: KlingError, attempt: int) -> float | None:
@@ -435,36 +552,37 @@ def pause_for_slot(error: KlingError, refusals: int) -> float:
     return max(pause * random.uniform(0.75, 1.25), error.retry_after or 0.0)
 
 
-def _uncertain(
-    known: Submission, purchase: Purchase, error: KlingError | None = None
-) -> KlingUncertainSubmissionError:
-    if error is not None:
-        how = error.what
-    elif known.state == "uncertain":
-        how = "an earlier attempt told why"
-    else:
-        how = "the process that sent it ended, or its store failed, before one was written"
-    advice = (
-        "It is not sent again on a guess. Look in the log of the earlier attempts, and in the vendor's console "
-        "(task list, billing), for a job of that time. "
+def _exhausted(spent: int) -> KlingError:
+    return KlingServerError(
+        f"{spent} submits of this request were turned away, so no more are sent",
+        advice="Nothing was bought. See in the log why, and clear this task to go on.",
     )
-    if known.fingerprint == purchase.fingerprint:
-        hint = purchase.adopt_hint(known.fingerprint)
-        advice += (
-            "If there is none, clear this task: it then submits again. If there is one, "
-            f"{hint}, then clear this task: it then joins that job."
-        )
-    else:
-        advice += "The request has changed since; clear this task to submit it as it is now."
+
+
+def _uncertain(submit: Submit, purchase: Purchase, details: Mapping[str, Any]) -> KlingUncertainSubmissionError:
+    """Return the error for a submit of unknown fate, in two short lines: what is unknown, and what to do."""
+    when = "at a time unknown" if submit.sent_at == SENT_AT_UNKNOWN else f"sent {iso(submit.sent_at)}"
+    offered = details.get("offered")
+    advice = (
+        f"Look for it at the vendor, set the Airflow Variable {word_name(submit.id)} to its id, or to none if "
+        "there is none, and clear this task."
+    )
+    if offered:
+        advice += f" The response named the id {offered}."
+    if submit.fingerprint != purchase.fingerprint:
+        advice += " The request has changed since: the changed one is submitted after that."
+    if hint := details.get("hint"):
+        advice += f" {hint}"
     return KlingUncertainSubmissionError(
-        f"The submit of {known.what}, sent {_iso(known.at)}, may have been accepted and billed, but no task id is "
-        f"on record: {how}",
-        http_status=error.http_status if error else None,
-        code=error.code if error else None,
-        server_message=error.server_message if error else None,
+        f"A submit may have been accepted and billed: {submit.summary}, {when} ({details['why']})",
+        task_id=offered,
+        http_status=details.get("http_status"),
+        code=details.get("code"),
+        server_message=details.get("server_message"),
         advice=advice,
     )
 
 
-def _iso(moment: float) -> str:
+def iso(moment: float) -> str:
+    """Return a moment (epoch seconds) as a person reads it, in UTC."""
     return datetime.fromtimestamp(moment, tz=UTC).isoformat(sep=" ", timespec="seconds")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ AIRFLOW_V_3_0_PLUS = _VERSION >= (3, 0)
 AIRFLOW_V_3_3_PLUS = _VERSION >= (3, 3)
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
     from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
     NEVER_EXPIRE: timedelta
@@ -43,7 +43,9 @@ __all__ = [
     "NEVER_EXPIRE",
     "TaskDeferralError",
     "TaskDeferralTimeout",
+    "after_success",
     "first_reschedule_date",
+    "is_test_run",
     "task_state_store",
     "telling_timeouts",
 ]
@@ -59,6 +61,47 @@ def first_reschedule_date(context: Context) -> datetime | None:
     find = getattr(context["ti"], "get_first_reschedule_date", None)
     found: datetime | None = find(context) if find else None
     return found
+
+
+def is_test_run(context: Context) -> bool:
+    """Return whether the task runs in ``dag.test()``, ``airflow dags test`` or ``airflow tasks test``."""
+    if not AIRFLOW_V_3_0_PLUS:
+        ti = context["ti"]
+        # A task that Airflow started has a job, which sends its heartbeats.
+        return bool(getattr(ti, "test_mode", False)) or getattr(ti, "job_id", 0) is None
+    from airflow.sdk.execution_time import task_runner
+
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    return type(comms).__name__ == "InProcessSupervisorComms"
+
+
+def after_success(task: BaseOperator, context: Context, do: Callable[[], None]) -> None:
+    """
+    Have something done once Airflow has recorded that the running task succeeded, and only then.
+
+    :param task: The operator that runs.
+    :param context: Its context.
+    :param do: What to do.
+    """
+    if AIRFLOW_V_3_0_PLUS:
+        given: Any = task.on_success_callback or []
+        callbacks = list(given) if isinstance(given, (list, tuple)) else [given]
+        task.on_success_callback = [*callbacks, lambda _: do()]
+        return
+    # Airflow 2 calls the callbacks before it commits the state, and its listeners after that.
+    from airflow.listeners import hookimpl
+    from airflow.listeners.listener import get_listener_manager
+
+    ti: Any = context["ti"]
+
+    class AfterSuccess:
+        @hookimpl
+        def on_task_instance_success(self, task_instance: Any) -> None:
+            if task_instance.key == ti.key:
+                get_listener_manager().pm.unregister(self)
+                do()
+
+    get_listener_manager().add_listener(AfterSuccess())
 
 
 @contextmanager

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from airflow_provider_kling.consent import word_name
 from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
     KlingBalanceError,
     KlingConnectionError,
     KlingContentRefusedError,
@@ -17,14 +21,17 @@ from airflow_provider_kling.exceptions import (
     KlingNotFoundError,
     KlingRateLimitError,
     KlingServerError,
+    KlingUnavailableError,
     KlingUncertainSubmissionError,
+    KlingValidationError,
 )
+from airflow_provider_kling.journal import Journal, new_id
 from airflow_provider_kling.submission import (
     ATTEMPTS_IN_PLACE,
+    ATTEMPTS_PER_PURCHASE,
     LONGEST_SLOT_PAUSE,
     Obtained,
     Purchase,
-    Record,
     Submitter,
     fingerprint_of,
     pause_for_slot,
@@ -36,34 +43,63 @@ from airflow_provider_kling.wire.request import VideoRequest
 NOW = 1_790_000_000.0
 CAT = VideoRequest.build(model="kling-v3-std-silent", prompt="a cat", duration=5)
 DOG = VideoRequest.build(model="kling-v3-std-silent", prompt="a dog", duration=5)
+Event = dict[str, Any]
 
 
 class Vendor:
     """A server and a record in memory; ``answers`` are the outcomes of the next submits, then all are accepted."""
 
-    lasts = True
+    durable = True
 
-    def __init__(self, *answers: KlingError | None) -> None:
+    def __init__(self, *answers: BaseException | None) -> None:
         self.answers = list(answers)
         self.bought: list[str] = []
         self.jobs: dict[str, VideoJob] = {}
-        self.stored: dict[str, Any] | None = None
+        self.stored: list[Event] = []
         self.unwritable = 0
+        self.variables: dict[str, str] = {}
+        self.absent: BaseException | None = None
         self.lines: list[str] = []
         self.slept: list[float] = []
         self.now = NOW
 
-    def load(self) -> dict[str, Any] | None:
+    # ---- the record
+
+    def new_intent(self) -> str:
+        return new_id()
+
+    def load(self) -> list[Event]:
         return copy.deepcopy(self.stored)
 
-    def save(self, record: dict[str, Any]) -> None:
-        if self.unwritable and any(entry["task_id"] for entry in record["submissions"]):
+    def append(self, event: Any) -> None:
+        if self.unwritable and event["event"] == "submitted":
             self.unwritable -= 1
             raise OSError("the store is away")
-        self.stored = json.loads(json.dumps(record))
+        self.stored.append(json.loads(json.dumps(event)))
 
-    def send(self, request: VideoRequest) -> VideoJob:
-        assert self.states()[-1:] == ["intent"], "an intent stands before every POST"
+    def forget(self, intent: str) -> None:
+        self.stored = [event for event in self.stored if event["intent"] != intent]
+
+    def fates(self) -> list[str]:
+        return [submit.fate for submit in Journal(self.stored).submits.values()]
+
+    def names(self) -> list[str]:
+        """The names of the Variables that answer for the submits of unknown fate."""
+        return [word_name(submit.id) for submit in Journal(self.stored).unknown()]
+
+    # ---- the server
+
+    @contextmanager
+    def connect(self) -> Iterator[Vendor]:
+        yield self
+
+    def probe(self) -> None:
+        if self.absent is not None:
+            raise self.absent
+
+    def submit(self, request: VideoRequest, *, recorded_at: float) -> VideoJob:
+        assert self.fates()[-1:] == ["unknown"], "an intent stands before every POST"
+        assert recorded_at == self.now
         answer = self.answers.pop(0) if self.answers else None
         if answer is not None:
             raise answer
@@ -83,38 +119,42 @@ class Vendor:
             task_id=task_id, status=status, status_word=status, video_url=url, error=error
         )
 
-    def states(self) -> list[str]:
-        return [entry["state"] for entry in (self.stored or {"submissions": []})["submissions"]]
+    def has(self, task_id: str) -> str:
+        """Let the server have a job that no attempt knows of."""
+        self.jobs[task_id] = VideoJob(task_id=task_id, status="running", status_word="running")
+        return task_id
+
+    # ---- the task
 
     def obtain(
-        self,
-        request: VideoRequest = CAT,
-        *,
-        clears: int = 0,
-        take: int = 1,
-        adopted: str | None = None,
-        **wish: Any,
+        self, request: VideoRequest = CAT, *, clears: int = 0, take: int = 1, now: float | None = None, **wish: Any
     ) -> Obtained:
         """Run one attempt of the task; ``clears`` counts how often a user cleared it so far."""
         submitter = Submitter(
             store=self,
-            send=self.send,
+            connect=self.connect,
             look=self.look,
-            adopted_id=lambda fingerprint: adopted,
+            read_variable=self.variables.get,
             log=self.lines.append,
             now=lambda: self.now,
             sleep=self.slept.append,
         )
         fingerprint = fingerprint_of(request, conn_id="kling", base_url="https://k", take=take)
-        return submitter.obtain(
-            Purchase(
-                request=request,
-                fingerprint=fingerprint,
-                max_tries=2 + clears,
-                adopt_hint=lambda fingerprint: f"set the Airflow Variable kling_adopt_{fingerprint[:4]}",
-                **wish,
-            )
+        purchase = Purchase(
+            request=request,
+            fingerprint=fingerprint,
+            conn_id="kling",
+            dag_id="dag",
+            max_tries=2 + clears,
+            **wish,
         )
+        return submitter.obtain(purchase)
+
+    def stops(self, request: VideoRequest = CAT, **wish: Any) -> KlingUncertainSubmissionError:
+        """Run one attempt that must stop at a submit of unknown fate, and buy nothing."""
+        with pytest.raises(KlingUncertainSubmissionError) as raised:
+            self.obtain(request, **wish)
+        return raised.value
 
 
 LOST = KlingUncertainSubmissionError("The submit was sent, but its answer was lost")
@@ -166,9 +206,12 @@ class TestAFailedJob:
         vendor.obtain()
         vendor.end("task_0", "failed", "GPU on fire")
         assert vendor.obtain().task_id == "task_1"
-        assert vendor.stored is not None
-        assert vendor.stored["submissions"][0]["earlier"] == ["task_0"]
+        assert [event["kling_task_id"] for event in vendor.stored if event["event"] == "submitted"] == [
+            "task_0",
+            "task_1",
+        ]
         assert "GPU on fire" in vendor.lines[-1]
+        assert vendor.obtain().task_id == "task_1"
 
     def test_is_not_bought_again_if_it_would_fail_again(self) -> None:
         vendor = Vendor()
@@ -183,6 +226,14 @@ class TestAFailedJob:
         vendor.obtain()
         vendor.end("task_0", "failed", "content policy violation")
         assert vendor.obtain(clears=1).task_id == "task_1"
+
+    def test_whose_next_submit_is_lost_stops_and_is_not_joined(self) -> None:
+        vendor = Vendor(None, LOST)
+        vendor.obtain()
+        vendor.end("task_0", "failed", "GPU on fire")
+        vendor.stops()
+        vendor.stops()
+        assert vendor.bought == ["task_0"]
 
 
 class TestClear:
@@ -199,6 +250,21 @@ class TestClear:
         assert vendor.obtain(clears=1, on_clear="resubmit").task_id == "task_1"
         assert vendor.obtain(clears=1, on_clear="resubmit").task_id == "task_1", "a retry after the clear joins"
 
+    def test_that_found_no_slot_goes_on_buying_and_buys_once(self) -> None:
+        vendor = Vendor(None, KlingRateLimitError("no slot"), KlingServerError("5xx", code="model_not_found"))
+        vendor.obtain(on_clear="resubmit")
+        with pytest.raises(KlingRateLimitError):
+            vendor.obtain(clears=1, on_clear="resubmit")
+        assert vendor.obtain(clears=1, on_clear="resubmit").task_id == "task_1"
+        assert vendor.obtain(clears=1, on_clear="resubmit").task_id == "task_1"
+
+    def test_that_bought_nothing_leaves_the_old_job_to_join(self) -> None:
+        vendor = Vendor(None, KlingBalanceError("no money"))
+        vendor.obtain()
+        with pytest.raises(KlingBalanceError):
+            vendor.obtain(clears=1, on_clear="resubmit")
+        assert vendor.obtain(clears=2).task_id == "task_0"
+
     def test_another_take_is_another_purchase(self) -> None:
         vendor = Vendor()
         assert vendor.obtain().task_id == "task_0"
@@ -214,105 +280,162 @@ class TestClear:
 
 
 class TestAnUnknownFate:
-    def test_stops_and_says_what_to_do(self) -> None:
+    def test_stops_in_two_short_lines_that_say_what_to_do(self) -> None:
         vendor = Vendor(LOST)
-        with pytest.raises(KlingUncertainSubmissionError) as raised:
-            vendor.obtain()
-        message = str(raised.value)
-        for part in ("a cat", "2026-09-21", "vendor's console", "clear this task", "kling_adopt_", "on a guess"):
-            assert part in message
-        assert not raised.value.retryable
-        assert vendor.states() == ["uncertain"]
+        error = vendor.stops()
+        first, second = str(error).splitlines()
+        assert first == (
+            "A submit may have been accepted and billed: kling-v3-std-silent, 5 s, “a cat”, sent 2026-09-21 "
+            "14:13:20+00:00 (The submit was sent, but its answer was lost)."
+        )
+        assert second == (
+            f"Look for it at the vendor, set the Airflow Variable {vendor.names()[0]} to its id, or to none if "
+            "there is none, and clear this task."
+        )
+        assert not error.retryable
+        assert vendor.fates() == ["unknown"]
 
-    def test_of_a_process_that_died_stops_the_next_attempt_even_if_cleared_meanwhile(self) -> None:
-        vendor = Vendor()
-        vendor.send = lambda request: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+    @pytest.mark.parametrize("clears", [-1, 0, 1, 5])
+    def test_is_not_resolved_by_a_retry_or_a_clear_and_ends_with_the_same_message(self, clears: int) -> None:
+        lost = KlingUncertainSubmissionError("Open", http_status=502, code="lost", server_message="bad gateway")
+        vendor = Vendor(lost)
+        told = str(vendor.stops())
+        assert "HTTP 502, code lost" in told
+        for _ in range(3):
+            assert str(vendor.stops(clears=clears)) == told
+        assert vendor.bought == []
+
+    def test_of_a_process_that_died_stops_every_later_attempt(self) -> None:
+        vendor = Vendor(KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             vendor.obtain()
-        assert vendor.states() == ["intent"]
-        with pytest.raises(KlingUncertainSubmissionError, match="the process that sent it ended"):
-            vendor.obtain(clears=1)
-        assert vendor.states() == ["uncertain"]
-
-    def test_is_not_resolved_by_a_mere_retry(self) -> None:
-        vendor = Vendor(LOST)
-        for _ in range(3):
-            with pytest.raises(KlingUncertainSubmissionError):
-                vendor.obtain()
+        for clears in (0, 1, 1, 2):
+            assert "its process ended" in str(vendor.stops(clears=clears))
         assert vendor.bought == []
 
-    def test_a_clear_afterwards_says_i_looked(self) -> None:
-        vendor = Vendor(LOST)
-        with pytest.raises(KlingUncertainSubmissionError):
-            vendor.obtain()
-        assert vendor.obtain(clears=1).task_id == "task_0"
+    def test_offers_the_id_that_the_response_named_and_the_entry_to_add(self) -> None:
+        vendor = Vendor(KlingUncertainSubmissionError("Open", task_id="task_9", advice='Add "x".'))
+        told = str(vendor.stops())
+        assert told.endswith('The response named the id task_9. Add "x".')
+        assert str(vendor.stops()) == told
 
-    def test_a_named_job_is_adopted(self) -> None:
+    def test_the_word_none_submits_once(self) -> None:
+        vendor = Vendor(LOST, LOST)
+        vendor.stops()
+        vendor.variables[vendor.names()[0]] = "  None\n"
+        vendor.stops(clears=1)
+        assert vendor.bought == [], "the second one was lost as well, and the word does not count for it"
+        vendor.stops(clears=2)
+        vendor.variables[vendor.names()[0]] = "NONE"
+        assert vendor.obtain(clears=3).task_id == "task_0"
+        assert [event["cites"] for event in vendor.stored if event["event"] == "intent"][1].values()
+
+    def test_the_next_intent_cites_the_word(self) -> None:
         vendor = Vendor(LOST)
-        with pytest.raises(KlingUncertainSubmissionError):
-            vendor.obtain()
-        vendor.jobs["task_found"] = VideoJob(task_id="task_found", status="running", status_word="running")
-        assert vendor.obtain(clears=1, adopted="task_found").task_id == "task_found"
+        vendor.stops()
+        [name] = vendor.names()
+        vendor.variables[name] = "none"
+        vendor.obtain()
+        lost, after = (event for event in vendor.stored if event["event"] == "intent")
+        assert after["cites"] == {lost["intent"]: name}
+        del vendor.variables[name]
+        assert vendor.obtain().task_id == "task_0", "the Variable is not needed any more"
+
+    def test_a_named_job_is_taken(self) -> None:
+        vendor = Vendor(LOST)
+        vendor.stops()
+        vendor.variables[vendor.names()[0]] = f" {vendor.has('Task_Found')} "
+        assert vendor.obtain(clears=1).task_id == "Task_Found"
+        vendor.variables.clear()
+        assert vendor.obtain(clears=1).task_id == "Task_Found"
         assert vendor.bought == []
-        assert vendor.obtain(clears=1).task_id == "task_found"
 
-    def test_a_job_that_the_server_does_not_know_is_not_adopted_and_the_id_can_be_corrected(self) -> None:
+    def test_an_id_that_the_server_does_not_know_stops_and_can_be_corrected(self) -> None:
         vendor = Vendor(LOST)
-        with pytest.raises(KlingUncertainSubmissionError):
-            vendor.obtain()
-        with pytest.raises(KlingNotFoundError, match=r"named for adoption.*Correct it"):
-            vendor.obtain(clears=1, adopted="task_typo")
-        vendor.jobs["task_found"] = VideoJob(task_id="task_found", status="running", status_word="running")
-        assert vendor.obtain(clears=2, adopted="task_found").task_id == "task_found"
+        vendor.stops()
+        [name] = vendor.names()
+        for wrong in ("task_typo", "nothing", "no", "-"):
+            vendor.variables[name] = wrong
+            with pytest.raises(KlingNotFoundError, match=rf"{wrong}, which the Variable {name} names.*Correct"):
+                vendor.obtain(clears=1)
+        vendor.variables[name] = vendor.has("task_found")
+        assert vendor.obtain(clears=2).task_id == "task_found"
 
-    def test_a_named_job_is_adopted_where_nothing_keeps_a_record(self) -> None:
+    def test_an_id_that_another_submit_of_the_task_has_is_not_taken(self) -> None:
+        vendor = Vendor(None, LOST)
+        vendor.obtain()
+        vendor.stops(clears=1, on_clear="resubmit")
+        vendor.variables[vendor.names()[0]] = "task_0"
+        with pytest.raises(KlingValidationError, match="on record for another submit"):
+            vendor.obtain(clears=2, on_clear="resubmit")
+
+    def test_a_server_that_cannot_be_asked_about_a_named_job_is_asked_again(self) -> None:
         vendor = Vendor(LOST)
-        vendor.lasts, vendor.load = False, lambda: None  # type: ignore[method-assign]
-        with pytest.raises(KlingUncertainSubmissionError):
+        vendor.stops()
+        vendor.variables[vendor.names()[0]] = "task_x"
+        vendor.look = lambda task_id: (_ for _ in ()).throw(KlingServerError("5xx"))  # type: ignore[method-assign]
+        with pytest.raises(KlingServerError):
             vendor.obtain()
-        vendor.jobs["task_found"] = VideoJob(task_id="task_found", status="running", status_word="running")
-        assert vendor.obtain(clears=1, adopted="task_found").task_id == "task_found"
         assert vendor.bought == []
 
-    def test_is_told_with_its_reason_first_and_as_known_then(self) -> None:
+    def test_an_empty_word_is_none(self) -> None:
         vendor = Vendor(LOST)
-        with pytest.raises(KlingUncertainSubmissionError, match="its answer was lost"):
-            vendor.obtain()
-        with pytest.raises(KlingUncertainSubmissionError, match="an earlier attempt told why"):
-            vendor.obtain()
+        vendor.stops()
+        vendor.variables[vendor.names()[0]] = "  "
+        vendor.stops(clears=1)
 
-    def test_resubmit_buys_once_more_in_place_and_no_more(self) -> None:
+    def test_of_another_request_needs_its_own_word_too(self) -> None:
+        vendor = Vendor(LOST)
+        vendor.stops(CAT)
+        for clears in (0, 1):
+            assert "The request has changed since" in str(vendor.stops(DOG, clears=clears))
+        vendor.variables[vendor.names()[0]] = "none"
+        assert vendor.obtain(DOG, clears=2).task_id == "task_0"
+
+    def test_of_another_request_whose_job_was_found_is_recorded_and_not_joined(self) -> None:
+        vendor = Vendor(LOST)
+        vendor.stops(CAT)
+        vendor.variables[vendor.names()[0]] = vendor.has("task_cat")
+        assert vendor.obtain(DOG).task_id == "task_0"
+        assert vendor.obtain(CAT).task_id == "task_cat"
+
+    def test_of_another_request_does_not_keep_a_job_from_being_joined(self) -> None:
+        vendor = Vendor(None, LOST)
+        vendor.obtain(CAT)
+        vendor.stops(DOG)
+        assert vendor.obtain(CAT).task_id == "task_0"
+
+
+class TestOnUncertainResubmit:
+    def test_buys_once_more_in_place_and_no_more(self) -> None:
         vendor = Vendor(LOST)
         assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
         vendor = Vendor(KlingServerError("5xx"), LOST)
         assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
-        vendor = Vendor(LOST, LOST)
-        with pytest.raises(KlingUncertainSubmissionError):
-            vendor.obtain(on_uncertain="resubmit")
+        vendor = Vendor(*[LOST] * 9)
+        for clears in range(5):
+            vendor.stops(on_uncertain="resubmit", clears=clears)
+        assert len(vendor.answers) == 9 - 2, "two POSTs of unknown fate, and none in later attempts"
 
-    def test_is_not_buried_under_a_request_that_changed_between_two_attempts(self) -> None:
-        vendor = Vendor()
-        vendor.send = lambda request: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
-        with pytest.raises(KeyboardInterrupt):
-            vendor.obtain(CAT)
-        with pytest.raises(KlingUncertainSubmissionError, match="The request has changed since"):
-            vendor.obtain(DOG)
-        with pytest.raises(KlingUncertainSubmissionError, match="The request has changed since"):
-            vendor.obtain(DOG)
-        del vendor.send
-        assert vendor.obtain(DOG, clears=1).task_id == "task_0"
-
-    def test_of_a_clear_with_fewer_retries_than_before_is_still_a_clear(self) -> None:
+    def test_buys_in_a_later_attempt_what_the_first_one_did_not(self) -> None:
         vendor = Vendor(LOST)
-        with pytest.raises(KlingUncertainSubmissionError):
-            vendor.obtain()
-        assert vendor.obtain(clears=-1).task_id == "task_0"
-
-    def test_resubmit_buys_without_asking(self) -> None:
-        vendor = Vendor(LOST)
-        with pytest.raises(KlingUncertainSubmissionError):
-            vendor.obtain()
+        vendor.stops()
         assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
+        assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
+
+    def test_each_word_allows_one_more(self) -> None:
+        vendor = Vendor(*[LOST] * 9)
+        vendor.stops(on_uncertain="resubmit")
+        for words in range(1, 4):
+            vendor.variables[vendor.names()[0]] = "none"
+            vendor.stops(on_uncertain="resubmit")
+            assert len(vendor.answers) == 9 - 2 - words
+
+    def test_counts_anew_for_the_purchase_that_follows_a_failed_job(self) -> None:
+        vendor = Vendor(LOST, None, LOST)
+        assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
+        vendor.end("task_0", "failed", "GPU on fire")
+        assert vendor.obtain(on_uncertain="resubmit").task_id == "task_1"
 
 
 class TestSendingAgain:
@@ -328,9 +451,29 @@ class TestSendingAgain:
         with pytest.raises(KlingServerError):
             vendor.obtain()
         assert len(vendor.slept) == ATTEMPTS_IN_PLACE - 1
-        assert vendor.states() == ["refused"]
+        assert set(vendor.fates()) == {"nothing"}
         vendor.answers.clear()
         assert vendor.obtain().task_id == "task_0", "nothing was bought, so the next attempt submits"
+
+    def test_not_more_often_than_a_purchase_allows_until_a_clear(self) -> None:
+        vendor = Vendor(*[KlingServerError("5xx")] * 99)
+        for _ in range(9):
+            with pytest.raises(KlingServerError):
+                vendor.obtain()
+        assert len(vendor.answers) == 99 - ATTEMPTS_PER_PURCHASE
+        with pytest.raises(KlingServerError, match="turned away"):
+            vendor.obtain()
+        with pytest.raises(KlingServerError):
+            vendor.obtain(clears=1)
+        assert len(vendor.answers) == 99 - ATTEMPTS_PER_PURCHASE - ATTEMPTS_IN_PLACE
+
+    def test_refusals_for_want_of_a_slot_are_not_counted_and_leave_no_trace(self) -> None:
+        vendor = Vendor(*[KlingRateLimitError("no slot")] * 99)
+        for _ in range(99):
+            with pytest.raises(KlingRateLimitError):
+                vendor.obtain()
+        assert vendor.stored == []
+        assert vendor.obtain().task_id == "task_0"
 
     @pytest.mark.parametrize("error", [KlingBalanceError("no money"), KlingRateLimitError("no slot")])
     def test_nothing_else(self, error: KlingError) -> None:
@@ -338,7 +481,7 @@ class TestSendingAgain:
         with pytest.raises(type(error)):
             vendor.obtain()
         assert vendor.slept == []
-        assert vendor.states() == ["refused"]
+        assert "unknown" not in vendor.fates()
 
     def test_retry_after_is_honoured(self) -> None:
         assert (pause_in_place(KlingServerError("5xx", retry_after=30), 1) or 0) >= 30
@@ -347,6 +490,22 @@ class TestSendingAgain:
     def test_pauses_for_a_slot_grow_to_a_limit(self) -> None:
         pauses = [pause_for_slot(KlingRateLimitError("429"), refusals) for refusals in (1, 3, 50)]
         assert pauses[0] < pauses[1] < pauses[2] <= LONGEST_SLOT_PAUSE * 1.25
+
+
+class TestTheProbe:
+    @pytest.mark.parametrize("error", [KlingUnavailableError("a page"), KlingAuthenticationError("bad key")])
+    def test_that_fails_sends_and_records_nothing(self, error: KlingError) -> None:
+        vendor = Vendor()
+        vendor.absent = error
+        with pytest.raises(type(error)):
+            vendor.obtain()
+        assert (vendor.bought, vendor.stored) == ([], [])
+
+    def test_that_fails_does_not_keep_a_job_from_being_joined(self) -> None:
+        vendor = Vendor()
+        vendor.obtain()
+        vendor.absent = KlingUnavailableError("a page")
+        assert vendor.obtain().task_id == "task_0"
 
 
 class TestAnotherAttemptMeanwhile:
@@ -363,7 +522,26 @@ class TestAnotherAttemptMeanwhile:
         with pytest.raises(KlingError, match="Another attempt"):
             vendor.obtain()
         assert vendor.bought == ["task_0"]
-        assert vendor.states() == ["submitted"]
+        assert "unknown" not in vendor.fates()
+
+    def test_that_answers_late_keeps_one_with_a_word_from_buying(self) -> None:
+        vendor = Vendor(LOST)
+        vendor.stops()
+        [name] = vendor.names()
+        vendor.variables[name] = "none"
+        [lost] = [event for event in vendor.stored if event["event"] == "intent"]
+        late = {**lost, "id": new_id(), "event": "submitted", "kling_task_id": vendor.has("task_late")}
+
+        @contextmanager
+        def connect() -> Iterator[Vendor]:
+            vendor.stored.append(late)  # while this attempt opens its connection
+            yield vendor
+
+        vendor.connect = connect  # type: ignore[method-assign]
+        with pytest.raises(KlingError, match="Another attempt"):
+            vendor.obtain()
+        assert vendor.obtain().task_id == "task_late"
+        assert vendor.bought == []
 
 
 class TestTheRecord:
@@ -372,36 +550,34 @@ class TestTheRecord:
         vendor.unwritable = 99
         assert vendor.obtain().task_id == "task_0"
         assert any("task_0" in line and "the store is away" in line for line in vendor.lines)
-        with pytest.raises(KlingUncertainSubmissionError):
-            vendor.obtain()
+        vendor.stops()
         assert vendor.bought == ["task_0"]
 
     def test_an_id_is_written_as_soon_as_the_store_is_back(self) -> None:
         vendor = Vendor()
         vendor.unwritable = 2
         vendor.obtain()
-        assert vendor.states() == ["submitted"]
+        assert vendor.fates() == ["job"]
 
-    def test_an_unreadable_one_is_not_taken_for_none(self) -> None:
+    def test_an_intent_that_does_not_show_is_not_sent(self) -> None:
         vendor = Vendor()
-        vendor.stored = {"something": "else"}
+        vendor.append = lambda event: None  # type: ignore[method-assign]
+        with pytest.raises(KlingError, match="does not show what was just written"):
+            vendor.obtain()
+        assert vendor.bought == []
+
+    @pytest.mark.parametrize("stored", [[None], [{}], [""], [[]], [{"version": 1}], [{"version": "1"}], [1]])
+    def test_an_unreadable_one_is_not_taken_for_none(self, stored: Any) -> None:
+        vendor = Vendor()
+        vendor.stored = stored
         with pytest.raises(KlingError, match="unreadable"):
             vendor.obtain()
         assert vendor.bought == []
 
-    def test_survives_its_own_json(self) -> None:
+    def test_one_of_a_newer_version_is_refused_in_words(self) -> None:
         vendor = Vendor()
-        vendor.obtain(CAT)
-        vendor.obtain(DOG)
-        record = Record.from_json(vendor.stored)
-        assert record.to_json() == vendor.stored
-        assert [entry.what.split("“")[1] for entry in record.submissions.values()] == ["a cat”", "a dog”"]
-
-
-def test_the_fingerprint_is_of_the_purchase_and_not_of_its_spelling() -> None:
-    def of(request: VideoRequest = CAT, conn_id: str = "kling", base_url: str = "https://k", take: int = 1) -> str:
-        return fingerprint_of(request, conn_id=conn_id, base_url=base_url, take=take)
-
-    same = VideoRequest.build(duration="5", prompt="a cat", model="kling-v3-std-silent")
-    assert of() == of(same)
-    assert len({of(), of(DOG), of(conn_id="other"), of(base_url="https://other"), of(take=2)}) == 5
+        vendor.obtain()
+        vendor.stored[0]["version"] = 2
+        with pytest.raises(KlingError, match=r"newer version.*Upgrade"):
+            vendor.obtain()
+        assert vendor.bought == ["task_0"]

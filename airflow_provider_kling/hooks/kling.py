@@ -6,7 +6,8 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +18,8 @@ from airflow_provider_kling.connection import HEADERS, KlingConnection
 from airflow_provider_kling.exceptions import (
     KlingConnectionError,
     KlingError,
+    KlingServerError,
+    KlingUnavailableError,
     KlingUncertainSubmissionError,
 )
 from airflow_provider_kling.hooks.body import PACKING, Body
@@ -27,6 +30,7 @@ from airflow_provider_kling.wire.answer import (
     PROBE_TASK_ID,
     Answer,
     VideoJob,
+    read_presence,
     read_probe,
     read_status,
     read_submit,
@@ -36,6 +40,10 @@ from airflow_provider_kling.wire.request import SUBMIT_PATH, VideoRequest
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response
+
+
+#: Seconds beyond the connect timeout that may pass between the record of a submit and its sending.
+INTENT_MARGIN = 5.0
 
 
 class KlingHook(HttpHook):
@@ -142,6 +150,12 @@ class KlingHook(HttpHook):
         """The session for video URLs that lie elsewhere."""
         return self.get_public_conn()
 
+    @contextmanager
+    def submitting(self) -> Iterator[Submitting]:
+        """Open a session to send one submit on; what it sends first is answered on the connection that stands."""
+        with self.get_conn() as session:
+            yield Submitting(self, session)
+
     def submit_video(self, request: VideoRequest | Mapping[str, Any]) -> VideoJob:
         """
         Submit a job, once. Each accepted submit is billed, so nothing here ever sends it a second time.
@@ -155,25 +169,8 @@ class KlingHook(HttpHook):
         """
         if not isinstance(request, VideoRequest):
             request = VideoRequest.from_payload(request)
-        body = _WatchedBody(json.dumps(request.payload()).encode())
-        # A session of its own: a connection kept alive may be dead, and would only tell after the sending.
-        session = self.get_conn()
-        try:
-            with session:
-                answer = self._send(session, "POST", SUBMIT_PATH, body=body)
-        except Exception as error:
-            # Whatever it was, a fault of ours included: what counts is whether the server may have the request.
-            if not body.was_read and isinstance(error, KlingError):
-                raise
-            told = f"{type(error).__name__}: {error}"
-            reason = error.what if isinstance(error, KlingError) else self.connection.masked(told)
-            if not body.was_read:
-                raise KlingConnectionError(f"The submit could not be sent ({reason})") from error
-            raise KlingUncertainSubmissionError(
-                f"The submit was sent, but its answer was lost ({reason})",
-                http_status=getattr(error, "http_status", None),
-            ) from error
-        return read_submit(answer)
+        with self.submitting() as session:
+            return session.submit(request)
 
     def get_video(self, task_id: str) -> VideoJob:
         """
@@ -229,14 +226,21 @@ class KlingHook(HttpHook):
         except KlingError as error:
             return False, str(error)
 
-    def _send(self, session: Session, method: str, path: str, body: io.BytesIO | None = None) -> Answer:
+    def _send(
+        self,
+        session: Session,
+        method: str,
+        path: str,
+        body: io.BytesIO | None = None,
+        connected: Callable[[], None] = lambda: None,
+    ) -> Answer:
         """Send one request and return its answer, whatever its HTTP status; redirects are answers too."""
         connection = self.connection
         url = connection.url(path)
         adapter = cast("BoundedAdapter", session.get_adapter(url))
         try:
             with (
-                adapter.within(connection.connect_timeout + connection.read_timeout),
+                adapter.within(connection.connect_timeout + connection.read_timeout, connected),
                 session.request(
                     method,
                     url,
@@ -257,6 +261,77 @@ class KlingHook(HttpHook):
         return Answer.received(response.status_code, content, response.headers, masked=connection.masked)
 
 
+class Submitting:
+    """
+    A session on which one submit is sent.
+
+    :param hook: The hook, for its connection.
+    :param session: The session; its connection to the server is kept alive from the probe to the submit.
+    """
+
+    def __init__(self, hook: KlingHook, session: Session) -> None:
+        self._hook = hook
+        self._session = session
+
+    def probe(self) -> None:
+        """
+        Ask whether the API is there, with the status of a task that cannot exist; this costs nothing.
+
+        Only what says for sure that it is not there raises. A response that is merely odd is logged.
+
+        :raises KlingUnavailableError: if the API is not there.
+        :raises KlingAuthenticationError: if it refuses the key.
+        """
+        if not self._hook.connection.probe:
+            return
+        try:
+            answer = self._hook._send(self._session, "GET", status_path(PROBE_TASK_ID))
+        except KlingConnectionError as error:
+            raise KlingUnavailableError(error.what) from error
+        except KlingServerError as error:
+            self._hook.log.warning("Before the submit: %s", error)
+            return
+        if oddity := read_presence(answer):
+            self._hook.log.warning("Before the submit: %s", oddity)
+
+    def submit(self, request: VideoRequest, *, recorded_at: float | None = None) -> VideoJob:
+        """
+        Send the submit, once.
+
+        :param request: The request.
+        :param recorded_at: When its intent was recorded (epoch seconds). A process that was stopped for longer
+            than a connection takes may have been replaced by another attempt, so it does not send.
+        :raises KlingError: see :meth:`KlingHook.submit_video`.
+        """
+        connection = self._hook.connection
+
+        def check_age() -> None:
+            age = 0.0 if recorded_at is None else time.time() - recorded_at
+            if age > connection.connect_timeout + INTENT_MARGIN:
+                raise KlingConnectionError(
+                    f"{age:.0f} s passed between the record of the submit and its sending, so it was not sent",
+                    advice="This process was stopped, or the connection took that long.",
+                )
+
+        body = _WatchedBody(json.dumps(request.payload()).encode(), before=check_age)
+        try:
+            check_age()
+            answer = self._hook._send(self._session, "POST", SUBMIT_PATH, body=body, connected=check_age)
+        except Exception as error:
+            # Whatever it was, a fault of ours included: what counts is whether the server may have the request.
+            if not body.was_read and isinstance(error, KlingError):
+                raise
+            told = f"{type(error).__name__}: {error}"
+            reason = error.what if isinstance(error, KlingError) else connection.masked(told)
+            if not body.was_read:
+                raise KlingConnectionError(f"The submit could not be sent ({reason})") from error
+            raise KlingUncertainSubmissionError(
+                f"The submit was sent, but its answer was lost ({reason})",
+                http_status=getattr(error, "http_status", None),
+            ) from error
+        return read_submit(answer, connection.refusal_codes)
+
+
 class _BearerAuth(AuthBase):
     """Bearer authentication; as a session's ``auth`` it also keeps a ``.netrc`` from replacing the key."""
 
@@ -275,12 +350,20 @@ class _WatchedBody(io.BytesIO):
 
     The HTTP stack reads it only once the connection, TLS and proxy included, stands and the headers are out.
     Unread, the server surely never had the request; nothing else tells this apart in every failure.
+
+    :param content: The body.
+    :param before: Called before the first byte is handed out. What it raises keeps the body from being sent.
     """
 
-    was_read = False
+    def __init__(self, content: bytes, *, before: Callable[[], None]) -> None:
+        super().__init__(content)
+        self._before = before
+        self.was_read = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        self.was_read = True
+        if not self.was_read:
+            self._before()
+            self.was_read = True
         return super().read(size)
 
 

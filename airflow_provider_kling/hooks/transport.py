@@ -25,7 +25,7 @@ from airflow_provider_kling.exceptions import KlingAddressRefusedError
 from airflow_provider_kling.wire.request import is_public, parse_address, private_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 #: What ``getaddrinfo`` tells of one address.
 _Found = tuple[Any, ...]
@@ -95,9 +95,15 @@ class BoundedAdapter(HTTPAdapter):
             raise requests.exceptions.InvalidProxyURL("the address of the proxy is no URL") from None
 
     @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Cut every connection of this adapter if the block lasts longer than this; it then raises ``Timeout``."""
-        over = self._watch.start(seconds)
+    def within(self, seconds: float, connected: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """
+        Cut every connection of this adapter if the block lasts longer than this; it then raises ``Timeout``.
+
+        :param seconds: How long the exchange may take.
+        :param connected: Called whenever a connection stands, before anything is sent on it. What it raises ends
+            the exchange.
+        """
+        over = self._watch.start(seconds, connected)
         timer = threading.Timer(seconds, self._watch.cut, (over,))
         timer.daemon = True
         cause = None
@@ -130,17 +136,20 @@ class _Watch:
         self._sockets: WeakSet[Any] = WeakSet()
         self._over = threading.Event()
         self._until = math.inf
+        self._connected: Callable[[], None] = lambda: None
 
-    def start(self, seconds: float) -> threading.Event:
+    def start(self, seconds: float, connected: Callable[[], None]) -> threading.Event:
         """Begin an exchange; return the event that is set when it is cut."""
         with self._lock:
             self._over = threading.Event()
             self._until = time.monotonic() + seconds
+            self._connected = connected
             return self._over
 
     def end(self) -> None:
         """End the exchange: what is sent without :meth:`BoundedAdapter.within` has no bound."""
         self._until = math.inf
+        self._connected = lambda: None
 
     def left(self) -> float:
         """Return the seconds that are left of the exchange."""
@@ -152,6 +161,7 @@ class _Watch:
             self._sockets.add(sock)
             if self._over.is_set():
                 _cut(sock)
+        self._connected()
 
     def cut(self, over: threading.Event) -> None:
         """Cut the exchange that was started with this event, unless another has begun."""

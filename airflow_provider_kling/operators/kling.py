@@ -5,31 +5,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_kling.exceptions import (
+    KlingError,
     KlingRateLimitError,
     KlingTimeoutError,
+    KlingUnavailableError,
+    KlingUncertainSubmissionError,
     KlingValidationError,
     Problem,
 )
 from airflow_provider_kling.failures import failing_the_task, task_failure
 from airflow_provider_kling.links.kling import KlingVideoLink, announce
-from airflow_provider_kling.polling import DEFAULT_TIMEOUT, STILL_RUNNING, seconds_of, video_of
-from airflow_provider_kling.records import NoRecord, adopted_id, adoption_variable, record_store
-from airflow_provider_kling.version_compat import TaskDeferralError, TaskDeferralTimeout, telling_timeouts
+from airflow_provider_kling.polling import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, seconds_of, video_of
+from airflow_provider_kling.version_compat import (
+    TaskDeferralError,
+    TaskDeferralTimeout,
+    is_test_run,
+    telling_timeouts,
+)
 from airflow_provider_kling.wire.request import REQUEST_FIELDS, VideoRequest, find_problems
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kling.hooks.kling import KlingHook
+    from airflow_provider_kling.journal import Submit
     from airflow_provider_kling.submission import Obtained, OnClear, OnUncertain, Purchase, Submitter
-    from airflow_provider_kling.wire.answer import VideoJob
 
 #: Seconds to go on submitting while the account has no slot free.
 DEFAULT_SUBMIT_TIMEOUT = 24 * 3600.0
@@ -142,7 +149,7 @@ class KlingGenerateOperator(BaseOperator):
         self.on_uncertain = on_uncertain
         self.take = take
         self._kling_task_id: str | None = None
-        self._is_submitting = False
+        self._submitter: Submitter | None = None
         self._video_seconds: int | None = None
         self.video_url: str | None = None
         _refuse_wrong_choices(on_clear=on_clear, on_uncertain=on_uncertain, take=take)
@@ -161,6 +168,10 @@ class KlingGenerateOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Submit the job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
+        if is_test_run(context):
+            self.log.warning(
+                "This is a test run: nothing that it records is kept for another, so each test run buys a video"
+            )
         return self._obtain(context, since=time.time(), refusals=0)
 
     def submit_again(
@@ -170,9 +181,10 @@ class KlingGenerateOperator(BaseOperator):
         *,
         since: float | None = None,
         refusals: int = 1,
+        version: int = FORMAT,
     ) -> Any:
         """
-        Go on where the task deferred because the account had no slot free.
+        Go on where the task deferred because the account had no slot free, or the API was not there.
 
         ``dag.test()`` hands over the event alone; there the time counts anew.
         """
@@ -180,56 +192,80 @@ class KlingGenerateOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the finished video that the trigger reported, or raise what it reported instead."""
-        with failing_the_task():
-            return announce(self, context, video_of(event))
+        from airflow_provider_kling.records import forget_after_success, is_durable
+
+        with failing_the_task(final=not is_durable(context)):
+            video = announce(self, context, video_of(event))
+        forget_after_success(self, context)
+        return video
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume as every operator does; after a trigger that crashed, wait on for the same job."""
         try:
             with telling_timeouts():
                 return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout as error:
+        except TaskDeferralTimeout:
+            from airflow_provider_kling.records import is_durable
+
             kling_task_id = self._submitted_id(context)
-            raise KlingTimeoutError(
+            error = KlingTimeoutError(
                 "Airflow ended the deferral before the trigger could report",
                 task_id=kling_task_id,
-                advice=STILL_RUNNING
-                if kling_task_id
-                else "It waited for a slot of the account; nothing was bought.",
-            ) from error
+                advice=STILL_RUNNING if kling_task_id else "It waited to submit; nothing was bought.",
+            )
+            raise task_failure(error, final=not is_durable(context)) from None
         except TaskDeferralError:
             return self._resume_after_crash(context)
 
     def on_kill(self) -> None:
         """Say what goes on: the API has no cancel."""
-        if self._kling_task_id:
+        submitter = self._submitter
+        if kling_task_id := self._kling_task_id or (submitter and submitter.bought):
             self.log.warning(
                 "Killed. Kling task %s goes on at the vendor, and bills; a later attempt can join it, unless this "
-                "task warned that nothing keeps its id",
-                self._kling_task_id,
+                "task keeps no record",
+                kling_task_id,
             )
-        elif self._is_submitting:
+        elif submitter and submitter.is_sending:
             self.log.warning(
-                "Killed while a submit was on its way: it may have been accepted, and bill. Look in the vendor's "
-                "console for a job of this moment before you run the task again"
+                "Killed while a submit was on its way: it may have been accepted, and bill. The next attempt "
+                "stops, and says how to settle that"
             )
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
         with failing_the_task():
             while True:
                 try:
-                    submitter = self._submitter(context, warn=refusals == 0)
-                    obtained = submitter.obtain(self._purchase(context))
-                except KlingRateLimitError as error:
+                    obtained = self._submit(context, is_first_look=refusals == 0)
+                except (KlingRateLimitError, KlingUnavailableError) as error:
                     refusals += 1
                     self._await_slot(error, since=since, refusals=refusals)
                 else:
                     return self._go_on(context, obtained)
 
+    def _submit(self, context: Context, *, is_first_look: bool) -> Obtained:
+        purchase = self._purchase(context)
+        self._submitter = self._submitter_for(purchase, context, is_first_look=is_first_look)
+        try:
+            return self._submitter.obtain(purchase)
+        except KlingUncertainSubmissionError:
+            if (submit := self._submitter.unresolved) is not None:
+                context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
+            raise
+
     def _go_on(self, context: Context, obtained: Obtained) -> Any:
+        from airflow_provider_kling.records import forget_after_success, is_durable
+
         self._kling_task_id = obtained.task_id
         context["ti"].xcom_push(key="kling_task_id", value=obtained.task_id)
         self.log.info("Kling task %s is this task's job", obtained.task_id)
+        # Without a record a retry could only stop: it would know of no job.
+        with failing_the_task(final=not is_durable(context)):
+            result = self._result(context, obtained)
+        forget_after_success(self, context)
+        return result
+
+    def _result(self, context: Context, obtained: Obtained) -> Any:
         if not self.wait_for_completion:
             return obtained.task_id
         if obtained.job is not None and obtained.job.status == "completed" and obtained.job.video_url:
@@ -253,46 +289,37 @@ class KlingGenerateOperator(BaseOperator):
             fingerprint=fingerprint_of(
                 request, conn_id=self.kling_conn_id, base_url=base_url, take=_take_number(self.take)
             ),
+            conn_id=self.kling_conn_id,
+            dag_id=context["ti"].dag_id,
             max_tries=context["ti"].max_tries,
             on_clear=self.on_clear,
             on_uncertain=self.on_uncertain,
-            adopt_hint=lambda fingerprint: (
-                f"set the Airflow Variable {adoption_variable(context, fingerprint)} to its id (Admin, Variables)"
-            ),
         )
 
     def _arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in REQUEST_FIELDS}
 
-    def _submitter(self, context: Context, *, warn: bool) -> Submitter:
+    def _submitter_for(self, purchase: Purchase, context: Context, *, is_first_look: bool) -> Submitter:
+        from airflow_provider_kling.records import read_variable, record_store
         from airflow_provider_kling.submission import Submitter
 
-        store = record_store(context)
-        if store is None and warn:
-            self.log.warning(
-                "Nothing keeps the id of this paid job across attempts of the task: a retry would buy another "
-                "video. Airflow 3.3 keeps it by itself; on older versions set [kling] state_path to a folder of "
-                "an object storage (AIRFLOW__KLING__STATE_PATH)"
-            )
+        store = record_store(
+            context,
+            conn_id=purchase.conn_id,
+            fingerprint=purchase.fingerprint,
+            is_first_look=is_first_look and context["ti"].try_number <= 1,
+        )
+        if is_first_look and not store.durable:
+            self.log.warning("[kling] state = none: nothing keeps the id of this paid job for a later attempt")
         return Submitter(
-            store=store or NoRecord(),
-            send=self._send,
+            store=store,
+            connect=self._hook.submitting,
             look=self._hook.get_video,
-            adopted_id=lambda fingerprint: adopted_id(context, fingerprint),
+            read_variable=read_variable,
             log=self.log.warning,
         )
 
-    def _send(self, request: VideoRequest) -> VideoJob:
-        """Submit once, and have a kill meanwhile say so."""
-        self._is_submitting = True
-        try:
-            job = self._hook.submit_video(request)
-            self._kling_task_id = job.task_id
-        finally:
-            self._is_submitting = False
-        return job
-
-    def _await_slot(self, error: KlingRateLimitError, *, since: float, refusals: int) -> None:
+    def _await_slot(self, error: KlingError, *, since: float, refusals: int) -> None:
         """Wait until the account may have a slot free, holding no worker if deferrable."""
         from airflow_provider_kling.submission import pause_for_slot
 
@@ -315,7 +342,7 @@ class KlingGenerateOperator(BaseOperator):
                 at_latest=now + pause,
             ),
             method_name="submit_again",
-            kwargs={"since": since, "refusals": refusals},
+            kwargs={"since": since, "refusals": refusals, "version": FORMAT},
         )
 
     def _resume_after_crash(self, context: Context) -> Any:
@@ -359,6 +386,21 @@ class KlingGenerateOperator(BaseOperator):
         from airflow_provider_kling.hooks.kling import KlingHook
 
         return KlingHook(self.kling_conn_id)
+
+
+def _uncertain_entry(submit: Submit) -> dict[str, Any]:
+    """Return what lets a person find a submit of unknown fate at the vendor, and answer for it."""
+    from airflow_provider_kling.consent import word_name
+
+    sent_at = datetime.fromtimestamp(submit.sent_at, tz=UTC) if submit.sent_at else None
+    return {
+        "name": word_name(submit.id),
+        "sent_at": sent_at and sent_at.isoformat(),
+        "conn_id": submit.conn_id,
+        "model": submit.model,
+        "seconds": submit.seconds,
+        "prompt": submit.prompt,
+    }
 
 
 def _refuse_wrong_literals(arguments: Mapping[str, Any], others_follow: bool = False) -> None:

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.polling import DEFAULT_TIMEOUT, STILL_RUNNING, Finished, Poller, steady_clock
+from airflow_provider_kling.polling import (
+    DEFAULT_TIMEOUT,
+    FORMAT,
+    STILL_RUNNING,
+    Finished,
+    Poller,
+    steady_clock,
+)
 from airflow_provider_kling.schedule import delay_for
 from airflow_provider_kling.wire.answer import task_reference
 
@@ -115,6 +122,7 @@ class KlingTaskTrigger(BaseTrigger):
     :param model: The model asked for, if known: how long its videos take is learned.
     :param video_seconds: Length of the video asked for, if known: longer ones take longer to make.
     :param not_before: The earliest time to send the event (epoch seconds).
+    :param version: Version of these arguments: a trigger may be older than the code that runs it.
     """
 
     def __init__(
@@ -129,6 +137,7 @@ class KlingTaskTrigger(BaseTrigger):
         model: str | None = None,
         video_seconds: int | None = None,
         not_before: float = 0.0,
+        version: int = FORMAT,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kling_task_id = kling_task_id
@@ -155,11 +164,12 @@ class KlingTaskTrigger(BaseTrigger):
                 "model": self.model,
                 "video_seconds": self.video_seconds,
                 "not_before": self.not_before,
+                "version": FORMAT,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event, ``{"status": "success" | "error" | "timeout", "task_id", "video" | "error"}``."""
+        """Yield one event: ``version``, ``status``, ``task_id``, and ``video`` or ``error``."""
         await _client_loaded()
         from airflow_provider_kling.hooks.shared_client import shared_client
 
@@ -235,9 +245,10 @@ class KlingSlotTrigger(BaseTrigger):
     :param kling_conn_id: The Airflow connection, which stands for the account.
     :param not_before: The earliest time to wake (epoch seconds): what the server asks for, and Airflow needs.
     :param at_latest: The latest time to wake (epoch seconds).
+    :param version: Version of these arguments.
     """
 
-    def __init__(self, *, kling_conn_id: str, not_before: float, at_latest: float) -> None:
+    def __init__(self, *, kling_conn_id: str, not_before: float, at_latest: float, version: int = FORMAT) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kling_conn_id = kling_conn_id
         self.not_before = not_before
@@ -247,11 +258,16 @@ class KlingSlotTrigger(BaseTrigger):
         """Return what rebuilds this trigger in any triggerer."""
         return (
             "airflow_provider_kling.triggers.kling.KlingSlotTrigger",
-            {"kling_conn_id": self.kling_conn_id, "not_before": self.not_before, "at_latest": self.at_latest},
+            {
+                "kling_conn_id": self.kling_conn_id,
+                "not_before": self.not_before,
+                "at_latest": self.at_latest,
+                "version": FORMAT,
+            },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event, ``{"status": "slot"}``."""
+        """Yield one event, ``{"version", "status": "slot"}``."""
         now = steady_clock()
         await _client_loaded()
         from airflow_provider_kling.hooks.shared_client import shared_client
@@ -259,7 +275,7 @@ class KlingSlotTrigger(BaseTrigger):
         async with shared_client(self.kling_conn_id) as client:
             await client.slots.wait(seconds=self.at_latest - now())
             await asyncio.sleep(self.not_before - now())
-        yield TriggerEvent({"status": "slot"})
+        yield TriggerEvent({"version": FORMAT, "status": "slot"})
 
 
 #: That this process has imported the HTTP client, whole.

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The record of a task instance's submits: events that are only ever added, and what they add up to.
+
+Each event names the submit (*intent*) that it belongs to. The state of a submit is a union of its events: it does
+not depend on their order, on clocks, or on how often one of them is read. So two attempts that write at the same
+time cannot overwrite each other, and several stores can hold parts of one record.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from airflow_provider_kling.exceptions import KlingError, shown
+
+#: Version of the events that this code writes. It reads this one and all earlier ones.
+VERSION = 1
+
+#: Stands for the time of a submit of which only a record could tell.
+SENT_AT_UNKNOWN = 0.0
+
+Event = Mapping[str, Any]
+Fate = Literal["unknown", "dismissed", "nothing", "job"]
+
+#: What each kind of event needs besides ``version``, ``id``, ``event``, ``intent`` and ``at``.
+_NEEDED: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "intent": {
+        "fingerprint": str,
+        "purchase": int,
+        "max_tries": int,
+        "conn_id": str,
+        "dag_id": str,
+        "cites": dict,
+    },
+    "submitted": {"kling_task_id": str},
+    "refused": {"reason": str},
+    "uncertain": {"why": str},
+    "withdrawn": {},
+    "joined": {"max_tries": int},
+}
+#: Kinds of events that may outlive their intent: a submit that made no job can be forgotten, intent first.
+CLOSED_WITHOUT_A_JOB = ("refused", "withdrawn")
+_COMMON: dict[str, type | tuple[type, ...]] = {"id": str, "event": str, "intent": str, "at": (int, float)}
+
+
+def new_id() -> str:
+    """Return a random id, of an event or of a submit."""
+    return secrets.token_hex(16)
+
+
+def new_event(kind: str, intent: str, *, at: float, **details: Any) -> dict[str, Any]:
+    """
+    Return an event to write.
+
+    :param kind: ``intent`` (a POST is about to be sent), ``submitted`` (it made a job), ``refused`` (it surely
+        made none), ``withdrawn`` (it was not sent), ``uncertain`` (whether it made a job is unknown, and that was
+        reported), or ``joined`` (a later attempt goes on with its job).
+    :param intent: The id of the submit.
+    :param at: When it happened (epoch seconds).
+    :param details: What the kind needs, and more.
+    """
+    return {"version": VERSION, "id": new_id(), "event": kind, "intent": intent, "at": at, **details}
+
+
+@dataclass(kw_only=True)
+class Submit:
+    """
+    One POST that was recorded, and what became of it.
+
+    :param id: The random id of the intent.
+    :param fingerprint: Of the request and the connection.
+    :param purchase: How many jobs the same request had when this POST was recorded.
+    :param sent_at: When the POST was recorded (epoch seconds).
+    :param conn_id: The Airflow connection.
+    :param dag_id: The DAG.
+    :param model: The model asked for.
+    :param seconds: The length asked for, None for the server's default.
+    :param prompt: The start of the prompt.
+    :param cites: The submits of unknown fate that this one was allowed to ignore, each with what allowed it.
+    :param tries_seen: Airflow's ``max_tries`` of the attempts that used it; it rises when a user clears the task.
+    :param kling_task_ids: The jobs that it made; more than one only if a person named another than the server.
+    :param submitted_at: When the first of these ids was recorded (epoch seconds).
+    :param refusal: Why it made no job: ``slot`` or ``error``; None if it may have made one.
+    :param withdrawn: Whether it was not sent.
+    :param uncertain: What was reported of it while its fate was unknown: the details of the ``uncertain`` event.
+    :param dismissed_by: What allowed a later submit to ignore it.
+    """
+
+    id: str
+    fingerprint: str
+    purchase: int
+    sent_at: float
+    conn_id: str
+    dag_id: str
+    model: str = ""
+    seconds: int | None = None
+    prompt: str = ""
+    cites: Mapping[str, str] = field(default_factory=dict)
+    tries_seen: set[int] = field(default_factory=set)
+    kling_task_ids: list[str] = field(default_factory=list)
+    submitted_at: float | None = None
+    refusal: str | None = None
+    withdrawn: bool = False
+    uncertain: Event | None = None
+    dismissed_by: str | None = None
+
+    @property
+    def fate(self) -> Fate:
+        """
+        What is known of it.
+
+        ``job``: it made one. ``nothing``: it surely made none. ``dismissed``: unknown, but a later submit was
+        allowed to ignore that. ``unknown``: it may have made one.
+        """
+        if self.kling_task_ids:
+            return "job"
+        if self.withdrawn or self.refusal is not None:
+            return "nothing"
+        return "dismissed" if self.dismissed_by is not None else "unknown"
+
+    @property
+    def kling_task_id(self) -> str:
+        """The job to go on with: the one that was recorded last."""
+        return self.kling_task_ids[-1]
+
+    @property
+    def summary(self) -> str:
+        """The request as a person recognises it in the vendor's console."""
+        seconds = f"{self.seconds} s" if self.seconds else ""
+        return ", ".join(filter(None, (self.model, seconds, f"“{self.prompt}”")))
+
+
+class Journal:
+    """
+    All submits of one task instance.
+
+    :param events: The events that were read, in any order, each any number of times.
+    :raises KlingError: if one is not an event of a version that this code reads: "unreadable" must never pass for
+        "none".
+    """
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        by_id: dict[str, Event] = {}
+        for event in events:
+            _check(event)
+            by_id[event["id"]] = event
+        in_order = sorted(by_id.values(), key=lambda event: (event["at"], event["id"]))
+        self.submits = {event["intent"]: _submit(event) for event in in_order if event["event"] == "intent"}
+        for event in in_order:
+            if submit := self.submits.get(event["intent"]):
+                _apply(event, submit)
+            elif event["event"] not in CLOSED_WITHOUT_A_JOB:
+                # A submit is recorded before anything is known of it: part of the record is lost.
+                raise unreadable(f"the submit of {shown(event)} is missing")
+        for submit in self.submits.values():
+            for cited, by in submit.cites.items():
+                if other := self.submits.get(cited):
+                    other.dismissed_by = by
+
+    def of(self, fingerprint: str) -> list[Submit]:
+        """Return the submits of one request, the oldest first."""
+        return [submit for submit in self.submits.values() if submit.fingerprint == fingerprint]
+
+    def jobs_of(self, fingerprint: str) -> list[Submit]:
+        """Return the submits of one request that made a job; the one to go on with is the last."""
+        made = [submit for submit in self.of(fingerprint) if submit.fate == "job"]
+        return sorted(made, key=lambda submit: submit.purchase)
+
+    def unknown(self) -> list[Submit]:
+        """Return the submits of any request whose fate is unknown, the oldest first."""
+        return [submit for submit in self.submits.values() if submit.fate == "unknown"]
+
+    def fates(self, without: Collection[str] = ()) -> dict[str, tuple[Fate, int]]:
+        """Return what is known of each submit, in a form to compare with a later look."""
+        return {
+            submit.id: (submit.fate, len(submit.kling_task_ids))
+            for submit in self.submits.values()
+            if submit.id not in without
+        }
+
+
+def unreadable(why: str) -> KlingError:
+    """Return the error for a record that is not one."""
+    return KlingError(
+        f"The record of this task's submits is unreadable ({why})",
+        advice="Nothing was submitted. Remove the record only if you know what the task has bought.",
+    )
+
+
+def check_version(version: Any) -> None:
+    """
+    Raise unless this code reads records of a version.
+
+    :raises KlingError: saying that it is a newer one, or none.
+    """
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise unreadable(f"version {shown(version)}")
+    if version > VERSION:
+        raise KlingError(
+            f"The record of this task's submits was written by a newer version of this package (format {version}, "
+            f"known here are up to {VERSION})",
+            advice="Nothing was submitted. Upgrade the package on this worker.",
+        )
+
+
+def _check(event: Any) -> None:
+    if not isinstance(event, Mapping) or "version" not in event:
+        raise unreadable(shown(event))
+    check_version(event["version"])
+    if not _is_whole(event):
+        raise unreadable(shown(event))
+
+
+def _is_whole(event: Event) -> bool:
+    needed = {**_COMMON, **_NEEDED.get(event.get("event"), {"": object})}  # type: ignore[arg-type]
+    return all(
+        name in event and isinstance(event[name], kind) and not isinstance(event[name], bool)
+        for name, kind in needed.items()
+    )
+
+
+def _submit(event: Event) -> Submit:
+    return Submit(
+        id=event["intent"],
+        fingerprint=event["fingerprint"],
+        purchase=event["purchase"],
+        sent_at=event["at"],
+        conn_id=event["conn_id"],
+        dag_id=event["dag_id"],
+        model=str(event.get("model") or ""),
+        seconds=event["seconds"] if isinstance(event.get("seconds"), int) else None,
+        prompt=str(event.get("prompt") or ""),
+        cites=event["cites"],
+        tries_seen={event["max_tries"]},
+    )
+
+
+def _apply(event: Event, submit: Submit) -> None:
+    match event["event"]:
+        case "submitted":
+            if event["kling_task_id"] not in submit.kling_task_ids:
+                submit.kling_task_ids.append(event["kling_task_id"])
+            if submit.submitted_at is None:
+                submit.submitted_at = event["at"]
+            if "max_tries" in event:
+                submit.tries_seen.add(event["max_tries"])
+        case "refused":
+            submit.refusal = event["reason"]
+        case "withdrawn":
+            submit.withdrawn = True
+        case "uncertain":
+            # The first report says most: those of later attempts repeat it.
+            submit.uncertain = submit.uncertain or event
+        case "joined":
+            submit.tries_seen.add(event["max_tries"])

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Where the record of a task's submits lives.
+
+That is Airflow's task state store (Airflow 3.3 and later), the folder of an object storage that the configuration
+names as ``[kling] state_path``, or both; where there is neither, an Airflow Variable. ``python -m
+airflow_provider_kling.records`` lists and deletes what lies in a folder.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow.providers.common.compat.sdk import Variable, conf
+
+from airflow_provider_kling.version_compat import after_success, task_state_store
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
+
+    from airflow_provider_kling.records.stores import Store
+
+
+class Identity(NamedTuple):
+    """A task instance, the same for every attempt at it."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+    @classmethod
+    def of(cls, context: Context) -> Identity:
+        """Return the task instance that is running."""
+        ti = context["ti"]
+        return cls(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
+
+
+def record_store(context: Context, *, conn_id: str, fingerprint: str, is_first_look: bool) -> Store:
+    """
+    Return the store for the running task instance.
+
+    :param context: The task's context.
+    :param conn_id: The Airflow connection.
+    :param fingerprint: Of the request that is about to be submitted.
+    :param is_first_look: Whether no earlier attempt, and no earlier part of this one, can have written a record;
+        only then is an empty store believed at once.
+    """
+    from airflow_provider_kling.records.folder import FolderStore
+    from airflow_provider_kling.records.stores import BothStores, NoStore, TaskStateStore, VariableStore
+
+    identity = Identity.of(context)
+    prove = not is_first_look
+    folder = _state_path()
+    in_folder = FolderStore(folder, identity, prove=prove) if folder else None
+    state = task_state_store(context)
+    if state is not None:
+        in_airflow = TaskStateStore(state, prove=prove)
+        return BothStores(in_airflow, in_folder) if in_folder else in_airflow
+    if in_folder:
+        return in_folder
+    if _is_turned_off():
+        return NoStore(
+            identity,
+            conn_id=conn_id,
+            fingerprint=fingerprint,
+            try_number=context["ti"].try_number,
+            read_variable=read_variable,
+        )
+    return VariableStore(identity)
+
+
+def is_durable(context: Context) -> bool:
+    """Return whether the next attempt will find what this one records."""
+    return task_state_store(context) is not None or bool(_state_path()) or not _is_turned_off()
+
+
+def forget_after_success(task: BaseOperator, context: Context) -> None:
+    """
+    Have the record deleted once the task's success is on record, where it would stay in the list of Variables.
+
+    :param task: The operator that runs, and is about to return.
+    :param context: Its context.
+    """
+    if task_state_store(context) is None and not _state_path() and not _is_turned_off():
+        from airflow_provider_kling.records.stores import VariableStore
+
+        after_success(task, context, VariableStore(Identity.of(context)).delete)
+
+
+def read_variable(name: str) -> str | None:
+    """Return the text of an Airflow Variable; None if there is none, or if it cannot be had."""
+    try:
+        found = Variable.get(name, None)
+    except Exception:  # noqa: BLE001 -- a look-up that failed is no word
+        return None
+    return None if found is None else str(found)
+
+
+def _state_path() -> str:
+    path: str = conf.get("kling", "state_path", fallback="")
+    return path
+
+
+def _is_turned_off() -> bool:
+    return bool(conf.get("kling", "state", fallback="auto").strip().lower() == "none")

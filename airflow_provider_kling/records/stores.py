@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stores that Airflow itself offers for a record, their union, and the one that keeps nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import Variable
+
+from airflow_provider_kling.consent import word_for
+from airflow_provider_kling.exceptions import shown
+from airflow_provider_kling.journal import (
+    CLOSED_WITHOUT_A_JOB,
+    SENT_AT_UNKNOWN,
+    VERSION,
+    Event,
+    Submit,
+    check_version,
+    new_event,
+    new_id,
+    unreadable,
+)
+from airflow_provider_kling.version_compat import NEVER_EXPIRE
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.records import Identity
+
+log = logging.getLogger(__name__)
+
+RECORD_KEY = "kling_submissions"
+
+
+class Store(ABC):
+    """
+    A place for the events of one task instance.
+
+    :param prove: Whether an empty record is believed only after the store has kept and returned something else:
+        a server in trouble may answer "there is no such key" for everything.
+    """
+
+    #: Whether the next attempt will find what is written.
+    durable: ClassVar[bool] = True
+
+    def __init__(self, *, prove: bool) -> None:
+        self._prove = prove
+
+    def new_intent(self) -> str:
+        """Return the id of the next intent."""
+        return new_id()
+
+    def load(self) -> Sequence[Event]:
+        """
+        Return all events.
+
+        :raises KlingError: if what is stored is no record.
+        :raises Exception: whatever keeps the store from being read.
+        """
+        events = self._read()
+        if not events and self._prove:
+            nonce = new_id()
+            if self._echo(nonce) != nonce:
+                raise OSError("the store did not return what was written to it a moment ago")
+            events = self._read()
+        return events
+
+    @abstractmethod
+    def append(self, event: Event) -> None:
+        """Add an event."""
+
+    @abstractmethod
+    def forget(self, intent: str) -> None:
+        """Drop the events of a submit that made no job."""
+
+    @abstractmethod
+    def _read(self) -> Sequence[Event]:
+        """Return all events that the store shows."""
+
+    @abstractmethod
+    def _echo(self, nonce: str) -> Any:
+        """Write a text beside the record, and return what is read back."""
+
+
+class _OneDocument(Store):
+    """A record as one JSON document that is read, changed and written."""
+
+    def append(self, event: Event) -> None:
+        self._change(lambda events: [*events, event])
+
+    def forget(self, intent: str) -> None:
+        self._change(lambda events: [event for event in events if event["intent"] != intent])
+
+    def _change(self, change: Callable[[list[Event]], list[Event]]) -> None:
+        document = self._document() or {"version": VERSION, "events": []}
+        self._write({**document, "events": change(list(document["events"]))})
+
+    def _read(self) -> Sequence[Event]:
+        document = self._document()
+        return document["events"] if document else []
+
+    def _document(self) -> Mapping[str, Any] | None:
+        found = self._get()
+        if found is None:
+            return None
+        if not isinstance(found, Mapping) or "version" not in found or not isinstance(found.get("events"), list):
+            raise unreadable(shown(found))
+        check_version(found["version"])
+        return found
+
+    @abstractmethod
+    def _get(self) -> Any:
+        """Return the stored document, None if there is none."""
+
+    @abstractmethod
+    def _write(self, document: Mapping[str, Any]) -> None:
+        """Store the document."""
+
+
+class TaskStateStore(_OneDocument):
+    """
+    A record in Airflow's task state store, which is scoped to DAG, run, task and map index.
+
+    :param state: The store that Airflow hands to the task.
+    :param prove: See :class:`Store`.
+    """
+
+    def __init__(self, state: Any, *, prove: bool) -> None:
+        super().__init__(prove=prove)
+        self._state = state
+
+    def _get(self) -> Any:
+        return self._state.get(RECORD_KEY)
+
+    def _write(self, document: Mapping[str, Any]) -> None:
+        self._state.set(RECORD_KEY, dict(document), retention=NEVER_EXPIRE)
+
+    def _echo(self, nonce: str) -> Any:
+        key = f"{RECORD_KEY}_probe"
+        self._state.set(key, nonce)
+        return self._state.get(key)
+
+
+class VariableStore(_OneDocument):
+    """
+    A record in an Airflow Variable: what there is without any set-up.
+
+    Airflow says "there is none" of a Variable that could not be looked up, so an empty record is always proved.
+    Two attempts that write at the same moment can overwrite each other; only a folder can rule that out.
+
+    :param identity: The task instance.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        super().__init__(prove=True)
+        self._identity = identity
+        parts = "\0".join(map(str, identity))
+        self.name = f"kling_record_{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
+
+    def delete(self) -> None:
+        """Delete the record."""
+        Variable.delete(self.name)
+
+    def _get(self) -> Any:
+        text = Variable.get(self.name, None)
+        if text is None:
+            return None
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise unreadable(shown(text)) from None
+
+    def _change(self, change: Callable[[list[Event]], list[Event]]) -> None:
+        self.load()  # proves that a record which seems to be absent is
+        super()._change(change)
+
+    def _write(self, document: Mapping[str, Any]) -> None:
+        owner = self._identity
+        text = f"Kling submits of {owner.dag_id}, {owner.run_id}, {owner.task_id} [{owner.map_index}]; do not edit"
+        Variable.set(self.name, json.dumps({**document, "task": owner._asdict()}), description=text)
+
+    def _echo(self, nonce: str) -> Any:
+        name = f"{self.name}_probe"
+        Variable.set(name, nonce)
+        try:
+            return Variable.get(name, None)
+        finally:
+            Variable.delete(name)
+
+
+class BothStores(Store):
+    """
+    Two stores that hold one record together.
+
+    An intent counts when both took it, an outcome when one did. The record is the union of both, and a store that
+    cannot be read stops the task.
+
+    :param stores: The stores.
+    """
+
+    def __init__(self, *stores: Store) -> None:
+        super().__init__(prove=False)
+        self._stores = stores
+
+    def append(self, event: Event) -> None:
+        failures = []
+        for store in self._stores:
+            try:
+                store.append(event)
+            except Exception as error:
+                if event["event"] == "intent":
+                    raise
+                failures.append(error)
+                log.warning("One of two records of this task's submits cannot be written: %r", error)
+        if len(failures) == len(self._stores):
+            raise failures[0]
+
+    def forget(self, intent: str) -> None:
+        # Neither may be left with an intent alone, which would stop the next attempt.
+        closing = [e for e in self._read() if e["intent"] == intent and e["event"] in CLOSED_WITHOUT_A_JOB]
+        for store in self._stores:
+            for event in closing:
+                store.append(event)
+        for store in self._stores:
+            store.forget(intent)
+
+    def _read(self) -> Sequence[Event]:
+        return [event for store in self._stores for event in store.load()]
+
+    def _echo(self, nonce: str) -> Any:
+        return nonce  # each store proves itself
+
+
+class NoStore(Store):
+    """
+    No record at all, for who turned it off: an attempt knows nothing of those before it.
+
+    So what an earlier attempt may have bought is always unknown. The Variable that answers for it is named after
+    the attempt that reported it.
+
+    :param identity: The task instance.
+    :param conn_id: The Airflow connection.
+    :param fingerprint: Of the request.
+    :param try_number: The number of the running attempt, from 1.
+    :param read_variable: Returns the text of an Airflow Variable, None if there is none.
+    """
+
+    durable = False
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        conn_id: str,
+        fingerprint: str,
+        try_number: int,
+        read_variable: Callable[[str], str | None],
+    ) -> None:
+        super().__init__(prove=False)
+        self._identity = identity
+        self._name = self._of_attempt(try_number)
+        self._events: list[Event] = []
+        if try_number > 1:
+            self._events.append(
+                new_event(
+                    "intent",
+                    self._earlier_intent(try_number, read_variable),
+                    at=SENT_AT_UNKNOWN,
+                    fingerprint=fingerprint,
+                    purchase=0,
+                    max_tries=-1,
+                    conn_id=conn_id,
+                    dag_id=identity.dag_id,
+                    prompt="whatever an earlier attempt of this task sent",
+                    cites={},
+                )
+            )
+
+    def _earlier_intent(self, try_number: int, read_variable: Callable[[str], str | None]) -> str:
+        """Return an id whose Variable is the one that was reported last or, unanswered, the one to report now."""
+        before = f"{self._of_attempt(try_number - 1)}-earlier"
+        earlier = Submit(id=before, fingerprint="", purchase=0, sent_at=SENT_AT_UNKNOWN, conn_id="", dag_id="")
+        word = word_for(earlier, read=read_variable, now=time.time())
+        # The next attempt will look for what this one reports.
+        return before if word else f"{self._name}-earlier"
+
+    def _of_attempt(self, number: int) -> str:
+        parts = "\0".join(map(str, (*self._identity, number)))
+        return hashlib.sha256(parts.encode()).hexdigest()[:12]
+
+    def new_intent(self) -> str:
+        return f"{self._name}-{new_id()[:12]}"
+
+    def append(self, event: Event) -> None:
+        self._events.append(event)
+
+    def forget(self, intent: str) -> None:
+        self._events = [event for event in self._events if event["intent"] != intent]
+
+    def _read(self) -> Sequence[Event]:
+        return list(self._events)
+
+    def _echo(self, nonce: str) -> Any:
+        return nonce
