@@ -10,8 +10,6 @@ rules are few: a POST that may have been accepted is never sent again on a guess
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +25,7 @@ from airflow_provider_kling.exceptions import (
     KlingUncertainSubmissionError,
     shown,
 )
+from airflow_provider_kling.fingerprint import fingerprint_of as fingerprint_of  # noqa: PLC0414
 from airflow_provider_kling.polling import VISIBILITY_GRACE
 
 if TYPE_CHECKING:
@@ -42,16 +41,6 @@ ATTEMPTS_IN_PLACE = 6
 ATTEMPTS_TO_RECORD = 5
 #: Seconds to wait for a slot of the account: at first, and at most.
 FIRST_SLOT_PAUSE, LONGEST_SLOT_PAUSE = 15.0, 300.0
-
-
-def fingerprint_of(request: VideoRequest, *, conn_id: str, base_url: str, take: int = 1) -> str:
-    """
-    Return what makes two submits the same purchase: the request, the server, and which take of it.
-
-    The key is left out, so that replacing it does not buy everything anew.
-    """
-    what = json.dumps([request.payload(), conn_id, base_url, take], sort_keys=True)
-    return hashlib.sha256(what.encode()).hexdigest()[:32]
 
 
 def summary_of(request: VideoRequest) -> str:
