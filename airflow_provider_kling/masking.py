@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from html import unescape
 from itertools import accumulate
 
@@ -38,29 +38,42 @@ def without(secrets: Iterable[str], text: str) -> str:
 
 
 def _without_spelt(secret: str, text: str) -> str:
-    written, read = _read(text)
-    plain = "".join(read)
-    found = plain.find(secret) if secret else -1
-    if found < 0:
-        return text
-    read_at = list(accumulate(map(len, read), initial=0))
-    written_at = list(accumulate(map(len, written), initial=0))
+    reading = Reading(text)
+    found = reading.plain.find(secret) if secret else -1
+    kept, after = [], 0
+    while found >= 0:
+        end = found + len(secret)
+        kept.append(text[after : reading.where(found)[0]])
+        after = reading.where(end - 1)[1]
+        found = reading.plain.find(secret, end)
+    return MASK.join([*kept, text[after:]])
 
-    def where(index: int) -> tuple[int, int]:
-        """Return from where to where the text spells this character."""
+
+class Reading:
+    """
+    A text as it reads, and where in the text each character is written.
+
+    :param text: The text.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._written, self._read = _read(text)
+        self.plain = "".join(self._read)
+
+    def where(self, index: int) -> tuple[int, int]:
+        """Return from where to where the text spells this character of :attr:`plain`."""
+        read_at, written_at = self._starts
         part = bisect_right(read_at, index) - 1
         if part % 2:
             return written_at[part], written_at[part + 1]
         begin = written_at[part] + index - read_at[part]
         return begin, begin + 1
 
-    kept, after = [], 0
-    while found >= 0:
-        end = found + len(secret)
-        kept.append(text[after : where(found)[0]])
-        after = where(end - 1)[1]
-        found = plain.find(secret, end)
-    return MASK.join([*kept, text[after:]])
+    @cached_property
+    def _starts(self) -> tuple[list[int], list[int]]:
+        """Where each part begins, as read and as written."""
+        read, written = (list(accumulate(map(len, parts), initial=0)) for parts in (self._read, self._written))
+        return read, written
 
 
 def _read(text: str) -> tuple[list[str], list[str]]:
