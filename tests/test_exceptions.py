@@ -148,6 +148,7 @@ def test_what_another_attempt_cannot_cure_is_not_retryable(kind: type[KlingError
         KlingRateLimitError,
         KlingServerError,
         KlingTimeoutError,
+        KlingUnavailableError,
     ],
 )
 def test_what_another_attempt_may_cure_is_retryable(kind: type[KlingError]) -> None:
