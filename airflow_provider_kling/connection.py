@@ -40,6 +40,8 @@ EXTRAS = (
     "trust_env",
     "max_requests_per_second",
     "private_hosts",
+    "refusal_codes",
+    "probe",
 )
 _NUMBERS = {
     "connect_timeout": CONNECT_TIMEOUT,
@@ -63,6 +65,8 @@ class KlingConnection:
     :param trust_env: Whether the environment's variables for proxies and CA bundles count at all.
     :param max_requests_per_second: The pace of status requests that all waiting videos of one process share.
     :param private_hosts: Hosts inside this network that a video URL may lead to.
+    :param refusal_codes: Error codes, in lower case, of this vendor's refusals: a submit surely bought nothing.
+    :param probe: Whether a free status request precedes each submit, which is held back if the API is not there.
     :param unknown_extras: Names of extras that nobody reads, worth a warning: most are typing errors.
     """
 
@@ -75,6 +79,8 @@ class KlingConnection:
     trust_env: bool = True
     max_requests_per_second: float = MAX_REQUESTS_PER_SECOND
     private_hosts: tuple[str, ...] = ()
+    refusal_codes: tuple[str, ...] = ()
+    probe: bool = True
     unknown_extras: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -110,6 +116,7 @@ class KlingConnection:
                 proxy = proxy_url(str(extra["proxy"]))
             except ValueError as error:
                 problems.append(Problem("extra.proxy", "***", str(error)))
+        refusal_codes = _codes(extra.get("refusal_codes", ""), problems)
         numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
         if problems:
             listed = "".join(f"\n  - {problem}" for problem in problems)
@@ -124,6 +131,8 @@ class KlingConnection:
             proxy=proxy,
             trust_env=bool(_switch(extra.get("trust_env", True))),
             private_hosts=_names(extra.get("private_hosts", "")),
+            refusal_codes=refusal_codes,
+            probe=bool(_switch(extra.get("probe", True))),
             unknown_extras=tuple(sorted(extra.keys() - set(EXTRAS))),
             **numbers,
         )
@@ -254,3 +263,14 @@ def _names(value: Any) -> tuple[str, ...]:
     """Return host names given as a list, or as text with commas between."""
     names = value if isinstance(value, (list, tuple)) else str(value).split(",")
     return tuple(str(name).strip().lower() for name in names if str(name).strip())
+
+
+def _codes(value: Any, problems: list[Problem]) -> tuple[str, ...]:
+    """Return error codes given as a list, or as text with commas between; pasted brackets and quotes go."""
+    told = value.split(",") if isinstance(value, str) else [value] if type(value) is int else value
+    if not isinstance(told, (list, tuple)) or not all(type(code) in (str, int) for code in told):
+        expected = "must be error codes, in a list or with commas between"
+        problems.append(Problem("extra.refusal_codes", value, expected))
+        return ()
+    codes = (str(code).strip(" \t\r\n[]\"'").lower() for code in told)
+    return tuple(code for code in codes if code)

@@ -29,7 +29,18 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "Hosts inside this network that a video URL may lead to, with commas between (default none).",
         "string",
     ),
+    "probe": {
+        "label": "Probe before a submit",
+        "description": "Whether a free request first sees whether the API is there (default true).",
+        # Without a default, the form shows a switch that is off.
+        "schema": {"type": ["boolean", "null"], "default": True},
+    },
     "proxy": _field("Proxy", "URL of an HTTP proxy; without one, the environment's variables count.", "string"),
+    "refusal_codes": _field(
+        "Refusal codes",
+        "The vendor's own error codes that surely buy nothing, with commas between (default none).",
+        "string",
+    ),
     "trust_env": {
         "label": "Use proxy variables",
         "description": "Whether HTTP_PROXY and the like count (default true).",

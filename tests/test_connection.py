@@ -173,6 +173,34 @@ class TestExtras:
         assert connection.trust_env is False
         assert connection.unknown_extras == ()
 
+    @pytest.mark.parametrize(
+        ("told", "meant"),
+        [
+            (["insert_task_failed", "Server_Busy"], ("insert_task_failed", "server_busy")),
+            ([7001, " 7002 "], ("7001", "7002")),
+            (7001, ("7001",)),
+            ("insert_task_failed", ("insert_task_failed",)),
+            ("a, B ,,7001", ("a", "b", "7001")),
+            ('["insert_task_failed", "b"]', ("insert_task_failed", "b")),
+            ((), ()),
+            ([""], ()),
+        ],
+    )
+    def test_refusal_codes_however_they_were_typed(self, told: Any, meant: tuple[str, ...]) -> None:
+        assert parse(extra={"refusal_codes": told}).refusal_codes == meant
+
+    @pytest.mark.parametrize("told", [{"a": 1}, True, 1.5, [None], [["a"]], [True], [{"code": "a"}]])
+    def test_refusal_codes_that_are_none_are_refused(self, told: Any) -> None:
+        assert "extra.refusal_codes" in refusal(extra={"refusal_codes": told})
+
+    @pytest.mark.parametrize(
+        ("told", "meant"),
+        [(False, False), ("false", False), ("off", False), (0, False), (True, True), ("yes", True)],
+    )
+    def test_the_probe_can_be_turned_off(self, told: Any, meant: bool) -> None:
+        assert parse().probe
+        assert parse(extra={"probe": told}).probe is meant
+
     def test_unknown_ones_are_named_and_nothing_else_comes_of_them(self) -> None:
         connection = parse(extra={"X-Evil": "1", "conect_timeout": 1, "read_timeout": 5})
         assert connection.unknown_extras == ("X-Evil", "conect_timeout")

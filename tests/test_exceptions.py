@@ -21,6 +21,7 @@ from airflow_provider_kling.exceptions import (
     KlingRateLimitError,
     KlingServerError,
     KlingTimeoutError,
+    KlingUnavailableError,
     KlingUncertainSubmissionError,
     KlingValidationError,
     Problem,
@@ -41,6 +42,7 @@ ALL = [
     KlingRateLimitError,
     KlingServerError,
     KlingTimeoutError,
+    KlingUnavailableError,
     KlingUncertainSubmissionError,
     KlingAddressRefusedError,
     KlingValidationError,
@@ -146,6 +148,7 @@ def test_what_another_attempt_cannot_cure_is_not_retryable(kind: type[KlingError
         KlingRateLimitError,
         KlingServerError,
         KlingTimeoutError,
+        KlingUnavailableError,
     ],
 )
 def test_what_another_attempt_may_cure_is_retryable(kind: type[KlingError]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -24,10 +24,12 @@ from airflow_provider_kling.exceptions import (
     KlingPermissionError,
     KlingRateLimitError,
     KlingServerError,
+    KlingUnavailableError,
     KlingUncertainSubmissionError,
     KlingValidationError,
     Problem,
 )
+from airflow_provider_kling.wire.refusals import BEFORE_SENDING, NO_ROUTE, ErrorNames
 from airflow_provider_kling.wire.request import number_in, value_in
 
 WAITING = frozenset({"queued", "pending", "submitted", "not_start", "preparing", "created", "starting", "unknown"})
@@ -147,60 +149,151 @@ class Answer:
         )
 
 
-def read_submit(answer: Answer) -> VideoJob:
+def read_submit(answer: Answer, refusal_codes: Collection[str] = ()) -> VideoJob:
     """
     Return the job that a submit started.
 
-    :raises KlingUncertainSubmissionError: if a job may exist whose id did not arrive: a 2xx without an id, or
-        an error in which not the API itself speaks but a proxy, which may have lost the API's answer.
+    :param refusal_codes: Codes by which this vendor refuses before anything is bought, besides those known here.
+    :raises KlingUncertainSubmissionError: if a job may exist: the response does not say for sure that it refuses,
+        or it names a task beside an error; that task's id is then the error's ``task_id``.
     :raises KlingError: any other, by name: the submit was refused, and no job exists.
     """
-    if not is_refusal(answer):
-        if answer.http_status >= 300:
-            raise _uncertain(answer, "Whether the submit was accepted is open")
-        try:
-            body = _accepted_body(answer, task_id=None)
-        except KlingServerError:
-            body = {}
-        task_id = _task_id(body)
-        if task_id is None:
-            raise _uncertain(answer, "The submit was accepted, but the answer holds no task id")
-        return _job(task_id, body, _status_word(body) or "queued")
-    raise error_of(answer, "The submit was refused")
+    if answer.http_status < 300 and not _says_error(answer, refusal_codes):
+        return _accepted_job(answer)
+    if is_refusal(answer, refusal_codes):
+        raise error_of(answer, "The submit was refused")
+    raise _uncertain(answer, "Whether the submit was accepted is open", task_id=_named_task(answer))
 
 
-def is_refusal(answer: Answer) -> bool:
+def is_refusal(answer: Answer, refusal_codes: Collection[str] = ()) -> bool:
     """
-    Return whether this answer to a submit says for sure that no job was made.
+    Return whether this response to a submit says for sure that no job was made.
 
-    A 4xx is a refusal whoever speaks, for it ends the request. A 5xx is one only in the API's own error envelope,
-    and a 2xx only with a code that is known to refuse. None is one that tells an id, or that says that somebody on
-    the way stopped waiting for an answer: who waits for one has sent the request on.
+    - A response that names a task does not, whatever else it says; one of the connection's own codes does.
+    - 5xx: only a code that is raised before anything is sent on, or the official platform's code of a refusal,
+      does. Words count only where there is no code.
+    - 4xx: all do but an ambiguous status, and an error that names a lost upstream.
+    - 3xx: all do but a redirect that may follow an accepted POST.
+    - 2xx: only an error with a code that is known to refuse does.
     """
-    if answer.http_status in _UNTOLD_STATUSES or _tells_an_id(answer):
+    status = answer.http_status
+    if (status < 300 and not _says_error(answer, refusal_codes)) or _named_task(answer):
         return False
-    error = error_of(answer, "")
-    if error.code in _UNTOLD_CODES:
-        return False
-    if 300 <= answer.http_status < 500:
+    names = _error_names(answer)
+    if names.among(refusal_codes):
         return True
-    if not is_api_error(answer):
+    if status in _AMBIGUOUS_STATUSES or names.lost_upstream():
+        # A code of a lost upstream outweighs what the upstream says inside the message.
         return False
-    if answer.http_status < 300:
-        return error.code in _KIND_OF_CODE and not isinstance(error, KlingServerError)
-    return error.code in _KIND_OF_CODE or not _UNTOLD_WORDS.search(error.server_message or "")
+    if names.among(BEFORE_SENDING) or not _OFFICIAL_REFUSALS.isdisjoint((names.code, *names.nested)):
+        return True
+    if status < 300:
+        return _kind_of_code(names.code) not in (None, KlingServerError)
+    return names.speak_of_refusal() if status >= 500 else status < 400 or not names.speak_of_lost_upstream()
 
 
-def _tells_an_id(answer: Answer) -> bool:
+def _accepted_job(answer: Answer) -> VideoJob:
+    try:
+        body = _accepted_body(answer, task_id=None)
+    except KlingServerError:
+        body = {}
+    task_id = _task_id(body)
+    if task_id is None:
+        raise _uncertain(answer, "The submit was accepted, but the answer holds no task id")
+    return _job(task_id, body, _status_word(body) or "queued")
+
+
+def _says_error(answer: Answer, refusal_codes: Collection[str]) -> bool:
+    """
+    Return whether a 2xx holds an error that outweighs an id beside it.
+
+    The flat envelope does only with a known code: some servers have a success code of their own.
+    """
+    error = _error_object(answer)
+    if error is None or error is not answer.json:
+        return error is not None
+    names = _error_names(answer)
+    known = any(_kind_of_code(code) for code in (names.code, *names.nested))
+    return known or names.lost_upstream() or names.among(BEFORE_SENDING) or names.among(refusal_codes)
+
+
+def _error_object(answer: Answer) -> Mapping[str, Any] | None:
+    """Return the error object, unless all its fields are empty: some servers send one with each success."""
+    error = _error_in(answer.json)
+    return error if error and any(error.values()) else None
+
+
+def _named_task(answer: Answer) -> str | None:
+    """
+    Return the id of a task that an error response to a submit names.
+
+    Beside an error only a ``task_id`` is one: an ``id`` may be the request's, and text in ``data`` anything.
+    """
     body = _mapping(answer.json)
     data = body.get("data")
-    return bool(_task_id(body) or _task_id(_mapping(data)) or (isinstance(data, str) and data))
+    for holder in (body, _mapping(data), _mapping(body.get("error"))):
+        if holder.get("task_id") and (found := _task_id({"task_id": holder["task_id"]})):
+            return found
+    if _error_object(answer) or body.get("success") is False or any(body.get(n) for n in ("message", "detail")):
+        return None
+    return _task_id(body) or _task_id(_mapping(data)) or (_clean(data) if isinstance(data, str) else None) or None
 
 
-def _uncertain(answer: Answer, what: str) -> KlingUncertainSubmissionError:
+def _error_names(answer: Answer) -> ErrorNames:
+    """Return what the error of a response goes by, in whatever envelope it came."""
+    body = answer.json
+    if not isinstance(body, dict):
+        return ErrorNames(
+            text="" if _is_html(answer) else answer.body[:MAX_MESSAGE].decode("utf-8", errors="replace")
+        )
+    told = _error_object(answer) or body
+    message = told.get("message")
+    words = [value for holder in (told, body) for value in holder.values() if isinstance(value, str)]
+    nested: list[str] = []
+    if isinstance(message, str):
+        # Unpacked once more: nested JSON may hide Chinese behind escapes.
+        words.append(_words(message))
+        nested += _nested_codes(message)
+        if (named := official_code(message)) not in _OFFICIAL_REFUSALS and named:
+            # In words a code proves no refusal, but it may name a lost upstream.
+            nested.append(named)
+    code = _text(told.get("code")) or ""
+    return ErrorNames(
+        code="" if code == "0" else code,
+        type=_text(told.get("type")) or "",
+        nested=tuple(nested),
+        text="\n".join(word[:MAX_MESSAGE] for word in words),
+    )
+
+
+def _nested_codes(message: str, depth: int = 3) -> Iterator[str]:
+    """Yield the codes of the JSON objects inside a message, and inside theirs."""
+    for nested in _nested_json(message):
+        error = _mapping(nested.get("error"))
+        if code := _text(nested.get("code")) or _text(error.get("code")):
+            yield code
+        inner = nested.get("message") or error.get("message")
+        if depth and isinstance(inner, str):
+            yield from _nested_codes(inner, depth - 1)
+
+
+def _uncertain(answer: Answer, what: str, task_id: str | None = None) -> KlingUncertainSubmissionError:
     told = error_of(answer, what)
+    advice = KlingUncertainSubmissionError.default_advice
+    if task_id:
+        advice = f"The response names Kling task {task_id}: see what became of it. {advice}"
+    elif _error_object(answer) and (entry := _error_names(answer).entry()):
+        listed = json.dumps([entry], ensure_ascii=False)
+        advice += (
+            f' If the vendor says that it buys nothing, add to the connection\'s extra: "refusal_codes": {listed}'
+        )
     return KlingUncertainSubmissionError(
-        what, http_status=told.http_status, code=told.code, server_message=told.server_message
+        what,
+        task_id=task_id,
+        http_status=told.http_status,
+        code=told.code,
+        server_message=told.server_message,
+        advice=advice,
     )
 
 
@@ -396,6 +489,7 @@ _KIND_OF_CODE: dict[str, type[KlingError]] = {
     "invalid_request": KlingValidationError,
     "model_not_found": KlingServerError,
     "rate_limit_exceeded": KlingRateLimitError,
+    "sensitive_words_detected": KlingContentRefusedError,
 }
 _KIND_OF_HTTP_STATUS: dict[int, type[KlingError]] = {
     401: KlingAuthenticationError,
@@ -406,18 +500,14 @@ _KIND_OF_HTTP_STATUS: dict[int, type[KlingError]] = {
     410: KlingNotFoundError,
     429: KlingRateLimitError,
 }
-#: Statuses that leave open whether a job was made: of one who stopped waiting, or of one who passes on.
-_UNTOLD_STATUSES = frozenset({302, 303, 408, 499, 502, 504, 520, 524, 598, 599})
-#: Codes by which a gateway says that it lost the answer of the platform behind it.
-_UNTOLD_CODES = frozenset(
-    {"5002", "do_request_failed", "read_response_body_failed", "unmarshal_response_body_failed"}
+#: Codes by which the official platform refuses; under 5000 to 5002 a task may exist.
+_OFFICIAL_REFUSALS = frozenset(
+    code for code, kind in _KIND_OF_OFFICIAL_CODE.items() if kind is not KlingServerError
 )
-#: Words in which a gateway says the same of an upstream that it had sent the request to, under any code.
-_UNTOLD_WORDS = re.compile(
-    r"deadline exceeded|time[d -]?out|awaiting headers|\bEOF\b|connection reset|broken pipe|超时"
-    r"|status code (?:408|499|502|504|520|524|598|599)\b",
-    re.IGNORECASE,
-)
+#: Ambiguous statuses below 500, where the job may exist: a redirect to what the POST has made (302, 303); a
+#: timeout or a client that went away after the request was forwarded (408; 444 and 499 of nginx; 460 of Amazon's
+#: load balancer); a conflict (409) with the same request, which a proxy in between may have sent twice.
+_AMBIGUOUS_STATUSES = frozenset({302, 303, 408, 409, 444, 460, 499})
 _BALANCE_WORDS = ("insufficient balance", "balance not enough", "insufficient quota", "余额不足", "欠费")
 _CONTENT_WORDS = (
     "content_policy",
@@ -502,31 +592,77 @@ def retry_after_seconds(header: str | None, *, now: float) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
-def is_api_error(answer: Answer) -> bool:
-    """Return whether the API itself speaks (its error envelope), not a proxy in front of it."""
+def read_presence(answer: Answer) -> str | None:
+    """
+    Return None if the API is there to submit to, or else what is odd about its response, as a sentence to log.
+
+    :param answer: The response to a status request for a task that cannot exist (:data:`PROBE_TASK_ID`).
+    :raises KlingAuthenticationError: if the key is refused.
+    :raises KlingUnavailableError: if the response says for sure that the API is not there: a page, a redirect, a
+        5xx without JSON, or a server without such a route.
+    """
+    error = error_of(answer, "The key of the connection is refused")
+    if isinstance(error, KlingAuthenticationError):
+        raise error
+    if absent := _why_absent(answer):
+        raise KlingUnavailableError(
+            f"The API is not there: {absent}",
+            http_status=answer.http_status,
+            code=error.code,
+            server_message=error.server_message,
+            retry_after=answer.retry_after,
+        )
     body = _mapping(answer.json)
-    if isinstance(body.get("error"), dict):
-        return bool(body["error"])
-    return isinstance(body.get("message"), str) and "code" in body and not _succeeded(body["code"])
+    if (
+        _error_object(answer)
+        or _task_unknown(answer)
+        or _status_word(body)
+        or _status_word(_mapping(body.get("data")))
+    ):
+        return None
+    shape = "not JSON" if answer.json is None else "in a form that nobody knows"
+    if not answer.body.strip():
+        shape = "empty"
+    return f"The response to the probe is odd (HTTP {answer.http_status}, {shape}); this does not stop the submit."
+
+
+def _why_absent(answer: Answer) -> str | None:
+    """Return how a response shows for sure that something else answers in the API's place, or None."""
+    status = answer.http_status
+    if 300 <= status < 400:
+        return f"the request is redirected to {_clean(answer.location or 'nowhere')}"
+    if _is_html(answer):
+        return "a page answers in its place"
+    if status >= 500 and answer.json is None:
+        return "a server error without JSON answers in its place"
+    if status == 404 and NO_ROUTE.search(_error_names(answer).text):
+        return "the server has no such route"
+    return None
+
+
+def _is_html(answer: Answer) -> bool:
+    return answer.json is None and answer.body[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
 
 
 def read_probe(answer: Answer) -> tuple[bool, str]:
     """Return what the answer about a task that cannot exist tells of a connection: whether it works, and why."""
     try:
-        read_status(answer, PROBE_TASK_ID)
-    except KlingNotFoundError as error:
-        if is_api_error(answer) or _task_unknown(answer):
-            return True, "Connected: the API answers, and accepts the key."
-        return False, (
-            f"The host answers, but not as this API (HTTP {error.http_status}): check host, port and path."
-        )
+        odd = read_presence(answer)
+        absent = None
     except KlingAuthenticationError as error:
         return False, f"The API refuses the key. {error}"
+    except KlingUnavailableError as error:
+        odd, absent = None, error
+    try:
+        read_status(answer, PROBE_TASK_ID)
     except KlingError as error:
-        if is_api_error(answer):
+        if odd or absent:
+            where = (
+                f"The host answers, but not as this API (HTTP {answer.http_status}): check host, port and path."
+            )
+            return False, f"{where} {absent or error}"
+        if not isinstance(error, KlingNotFoundError):
             return False, f"The API answers, but does not serve this connection. {error}"
-        reason = f"The host answers, but not as this API (HTTP {answer.http_status}): check host, port and path."
-        return False, f"{reason} {error}"
     return True, "Connected: the API answers, and accepts the key."
 
 
@@ -540,8 +676,7 @@ def _task_unknown(answer: Answer) -> bool:
 
 def official_code(message: str) -> str | None:
     """Return the official platform's code that a message carries, in nested JSON or in words."""
-    for nested in _nested_json(message):
-        code = _text(nested.get("code")) or _text(_mapping(nested.get("error")).get("code"))
+    for code in _nested_codes(message):
         if code in _KIND_OF_OFFICIAL_CODE:
             return code
     found = _NAMED_CODE.search(message[:MAX_MESSAGE])

@@ -22,6 +22,7 @@ from airflow_provider_kling.exceptions import (
     KlingPermissionError,
     KlingRateLimitError,
     KlingServerError,
+    KlingUnavailableError,
     KlingUncertainSubmissionError,
     KlingValidationError,
 )
@@ -36,12 +37,14 @@ from airflow_provider_kling.wire.answer import (
     error_of,
     is_refusal,
     official_code,
+    read_presence,
     read_probe,
     read_status,
     read_submit,
     retry_after_seconds,
     status_path,
 )
+from airflow_provider_kling.wire.refusals import BEFORE_SENDING, LOST_UPSTREAM
 
 URL = "https://cdn.example.com/output.mp4"
 
@@ -468,10 +471,13 @@ class TestSubmitRefusedOrUncertain:
             {"code": 10000, "message": "ok", "data": {"id": "task_9"}},
             {"code": "SUCCEED", "message": "", "data": {"task_id": "task_9"}},
             {"error": {"code": "", "message": ""}, "data": {"task_id": "task_9"}},
-            {"error": {"message": "warning: slow queue"}, "task_id": "task_9"},
+            {"error": {"code": None, "message": None}, "id": "task_9"},
+            {"error": {}, "id": "task_9"},
+            {"error": None, "id": "task_9"},
         ],
+        ids=str,
     )
-    def test_an_answer_that_tells_an_id_is_no_refusal_whatever_else_it_says(self, body: Any) -> None:
+    def test_a_success_code_of_its_own_and_an_empty_error_do_not_hide_the_job(self, body: Any) -> None:
         assert read_submit(answer(body)).task_id == "task_9"
         assert not is_refusal(answer(body, 500))
 
@@ -486,7 +492,12 @@ class TestSubmitRefusedOrUncertain:
             (openai("do_request_failed", "context deadline exceeded"), 500),
             (openai("do_request_failed"), 400),
             (openai("", upstream(5002)), 400),
-            ({"error": {"message": "too many"}, "id": "task_9"}, 429),
+            (openai("", "overloaded"), 500),
+            (openai("", upstream(5001)), 400),
+            (openai("", upstream(5000)), 429),
+            (openai("", "[5002] 原因"), 400),
+            (openai("fail_to_fetch_task", upstream(5001)), 503),
+            (openai("", upstream(5001, "timed out")), 503),
             (openai("", "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"), 500),
             (openai("fail_to_fetch_task", 'Post "https://kling": unexpected EOF'), 500),
             (openai("fail_to_fetch_task", "bad response status code 524"), 500),
@@ -499,6 +510,11 @@ class TestSubmitRefusedOrUncertain:
             (b"", 303),
             (b"", 408),
             (b"", 499),
+            (b"", 409),
+            (openai("", "no"), 409),
+            (b"", 444),
+            (b"", 460),
+            (b"upstream request timeout", 400),
         ],
     )
     def test_what_leaves_it_open_is_uncertain(self, body: Any, http_status: int) -> None:
@@ -514,9 +530,12 @@ class TestSubmitRefusedOrUncertain:
             (openai("", upstream(1301)), 400, KlingContentRefusedError),
             (openai("", upstream(1303)), 429, KlingRateLimitError),
             (flat("model_not_found"), 503, KlingServerError),
-            (openai("", "overloaded"), 500, KlingServerError),
-            (openai("fail_to_fetch_task", upstream(5001)), 503, KlingServerError),
-            (openai("", upstream(5001, "timed out")), 503, KlingServerError),
+            (openai("fail_to_fetch_task", upstream(1303)), 503, KlingRateLimitError),
+            (openai("fail_to_fetch_task", json.dumps(openai("", upstream(1302)))), 500, KlingRateLimitError),
+            (openai("", upstream(1201, "image download timed out")), 500, KlingValidationError),
+            (flat(1303), 500, KlingRateLimitError),
+            (openai("1301"), 500, KlingContentRefusedError),
+            (flat("sensitive_words_detected"), 500, KlingContentRefusedError),
             (openai("insufficient_quota"), 429, KlingBalanceError),
             (openai("", "Account balance not enough"), 429, KlingBalanceError),
             (openai("", "余额不足"), 403, KlingBalanceError),
@@ -577,9 +596,11 @@ class TestSubmitRefusedOrUncertain:
         assert not caught.value.retryable
         assert caught.value.http_status == http_status
 
-    def test_an_id_outweighs_an_error_beside_it(self) -> None:
+    def test_an_error_with_http_200_is_uncertain_though_an_id_stands_beside_it(self) -> None:
         both = {"id": "task_1", "status": "failed", **openai("", "rejected")}
-        assert read_submit(answer(both)).task_id == "task_1"
+        with pytest.raises(KlingUncertainSubmissionError) as caught:
+            read_submit(answer(both))
+        assert caught.value.task_id is None
 
     @pytest.mark.parametrize("http_status", [500, 502])
     def test_an_id_in_a_server_error_is_not_taken_for_a_refusal(self, http_status: int) -> None:
@@ -596,6 +617,367 @@ class TestSubmitRefusedOrUncertain:
         with pytest.raises(KlingNotFoundError) as caught:
             read_submit(answer(b"", 404))
         assert "task id" not in str(caught.value)
+
+
+#: In these words gateways tell that they sent the request on, and lost or could not keep the response.
+LOST = [
+    "socket hang up",
+    "http2: server sent GOAWAY and closed the connection; LastStreamID=1999, ErrCode=NO_ERROR",
+    "read ECONNRESET",
+    "connect ECONNREFUSED 10.0.0.7:443",
+    "write EPIPE",
+    "ETIMEDOUT",
+    "UND_ERR_SOCKET: other side closed",
+    "insert_task_failed",
+    "Server disconnected without sending a response.",
+    "Server disconnected",
+    "context canceled",
+    "context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+    'Post "https://api.klingai.com/v1/videos/text2video": unexpected EOF',
+    "use of closed network connection",
+    "write tcp 10.0.0.2:5000->10.0.0.7:443: write: broken pipe",
+    "read tcp 10.0.0.2:5000->10.0.0.7:443: read: connection reset by peer",
+    "dial tcp: lookup api.klingai.com on 127.0.0.11:53: server misbehaving",
+    "dial tcp 10.0.0.7:443: i/o timeout",
+    "no such host",
+    "net/http: TLS handshake timeout",
+    "http: server closed idle connection",
+    "stream error: stream ID 7; INTERNAL_ERROR; received from peer",
+    "transport is closing",
+    "task id is empty",
+    "task_id is empty",
+    "upstream returned no task id",
+    "database is locked",
+    "Error 1213 (40001): Deadlock found when trying to get lock",
+    "UNIQUE constraint failed: tasks.task_id",
+    "failed to insert task",
+    "failed to unmarshal response body",
+    "invalid character '<' looking for beginning of value",
+    "empty response from upstream",
+    "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+    "upstream prematurely closed connection while reading response header from upstream",
+    "peer closed connection without sending complete message body (incomplete chunked read)",
+    "('Connection aborted.', RemoteDisconnected('Remote end closed connection without response'))",
+    "httpx.ReadError",
+    "fetch failed",
+    "network error",
+    "The operation was aborted.",
+    "Request timed out.",
+    "Gateway Time-out",
+    "Bad Gateway",
+    "Internal Server Error",
+    "Service temporarily unavailable",
+    "bad response status code 502",
+    "Panic detected, error: runtime error: invalid memory address or nil pointer dereference",
+    "连接被重置",
+    "远程主机强迫关闭了一个现有的连接",
+    "与上游的连接已断开",
+    "请求上游地址失败",
+    "上游无响应",
+    "上游服务返回为空",
+    "请求超时",
+    "网络异常，请稍后再试",
+    "数据库被锁定",
+    "任务ID为空",
+    "写入任务失败",
+    "响应解析失败",
+    "请求已被取消",
+]
+
+
+class TestALostUpstream:
+    """The gateway has sent the request on: whatever status it answers with, the job may exist and be billed."""
+
+    @pytest.mark.parametrize("envelope", [openai, flat])
+    @pytest.mark.parametrize("words", LOST)
+    @pytest.mark.parametrize("http_status", [400, 422, 429, 500, 502, 503])
+    def test_its_words_are_uncertain(
+        self, words: str, http_status: int, envelope: Callable[..., dict[str, Any]]
+    ) -> None:
+        for code in ("", "something_new"):
+            with pytest.raises(KlingUncertainSubmissionError):
+                read_submit(answer(envelope(code, words), http_status))
+
+    @pytest.mark.parametrize("words", LOST)
+    def test_its_words_outweigh_those_of_a_refusal(self, words: str) -> None:
+        for refusal in ("当前分组 default 下对于模型 kling 无可用渠道", "系统维护中"):
+            assert is_refusal(answer(openai("", refusal), 503))
+            assert not is_refusal(answer(openai("", f"{refusal}: {words}"), 503))
+
+    @pytest.mark.parametrize("words", ["连接被重置", "请求超时"])
+    def test_its_words_are_found_behind_escapes(self, words: str) -> None:
+        nested = json.dumps({"error": {"message": words}})
+        assert words not in nested
+        assert not is_refusal(answer(openai("", nested), 400))
+
+    @pytest.mark.parametrize("code", sorted(LOST_UPSTREAM))
+    @pytest.mark.parametrize("http_status", [200, 400, 429, 500])
+    def test_its_codes_are_uncertain(self, code: str, http_status: int) -> None:
+        for body in (
+            openai(code.upper(), "no"),
+            flat(code, "no"),
+            {"error": {"message": "no", "type": code}},
+            openai("", json.dumps({"code": code, "message": "no"})),
+            openai(code, upstream(1303)),
+        ):
+            with pytest.raises(KlingUncertainSubmissionError):
+                read_submit(answer(body, http_status))
+
+    @pytest.mark.parametrize("code", ["ECONNRESET", "UPSTREAM_TIMEOUT", "connection_reset", "gateway-timeout"])
+    def test_a_code_may_be_made_of_these_words(self, code: str) -> None:
+        assert not is_refusal(answer(openai(code, "no"), 400))
+
+    @pytest.mark.parametrize(
+        ("code", "words", "http_status"),
+        [
+            ("", "当前分组上游负载已饱和，请稍后再试", 429),
+            ("do_response_failed", "当前分组上游负载已饱和，请稍后再试", 429),
+            ("fail_to_fetch_task", "请求上游地址失败", 400),
+            ("", "json: cannot unmarshal string into Go struct field Request.duration of type int", 400),
+            ("", "upstream error: the prompt is too long", 400),
+            ("", "the upstream provider refused the prompt", 400),
+            ("", "request body is empty", 400),
+            ("", "Invalid image: not reachable by http", 400),
+            ("", "invalid response_format", 400),
+            ("", "unsupported stream options", 400),
+            ("", "无效的令牌", 401),
+            ("", "请求参数错误，图片链接无效", 400),
+            ("", "创建任务失败：提示词过长", 400),
+            ("", "您已达到并发请求限制：最多同时进行 5 个请求，请等待已有请求完成", 429),
+            ("", "model is overloaded", 429),
+        ],
+    )
+    def test_an_ordinary_4xx_is_still_a_refusal(self, code: str, words: str, http_status: int) -> None:
+        assert is_refusal(answer(openai(code, words), http_status))
+        assert is_refusal(answer(flat(code, words), http_status))
+
+    def test_a_page_with_a_script_is_no_lost_upstream(self) -> None:
+        assert is_refusal(answer(b"<html><script>setTimeout(f, 1)</script>Blocked: timed out</html>", 403))
+
+
+class TestA5xx:
+    """It is uncertain, unless the gateway raises its code before it sends anything on."""
+
+    @pytest.mark.parametrize("http_status", [500, 501, 502, 503, 504, 524, 529])
+    @pytest.mark.parametrize("code", sorted(BEFORE_SENDING))
+    def test_a_code_from_before_sending_is_a_refusal(self, code: str, http_status: int) -> None:
+        for body in (openai(code), openai(code.upper()), flat(code), {"error": {"message": "no", "type": code}}):
+            assert is_refusal(answer(body, http_status))
+            with pytest.raises(KlingError) as caught:
+                read_submit(answer(body, http_status))
+            assert type(caught.value) is not KlingUncertainSubmissionError
+
+    def test_each_of_them_names_the_place_where_it_was_read(self) -> None:
+        assert all("/" in source for source in BEFORE_SENDING.values())
+
+    @pytest.mark.parametrize(
+        "code",
+        ["model_not_found", "system_cpu_overloaded", "token_concurrency_unavailable", "gen_relay_info_failed"],
+    )
+    def test_it_may_be_sent_again(self, code: str) -> None:
+        with pytest.raises(KlingServerError) as caught:
+            read_submit(answer(openai(code), 503))
+        assert caught.value.retryable
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "get_channel_failed",  # on a further attempt, after one that was sent
+            "service_unavailable",
+            "build_request_failed",
+            "convert_request_failed",
+            "channel:no_available_key",
+            "provider_not_found",
+            "invalid_request",  # with a 5xx also from reading the upstream's response
+            "update_data_error",
+            "fail_to_fetch_task",
+            "something_new",
+        ],
+    )
+    def test_any_other_code_is_uncertain_even_with_words_of_a_refusal(self, code: str) -> None:
+        for words in ("no", "无可用渠道", "系统维护中", "[1303] 并发超限", f"model_not_found {code}"):
+            for body in (openai(code, words), flat(code, words)):
+                with pytest.raises(KlingUncertainSubmissionError):
+                    read_submit(answer(body, 503))
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "当前分组 default 下对于模型 kling-v3 无可用渠道 (request id: 2025)",
+            "分组 default 下模型 kling-v3 无可用渠道（distributor）",
+            "No available channel for model kling-v3 under group default (distributor) (request id: 2026)",
+            "No available channels for model kling-v3 in group default (request id: 2026)",
+            "系统维护中，请稍后再试",
+            "The service is under maintenance",
+            "rate_limit_check_failed (request id: 2026)",
+        ],
+    )
+    def test_without_a_code_words_count(self, words: str) -> None:
+        for body in (
+            {"error": {"message": words, "type": "one_api_error"}},
+            {"error": {"message": words, "type": "new_api_error", "code": ""}},
+            {"error": {"message": words, "type": "dmx_api_error", "code": None}},
+            {"error": {"message": words, "code": 503}},
+            {"error": words},
+            {"code": 503, "message": words, "data": None},
+            {"success": False, "message": words, "data": {"title": "-", "end_at": 0}},
+        ):
+            with pytest.raises(KlingServerError):
+                read_submit(answer(body, 503))
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            openai("", "no"),
+            openai("", "当前分组上游负载已饱和，请稍后再试"),
+            openai("", "无可用渠道（retry）"),
+            {"error": {"message": "无可用渠道", "type": "upstream_error"}},
+            {"error": {"message": "系统维护中", "type": "system_error"}},
+            openai("", json.dumps({"code": "something_new", "message": "系统维护中"})),
+            openai("", "[1303] 并发超限"),
+            {"error": {"message": "1303"}},
+        ],
+        ids=str,
+    )
+    def test_other_words_do_not(self, body: Any) -> None:
+        with pytest.raises(KlingUncertainSubmissionError):
+            read_submit(answer(body, 503))
+
+    @given(
+        status=st.integers(500, 599),
+        code=st.none()
+        | st.sampled_from(["", 0, "something_new", "get_channel_failed", "5000"])
+        | st.text(max_size=20),
+        type_=st.none() | st.sampled_from(["", "new_api_error", "upstream_error"]) | st.text(max_size=20),
+        message=st.sampled_from([*LOST, "no", "overloaded", "[1303]", "当前分组上游负载已饱和"]) | st.text(),
+        more=st.dictionaries(st.sampled_from(["id", "request_id", "data", "task_id"]), st.text() | st.integers()),
+        is_flat=st.booleans(),
+    )
+    def test_an_error_whose_names_are_not_listed_is_uncertain_whatever_it_says(
+        self, *, status: int, code: Any, type_: Any, message: str, more: dict[str, Any], is_flat: bool
+    ) -> None:
+        error = {"code": code, "type": type_, "message": message}
+        names = {str(name).strip().lower() for name in (code, type_)}
+        listed = names & (BEFORE_SENDING.keys() | {str(code) for code in range(1000, 1305)})
+        given_answer = answer({**more, **(error if is_flat else {"error": error})}, status)
+        if not listed:
+            with pytest.raises(KlingUncertainSubmissionError):
+                read_submit(given_answer)
+
+
+class TestIdsBesideAnError:
+    @pytest.mark.parametrize(
+        "more", [{"id": "x"}, {"request_id": "x"}, {"data": "x"}, {"data": {"id": "x"}}, {"task_id": ""}], ids=str
+    )
+    @pytest.mark.parametrize("envelope", [openai, flat])
+    def test_one_that_may_be_anything_does_not_count(
+        self, more: dict[str, Any], envelope: Callable[..., dict[str, Any]]
+    ) -> None:
+        for status, code in ((429, ""), (400, "invalid_request"), (503, "model_not_found"), (200, 1303)):
+            body = {**envelope(code or "something_new", "no"), **more} if status == 429 else envelope(code) | more
+            assert is_refusal(answer(body, status))
+        with pytest.raises(KlingUncertainSubmissionError) as caught:
+            read_submit(answer(envelope("something_new") | more, 500))
+        assert caught.value.task_id is None
+
+    @pytest.mark.parametrize("http_status", [200, 400, 429, 500, 503])
+    @pytest.mark.parametrize("code", ["model_not_found", "insert_task_failed", 1303])
+    def test_a_task_id_is_uncertain_and_offered(self, http_status: int, code: Any) -> None:
+        for body in (
+            openai(code) | {"task_id": "task_9"},
+            openai(code) | {"data": {"task_id": "task_9"}},
+            flat(code) | {"task_id": "task_9"},
+            flat(code) | {"data": {"task_id": "task_9"}},
+            {"error": {"message": "no", "code": code, "task_id": "task_9"}},
+        ):
+            with pytest.raises(KlingUncertainSubmissionError, match="task_9") as caught:
+                read_submit(answer(body, http_status), refusal_codes=[str(code)])
+            assert caught.value.task_id == "task_9"
+            assert "refusal_codes" not in str(caught.value)
+
+    @pytest.mark.parametrize("http_status", [302, 400, 500])
+    @pytest.mark.parametrize("body", [{"id": "task_9", "status": "queued"}, {"data": "task_9"}], ids=str)
+    def test_without_an_error_object_any_id_is_offered(self, body: Any, http_status: int) -> None:
+        with pytest.raises(KlingUncertainSubmissionError) as caught:
+            read_submit(answer(body, http_status))
+        assert caught.value.task_id == "task_9"
+
+
+class TestTheConnectionsRefusalCodes:
+    @pytest.mark.parametrize(
+        ("body", "http_status"),
+        [
+            (openai("insert_task_failed"), 500),
+            (flat("Insert_Task_Failed", "socket hang up"), 502),
+            ({"error": {"message": "no", "type": "INSERT_TASK_FAILED"}}, 500),
+            (openai("insert_task_failed"), 408),
+            (openai("insert_task_failed"), 400),
+            (flat("insert_task_failed"), 200),
+            (flat("insert_task_failed") | {"id": "x"}, 200),
+        ],
+    )
+    def test_they_refuse_whatever_the_status(self, body: Any, http_status: int) -> None:
+        unclear = answer(body, http_status)
+        with pytest.raises(KlingUncertainSubmissionError):
+            read_submit(unclear)
+        assert is_refusal(unclear, ["insert_task_failed"])
+        with pytest.raises(KlingError) as caught:
+            read_submit(unclear, refusal_codes=(" insert_task_FAILED ",))
+        assert type(caught.value) is not KlingUncertainSubmissionError
+
+    def test_a_number_is_one(self) -> None:
+        assert is_refusal(answer(flat(7001), 500), ("7001",))
+
+    @pytest.mark.parametrize("type_", ["new_api_error", "upstream_error", "server_error"])
+    def test_a_type_that_each_error_carries_is_none(self, type_: str) -> None:
+        body = {"error": {"message": "socket hang up", "code": "", "type": type_}}
+        assert not is_refusal(answer(body, 500), (type_,))
+
+    def test_they_do_not_touch_an_accepted_job(self) -> None:
+        body = {"id": "task_1", "type": "video", "code": "success"}
+        assert read_submit(answer(body), refusal_codes=("video", "success")).task_id == "task_1"
+
+    @pytest.mark.parametrize(
+        ("body", "http_status", "entry"),
+        [
+            (openai("insert_task_failed"), 500, "insert_task_failed"),
+            (flat("Something-New"), 503, "Something-New"),
+            (flat(7001), 500, "7001"),
+            ({"error": {"message": "no", "type": "server_busy"}}, 500, "server_busy"),
+            ({"error": {"message": "no", "type": "server_busy", "code": 0}}, 500, "server_busy"),
+            (openai('a"b'), 500, 'a\\"b'),
+            (openai("do_request_failed"), 400, "do_request_failed"),
+            (openai("something_new"), 200, "something_new"),
+        ],
+    )
+    def test_the_error_ends_with_the_entry_to_add(self, body: Any, http_status: int, entry: str) -> None:
+        with pytest.raises(KlingUncertainSubmissionError) as caught:
+            read_submit(answer(body, http_status))
+        ending = (
+            " If the vendor says that it buys nothing, add to the connection's extra: "
+            f'"refusal_codes": ["{entry}"]'
+        )
+        assert str(caught.value).endswith(ending)
+        [code] = json.loads("{" + str(caught.value).rpartition("extra: ")[2] + "}")["refusal_codes"]
+        assert is_refusal(answer(body, http_status), [code])
+
+    @pytest.mark.parametrize(
+        ("body", "http_status"),
+        [
+            (openai("", "socket hang up"), 500),
+            ({"error": {"message": "socket hang up", "type": "upstream_error"}}, 500),
+            ({"error": {"message": "socket hang up", "code": 500}}, 500),
+            (flat(5000), 500),
+            (openai("fail_to_fetch_task", upstream(5001)), 503),
+            (b"<html>502</html>", 502),
+            (b"", 500),
+            ({"status": "queued", "type": "video"}, 200),
+        ],
+    )
+    def test_an_error_without_a_name_of_its_own_says_nothing_of_it(self, body: Any, http_status: int) -> None:
+        with pytest.raises(KlingUncertainSubmissionError) as caught:
+            read_submit(answer(body, http_status))
+        assert "refusal_codes" not in str(caught.value)
 
 
 class TestStatusRefused:
@@ -715,6 +1097,106 @@ class TestProbe:
         assert words in said
 
 
+class TestPresence:
+    """Is the API there to submit to? Asked with a status request for a task that cannot exist."""
+
+    @pytest.mark.parametrize(
+        ("body", "http_status"),
+        [
+            (openai("task_not_exist"), 400),
+            (flat("task_not_exist"), 404),
+            (openai("", upstream(1203)), 404),
+            (openai("", "no such task"), 404),
+            (openai("access_denied"), 403),
+            (openai("insufficient_user_quota"), 402),
+            (openai("", "too many"), 429),
+            (openai("", "overloaded"), 500),
+            (flat("get_task_failed", "database is locked"), 503),
+            ({"error": "task not found"}, 404),
+            (b"task_not_exist", 404),
+            ({"id": "airflow-connection-test", "status": "unknown"}, 200),
+            ({"code": "success", "data": {"status": "UNKNOWN"}}, 200),
+        ],
+        ids=str,
+    )
+    def test_an_error_of_the_api_is_enough(self, body: Any, http_status: int) -> None:
+        assert read_presence(answer(body, http_status)) is None
+
+    @pytest.mark.parametrize(
+        ("body", "http_status"),
+        [
+            (openai("", "无效的令牌"), 401),
+            (b"", 401),
+            (b"<html>401</html>", 401),
+            (openai("", upstream(1002)), 400),
+            (flat(1004), 200),
+        ],
+    )
+    def test_a_refused_key_fails_at_once(self, body: Any, http_status: int) -> None:
+        with pytest.raises(KlingAuthenticationError):
+            read_presence(answer(body, http_status))
+
+    @pytest.mark.parametrize(
+        ("body", "http_status"),
+        [
+            (b"<html>Welcome</html>", 200),
+            (b"\xef\xbb\xbf\n <!DOCTYPE html><title>404</title>", 404),
+            (b"<html>Forbidden</html>", 403),
+            (b"<?xml version='1.0'?><Error/>", 404),
+            (b"<html>Bad Gateway</html>", 502),
+            (b"", 301),
+            (b"", 307),
+            (openai("", "moved"), 308),
+            (b"", 500),
+            (b"no healthy upstream", 503),
+            (b'{"cut', 502),
+            (openai("", "Invalid URL (GET /v1/videos/airflow-connection-test)"), 404),
+            (b"404 page not found\n", 404),
+            ({"message": "Cannot GET /v1/videos/x", "error": "Not Found", "statusCode": 404}, 404),
+            ({"message": "Route GET:/v1/videos/x not found", "error": "Not Found", "statusCode": 404}, 404),
+            ({"message": "no Route matched with those values"}, 404),
+            ({"error_msg": "404 Route Not Found"}, 404),
+            ({"message": "The route v1/videos/x could not be found."}, 404),
+            ({"status": "error", "code": 404, "message": "Application not found"}, 404),
+        ],
+        ids=str,
+    )
+    def test_what_shows_for_sure_that_it_is_not_there_holds_the_submit_back(
+        self, body: Any, http_status: int
+    ) -> None:
+        with pytest.raises(KlingUnavailableError, match="Nothing was submitted") as caught:
+            read_presence(answer(body, http_status, location="https://elsewhere.example.com"))
+        assert caught.value.retryable
+        assert caught.value.http_status == http_status
+
+    @pytest.mark.parametrize(
+        ("body", "http_status"),
+        [
+            (b"", 404),
+            (b"", 200),
+            (b"", 403),
+            (b"Not Found", 404),
+            ({"detail": "Not Found"}, 404),
+            ({"hello": "world"}, 200),
+            ({"hello": "world"}, 500),
+            ([], 200),
+            (b"Invalid URL (GET /v1/videos/x)", 400),
+        ],
+        ids=str,
+    )
+    def test_what_is_merely_odd_is_logged_and_no_more(self, body: Any, http_status: int) -> None:
+        odd = read_presence(answer(body, http_status))
+        assert odd is not None
+        assert f"HTTP {http_status}" in odd
+        assert "\n" not in odd
+
+    def test_a_wrong_path_is_not_a_connection_that_works(self) -> None:
+        body = openai("", "Invalid URL (GET /api/v1/videos/airflow-connection-test)")
+        works, words = read_probe(answer(body, 404))
+        assert not works
+        assert "not as this API (HTTP 404)" in words
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -805,6 +1287,13 @@ def test_no_answer_at_all_breaks_anything(given_answer: Answer) -> None:
     works, words = read_probe(given_answer)
     assert isinstance(works, bool)
     assert words
+    try:
+        odd = read_presence(given_answer)
+    except (KlingAuthenticationError, KlingUnavailableError) as error:
+        assert _fits_in_a_log_and_a_database(error.to_dict())
+        assert not works
+    else:
+        assert odd is None or odd
 
 
 @pytest.mark.parametrize(
@@ -820,6 +1309,9 @@ def test_no_answer_at_all_breaks_anything(given_answer: Answer) -> None:
         "<style>" * 130_000,
         " " * 1_000_000,
         '{"a":1}' * 130_000,
+        "read" * 250_000,
+        "connection a " * 80_000,
+        "上游" * 300_000,
     ],
     ids=lambda message: str(message)[:12],
 )
@@ -829,6 +1321,9 @@ def test_a_hostile_message_does_not_buy_itself_quadratic_work(message: str) -> N
         error_of(answer(openai("", message), 500), "It failed")
         error_of(answer(message.encode(), 500), "It failed")
         status_of(status="failed", error={"message": message}).failure()
+        is_refusal(answer(openai("", message), 500))
+        is_refusal(answer(openai("", message), 400))
+        is_refusal(answer(message.encode(), 400))
         return time.process_time() - started
 
     # The best of three: a collection of garbage takes as long as the work that is looked for.
