@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,78 +23,58 @@ if TYPE_CHECKING:
 
 #: How often a listing is repeated whose objects disappear while they are read: another attempt forgets a submit.
 LISTINGS = 5
+_ENDING = ".json"
 
 
-class FolderStore(Store):
+class RecordFiles:
     """
-    A record as objects ``<folder>/<dag>/<run>/<task>/<map index>/<intent>.<kind>.<id>.json``.
+    The objects of one record: ``<folder>/<dag>/<run>/<task>/<map index>/<intent>.<kind>.<id>.json``.
 
     Calls of fsspec that read names as patterns, or that answer from a cache of listings, are avoided: what another
     process wrote a moment ago must be seen.
 
-    :param folder: Where all records lie, as ``ObjectStoragePath`` takes it. A local one has to exist: a share that
-        is not mounted has no records either.
-    :param identity: The task instance.
-    :param prove: See :class:`Store`.
+    :param root: The folder of all records, as ``ObjectStoragePath`` takes it.
+    :param folders: The names of the folders below it.
     """
 
-    def __init__(self, folder: str, identity: Identity, *, prove: bool) -> None:
-        super().__init__(prove=prove)
-        self._folder = folder
-        self._identity = identity
-        self._names = (*map(safe_name, identity[:3]), str(identity.map_index))
+    def __init__(self, root: str, folders: Sequence[str]) -> None:
+        self.root = root
+        self.folders = tuple(folders)
 
-    def append(self, event: Event) -> None:
-        if event["event"] == "intent":
-            event = {**event, "task": self._identity._asdict()}
-        self._put(f"{event['intent']}.{event['event']}.{event['id']}.json", json.dumps(event).encode())
+    def events(self) -> list[Event]:
+        """
+        Return all events.
 
-    def forget(self, intent: str) -> None:
-        names = [name for name in self._list() if name.startswith(f"{intent}.")]
-        # The intent first: without its outcome it would stop the next attempt.
-        for name in sorted(names, key=lambda name: ".intent." not in name):
-            self._remove(name)
-
-    def _read(self) -> Sequence[Event]:
+        :raises KlingError: if an object holds none.
+        """
         for _ in range(LISTINGS):
             with suppress(FileNotFoundError):
-                return [self._event(name) for name in self._list() if name.endswith(".json")]
+                return [self._event(name) for name in self.names() if name.endswith(_ENDING)]
         raise OSError("the record changes faster than it can be read")
 
-    def _event(self, name: str) -> Event:
-        content = self._files.cat_file(self._at(name))
+    def names(self) -> list[str]:
+        """Return the names of all objects, as the store has them now."""
+        folder = self._at("").rstrip("/")
+        self._files.invalidate_cache(folder)
         try:
-            event: Event = json.loads(content)
-        except ValueError:
-            raise unreadable(f"{self._at(name)} holds {content[:80]!r}") from None
-        return event
-
-    def _echo(self, nonce: str) -> Any:
-        name = f"{new_id()}.probe"
-        self._put(name, nonce.encode())
-        found = self._files.cat_file(self._at(name)).decode() if name in self._list() else None
-        self._remove(name)
-        return found
-
-    def _list(self) -> list[str]:
-        files, folder = self._files, self._at("").rstrip("/")
-        files.invalidate_cache(folder)
-        try:
-            found = files.ls(folder, detail=False, refresh=True)
+            found = self._files.ls(folder, detail=False, refresh=True)
         except FileNotFoundError:
-            if self._is_local and not Path(self._root.path).is_dir():
-                raise NotADirectoryError(f"[kling] state_path {self._folder} does not exist") from None
+            self._check_root()
             return []
         return [str(path).rstrip("/").rpartition("/")[2] for path in found]
 
-    def _put(self, name: str, content: bytes) -> None:
+    def read(self, name: str) -> bytes:
+        """Return the content of an object."""
+        content: bytes = self._files.cat_file(self._at(name))
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write an object; readers see it whole or not at all."""
         path = self._at(name)
         if not self._is_local:
-            # Object stores show an object whole or not at all.
             self._files.pipe_file(path, content)
             return
-        if not Path(self._root.path).is_dir():
-            raise NotADirectoryError(f"[kling] state_path {self._folder} does not exist")
+        self._check_root()
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         part = Path(f"{path}.part")
         with part.open("xb") as file:
@@ -102,23 +83,103 @@ class FolderStore(Store):
             os.fsync(file.fileno())
         part.rename(path)
 
-    def _remove(self, name: str) -> None:
+    def remove(self, name: str) -> None:
+        """Remove an object, if it is there."""
         with suppress(FileNotFoundError):
             self._files.rm_file(self._at(name))
 
+    def delete(self) -> None:
+        """Remove all objects, and the folders that this leaves empty on a local disk."""
+        for name in sorted(self.names(), key=_intents_first):
+            self.remove(name)
+        if self._is_local:
+            folder = Path(self._at("").rstrip("/"))
+            with suppress(OSError):  # another record is beside it
+                for _ in self.folders:
+                    folder.rmdir()
+                    folder = folder.parent
+
+    def _event(self, name: str) -> Event:
+        content = self.read(name)
+        try:
+            event: Event = json.loads(content)
+        except ValueError:
+            raise unreadable(f"{self._at(name)} holds {content[:80]!r}") from None
+        return event
+
     def _at(self, name: str) -> str:
-        return "/".join((self._root.path.rstrip("/"), *self._names, name))
+        return "/".join((self._root.path.rstrip("/"), *self.folders, name))
+
+    def _check_root(self) -> None:
+        """Raise if a local folder is missing: a share that is not mounted has no records either."""
+        if self._is_local and not Path(self._root.path).is_dir():
+            raise NotADirectoryError(f"[kling] state_path {self.root} does not exist")
 
     @cached_property
     def _root(self) -> ObjectStoragePath:
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-        return ObjectStoragePath(self._folder.rstrip("/"))
+        return _storage_path(self.root)
 
     @cached_property
     def _files(self) -> Any:
         return self._root.fs
 
-    @cached_property
+    @property
     def _is_local(self) -> bool:
         return self._root.protocol in ("file", "local", "")
+
+
+class FolderStore(Store):
+    """
+    A record in a folder of an object storage.
+
+    :param root: The folder of all records. A local one has to exist.
+    :param identity: The task instance.
+    :param prove: See :class:`Store`.
+    """
+
+    def __init__(self, root: str, identity: Identity, *, prove: bool) -> None:
+        super().__init__(prove=prove)
+        self._identity = identity
+        self.files = RecordFiles(root, (*map(safe_name, identity[:3]), str(identity.map_index)))
+
+    def append(self, event: Event) -> None:
+        if event["event"] == "intent":
+            event = {**event, "task": self._identity._asdict()}
+        name = f"{event['intent']}.{event['event']}.{event['id']}{_ENDING}"
+        self.files.write(name, json.dumps(event).encode())
+
+    def forget(self, intent: str) -> None:
+        for name in sorted(self.files.names(), key=_intents_first):
+            if name.startswith(f"{intent}."):
+                self.files.remove(name)
+
+    def _read(self) -> Sequence[Event]:
+        return self.files.events()
+
+    def _echo(self, nonce: str) -> Any:
+        name = f"{nonce}.probe"
+        self.files.write(name, nonce.encode())
+        found = self.files.read(name).decode() if name in self.files.names() else None
+        self.files.remove(name)
+        return found
+
+
+def records_in(root: str) -> Iterator[RecordFiles]:
+    """Yield every record below a folder."""
+    path = _storage_path(root)
+    path.fs.invalidate_cache()
+    top = path.path.rstrip("/")
+    found = [name[len(top) :].strip("/").split("/") for name in sorted(path.fs.find(top))]
+    for folders, _ in groupby(parts[:-1] for parts in found if len(parts) == 5 and parts[-1].endswith(_ENDING)):
+        yield RecordFiles(root, folders)
+
+
+def _storage_path(folder: str) -> ObjectStoragePath:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    return ObjectStoragePath(folder.rstrip("/"))
+
+
+def _intents_first(name: str) -> bool:
+    # An intent that is left without its outcome would stop the next attempt.
+    return ".intent." not in name

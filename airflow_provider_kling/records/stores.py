@@ -170,9 +170,12 @@ class VariableStore(_OneDocument):
         if text is None:
             return None
         try:
-            return json.loads(text)
+            document = json.loads(text)
         except ValueError:
-            raise unreadable(shown(text)) from None
+            document = None
+        if document is None:
+            raise unreadable(shown(text))
+        return document
 
     def _change(self, change: Callable[[list[Event]], list[Event]]) -> None:
         self.load()  # proves that a record which seems to be absent is

@@ -75,9 +75,12 @@ class _VendorRoutes:
         return response
 
     async def status(self, request: web.Request) -> web.StreamResponse:
+        task_id = request.match_info["task_id"]
+        route: Route = "status" if self._controls.knows(task_id) else "probe"
+
         async def exchange() -> Reply:
-            job = self._controls.find(request.match_info["task_id"], self._key(request))
-            struck = self._controls.strike("status", job.request.text if job else "", job)
+            job = self._controls.find(task_id, self._key(request))
+            struck = self._controls.strike(route, job.request.text if job else "", job)
 
             async def tell() -> Reply:
                 if job is None:
@@ -87,7 +90,7 @@ class _VendorRoutes:
 
             return await _with_faults(struck.answer, struck.pause, tell)
 
-        reply = await self._reply("status", request, exchange)
+        reply = await self._reply(route, request, exchange)
         return (await _send(request, reply))[0]
 
     async def content(self, request: web.Request) -> web.StreamResponse:

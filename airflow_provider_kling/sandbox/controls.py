@@ -9,7 +9,7 @@ from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.sandbox.contract import ApiError, VideoRequest
-from airflow_provider_kling.sandbox.faults import Fault, FaultBook, Route, Struck
+from airflow_provider_kling.sandbox.faults import ROUTES, Fault, FaultBook, Route, Struck
 from airflow_provider_kling.sandbox.jobs import KEY_SUFFIX_LENGTH, Job, JobBook
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class Controls:
 
     @property
     def requests(self) -> dict[str, int]:
-        """Requests seen so far: ``submit``, ``status`` and ``content``; ``accepted`` counts submits taken."""
+        """Requests seen so far, by what a fault can strike; ``accepted`` counts submits taken."""
         with self._changed:
-            return {name: self._counts[name] for name in ("submit", "status", "content", "accepted")}
+            return {name: self._counts[name] for name in (*ROUTES, "accepted")}
 
     def ledger(self) -> list[dict[str, Any]]:
         """List every accepted submit in order: each one would have been paid for.
@@ -155,6 +155,10 @@ class Controls:
         """Return the job, or None where this key has no such job."""
         job = self._book.jobs.get(task_id)
         return job if job is not None and job.key == key else None
+
+    def knows(self, task_id: str) -> bool:
+        """Return whether there is such a job, whoever asks."""
+        return task_id in self._book.jobs
 
     def find_public(self, task_id: str) -> Job:
         """Return a job whatever the key.

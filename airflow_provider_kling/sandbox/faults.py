@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.sandbox.jobs import Job
 
-Route = Literal["submit", "status", "content"]
-ROUTES: tuple[Route, ...] = ("submit", "status", "content")
+Route = Literal["submit", "status", "probe", "content"]
+ROUTES: tuple[Route, ...] = ("submit", "status", "probe", "content")
 BODY_STYLES = ("openai", "flat", "html", "empty", "upstream")
 CONTENT_REFUSED = 1301
 REFUSED_WORDS = "内容不符合社区规范"
@@ -79,7 +79,8 @@ class Reply:
 class Fault:
     """One piece of scripted trouble.
 
-    :param on: the request it strikes: ``submit``, ``status`` or ``content`` (the video file, at either address).
+    :param on: the request it strikes: ``submit``, ``status``, ``probe`` (a status question for a task that does not
+        exist) or ``content`` (the video file, at either address).
     :param kind: a key of :data:`KINDS`.
     :param times: how many requests it strikes; None is every one.
     :param skip: how many matching requests pass unharmed first.

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""List and delete the records of paid jobs that lie in ``[kling] state_path``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.file_names import safe_name
+from airflow_provider_kling.journal import Journal, Submit
+from airflow_provider_kling.records.folder import RecordFiles, records_in
+from airflow_provider_kling.submission import iso
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    given = _parser().parse_args(arguments)
+    if not given.path:
+        print("No folder: set [kling] state_path, or give --path", file=sys.stderr)
+        return 2
+    if given.command == "delete" and not (given.dag or given.run or given.older_than):
+        print("Say what to delete: --dag, --run or --older-than", file=sys.stderr)
+        return 2
+    newest = time.time() - given.older_than.total_seconds() if given.older_than else None
+    chosen = (files for files in records_in(given.path) if _is_meant(files, given.dag, given.run))
+    if given.command == "list":
+        return _list(chosen, newest)
+    return _delete(chosen, newest, force=given.force)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m airflow_provider_kling.records", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, does in (("list", "print a line for each submit"), ("delete", "delete whole records")):
+        command = commands.add_parser(name, help=does)
+        command.add_argument("--dag", help="only of this DAG id")
+        command.add_argument("--run", help="only of this run id")
+        command.add_argument(
+            "--older-than", type=_age, metavar="AGE", help="only with nothing newer than this: 30d, 12h, 90m, 4w"
+        )
+        command.add_argument(
+            "--path", default=conf.get("kling", "state_path", fallback=""), help="the folder, [kling] state_path"
+        )
+    commands.choices["delete"].add_argument(
+        "--force", action="store_true", help="also records with a submit of unknown fate, and unreadable ones"
+    )
+    return parser
+
+
+def _age(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d+)([mhdw])", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age, such as 30d, 12h, 90m or 4w")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def _is_meant(files: RecordFiles, dag_id: str | None, run_id: str | None) -> bool:
+    return (not dag_id or files.folders[0] == safe_name(dag_id)) and (
+        not run_id or files.folders[1] == safe_name(run_id)
+    )
+
+
+def _list(chosen: Iterator[RecordFiles], newest: float | None) -> int:
+    for files in chosen:
+        name = " ".join(files.folders)
+        try:
+            events = files.events()
+            submits = Journal(events).submits.values()
+        except KlingError as error:
+            print(f"{name}  unreadable: {error}")
+            continue
+        if newest is None or all(event["at"] < newest for event in events):
+            for submit in submits:
+                print(f"{name}  {iso(submit.sent_at)}  {_fate(submit)}  {submit.summary}")
+    return 0
+
+
+def _fate(submit: Submit) -> str:
+    if submit.kling_task_ids:
+        return f"Kling task {', '.join(submit.kling_task_ids)}"
+    return {"unknown": "UNCERTAIN", "dismissed": f"dismissed by {submit.dismissed_by}"}.get(submit.fate, "nothing")
+
+
+def _delete(chosen: Iterator[RecordFiles], newest: float | None, *, force: bool) -> int:
+    deleted = kept = 0
+    for files in chosen:
+        name = " ".join(files.folders)
+        try:
+            events = files.events()
+            reason = "a submit of unknown fate" if Journal(events).unknown() else ""
+            is_newer = newest is not None and any(event["at"] >= newest for event in events)
+        except KlingError:
+            reason, is_newer = "an unreadable record", False
+        if is_newer:
+            continue
+        if reason and not force:
+            print(f"kept {name}: {reason}; --force deletes it, and what was bought is then forgotten")
+            kept += 1
+            continue
+        files.delete()
+        print(f"deleted {name}")
+        deleted += 1
+    print(f"{deleted} deleted, {kept} kept")
+    return 1 if kept else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

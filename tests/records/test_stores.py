@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each store keeps a record whole, and never takes trouble for an empty one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.journal import Journal, new_event, new_id
+from airflow_provider_kling.records import Identity, is_durable, read_variable, record_store
+from airflow_provider_kling.records.folder import FolderStore
+from airflow_provider_kling.records.stores import (
+    RECORD_KEY,
+    BothStores,
+    NoStore,
+    Store,
+    TaskStateStore,
+    VariableStore,
+)
+from tests.task_context import StateStore, TaskInstance, context
+
+IDENTITY = Identity("dag", "run", "task", 3)
+
+
+class Variables(dict[str, str]):
+    """Airflow's Variables, which say "there is none" of one that could not be looked up."""
+
+    broken = 0
+
+    def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
+        if self.broken:
+            self.broken -= 1
+            return default
+        return super().get(key, default)
+
+    def set(self, key: str, value: str, description: str | None = None) -> None:
+        assert len(key) <= 250
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+@pytest.fixture
+def variables(monkeypatch: pytest.MonkeyPatch) -> Variables:
+    book = Variables()
+    monkeypatch.setattr("airflow_provider_kling.records.stores.Variable", book)
+    monkeypatch.setattr("airflow_provider_kling.records.Variable", book)
+    return book
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return f"file://{tmp_path}"
+
+
+@pytest.fixture(params=["state", "variable", "folder", "both"])
+def again(request: pytest.FixtureRequest, folder: str, variables: Variables) -> Callable[[], Store]:
+    """A function that opens the same store as another attempt does."""
+    state = StateStore()
+
+    def state_store() -> Store:
+        return TaskStateStore(state, prove=True)
+
+    def folder_store() -> Store:
+        return FolderStore(folder, IDENTITY, prove=True)
+
+    return {
+        "state": state_store,
+        "variable": lambda: VariableStore(IDENTITY),
+        "folder": folder_store,
+        "both": lambda: BothStores(state_store(), folder_store()),
+    }[request.param]
+
+
+def intent(intent_id: str | None = None) -> dict[str, Any]:
+    return new_event(
+        "intent",
+        intent_id or new_id(),
+        at=1e9,
+        fingerprint="f",
+        purchase=0,
+        max_tries=0,
+        conn_id="c",
+        dag_id="dag",
+        cites={},
+    )
+
+
+def outcome(of: dict[str, Any], kind: str = "submitted", **details: Any) -> dict[str, Any]:
+    details = details or ({"kling_task_id": "task_1"} if kind == "submitted" else {})
+    return new_event(kind, of["intent"], at=1e9, **details)
+
+
+class TestEveryStore:
+    def test_is_empty_at_first(self, again: Callable[[], Store]) -> None:
+        assert list(again().load()) == []
+
+    def test_shows_every_event_to_another_attempt(self, again: Callable[[], Store]) -> None:
+        first, second = intent(), intent()
+        again().append(first)
+        again().append(second)
+        again().append(outcome(first))
+        submits = Journal(again().load()).submits
+        assert {submit.id: submit.fate for submit in submits.values()} == {
+            first["intent"]: "job",
+            second["intent"]: "unknown",
+        }
+
+    def test_forgets_a_submit_and_no_other(self, again: Callable[[], Store]) -> None:
+        kept, dropped = intent(), intent()
+        for event in (kept, dropped, outcome(dropped, "refused", reason="slot")):
+            again().append(event)
+        again().forget(dropped["intent"])
+        assert {event["intent"] for event in again().load()} == {kept["intent"]}
+        again().forget(kept["intent"])
+        assert list(again().load()) == []
+        again().append(kept)
+        assert len({event["id"] for event in again().load()}) == 1
+
+    def test_keeps_what_it_does_not_know(self, again: Callable[[], Store]) -> None:
+        event = {**intent(), "colour": "green"}
+        again().append(event)
+        again().append(outcome(event))
+        assert {e.get("colour") for e in again().load()} == {"green", None}
+
+
+class TestTheTaskStateStore:
+    @pytest.mark.parametrize(
+        "stored",
+        [{}, "", [], {"submissions": []}, {"version": 1}, {"events": []}, {"version": "x", "events": []}, 0],
+    )
+    def test_takes_nothing_else_for_an_empty_record(self, stored: Any) -> None:
+        with pytest.raises(KlingError, match="unreadable"):
+            TaskStateStore(StateStore({RECORD_KEY: stored}), prove=False).load()
+
+    def test_refuses_a_newer_version_in_words(self) -> None:
+        state = StateStore({RECORD_KEY: {"version": 2, "events": []}})
+        with pytest.raises(KlingError, match="newer version of this package"):
+            TaskStateStore(state, prove=False).load()
+
+    def test_keeps_what_a_document_has_besides(self) -> None:
+        state = StateStore({RECORD_KEY: {"version": 1, "events": [], "colour": "green"}})
+        TaskStateStore(state, prove=False).append(intent())
+        assert state[RECORD_KEY]["colour"] == "green"
+
+    def test_is_not_believed_to_be_empty_where_it_keeps_nothing(self) -> None:
+        class Answers404(StateStore):
+            """Another server behind the same balancer: it has no such key, whatever the key."""
+
+            def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
+                return None
+
+        assert list(TaskStateStore(Answers404(), prove=False).load()) == []
+        with pytest.raises(OSError, match="did not return what was written"):
+            TaskStateStore(Answers404(), prove=True).load()
+
+    def test_is_looked_at_again_after_it_proved_itself(self) -> None:
+        class OneBadMoment(StateStore):
+            answers = 0
+
+            def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
+                self.answers += 1
+                return None if self.answers == 1 else super().get(key)
+
+        state = OneBadMoment()
+        TaskStateStore(StateStore(), prove=False)
+        state.set(RECORD_KEY, {"version": 1, "events": [intent()]})
+        assert len(TaskStateStore(state, prove=True).load()) == 1
+
+
+class TestAVariable:
+    def test_that_cannot_be_looked_up_is_not_taken_for_none(self, variables: Variables) -> None:
+        VariableStore(IDENTITY).append(intent())
+        variables.broken = 1
+        assert len(VariableStore(IDENTITY).load()) == 1
+        variables.broken = 99
+        with pytest.raises(OSError, match="did not return"):
+            VariableStore(IDENTITY).load()
+
+    def test_is_not_overwritten_where_it_cannot_be_looked_up(self, variables: Variables) -> None:
+        first = intent()
+        VariableStore(IDENTITY).append(first)
+        for broken in (1, 2, 3, 99):
+            variables.broken = broken
+            try:
+                VariableStore(IDENTITY).append(outcome(first))
+            except (OSError, KlingError):
+                pass
+            variables.broken = 0
+            assert first["intent"] in Journal(VariableStore(IDENTITY).load()).submits
+
+    @pytest.mark.parametrize("text", ["", "null", "{}", '{"submissions": []}', "not JSON", '""'])
+    def test_of_another_content_is_unreadable(self, variables: Variables, text: str) -> None:
+        variables[VariableStore(IDENTITY).name] = text
+        with pytest.raises(KlingError, match="unreadable"):
+            VariableStore(IDENTITY).load()
+
+    def test_says_whose_it_is_and_is_deleted(self, variables: Variables) -> None:
+        store = VariableStore(IDENTITY)
+        store.append(intent())
+        assert json.loads(variables[store.name])["task"]["run_id"] == "run"
+        store.delete()
+        assert variables == {}
+
+    def test_belongs_to_one_task_instance(self) -> None:
+        names = {VariableStore(IDENTITY._replace(**{part: "x"})).name for part in ("dag_id", "run_id", "task_id")}
+        assert len(names | {VariableStore(IDENTITY).name, VariableStore(IDENTITY._replace(map_index=4)).name}) == 5
+
+
+class TestAFolder:
+    def test_that_is_not_there_has_not_no_records(self, tmp_path: Path) -> None:
+        store = FolderStore(f"file://{tmp_path}/not-mounted", IDENTITY, prove=False)
+        with pytest.raises(NotADirectoryError, match="state_path"):
+            store.load()
+        with pytest.raises(NotADirectoryError, match="state_path"):
+            store.append(intent())
+
+    def test_has_a_file_for_each_event_and_overwrites_none(self, tmp_path: Path, folder: str) -> None:
+        event = intent()
+        FolderStore(folder, IDENTITY, prove=False).append(event)
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+        FolderStore(folder, IDENTITY, prove=False).append(outcome(event))
+        after = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+        assert len(after) == 2
+        assert before.items() <= after.items()
+        assert {path.parent for path in after} == {tmp_path / "dag" / "run" / "task" / "3"}
+        assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".json"] == []
+
+    def test_with_half_an_event_is_unreadable(self, tmp_path: Path, folder: str) -> None:
+        store = FolderStore(folder, IDENTITY, prove=False)
+        store.append(intent())
+        [path] = tmp_path.rglob("*.json")
+        for content in (b"{half an ev", b"", b"null", b"[]"):
+            path.write_bytes(content)
+            with pytest.raises(KlingError, match="unreadable"):
+                Journal(store.load())
+
+    def test_in_which_a_paid_id_lost_its_intent_is_unreadable(self, tmp_path: Path, folder: str) -> None:
+        store, event = FolderStore(folder, IDENTITY, prove=False), intent()
+        store.append(event)
+        store.append(outcome(event))
+        next(tmp_path.rglob("*.intent.*")).unlink()
+        with pytest.raises(KlingError, match=r"unreadable.*is missing"):
+            Journal(store.load())
+
+    @pytest.mark.parametrize(
+        "name", ["视" * 90, "a/b", "a b", "..", "scheduled__2026-11-25T00:00:00+00:00", "x" * 250, "what?", "[1]*"]
+    )
+    def test_takes_any_id(self, folder: str, tmp_path: Path, name: str) -> None:
+        identity = Identity(name, name, name, -1)
+        FolderStore(folder, identity, prove=False).append(intent())
+        assert len(FolderStore(folder, identity, prove=True).load()) == 1
+        assert all(tmp_path in path.resolve().parents for path in tmp_path.rglob("*"))
+
+    @pytest.mark.parametrize("part", ["dag_id", "run_id", "task_id"])
+    def test_no_two_task_instances_share_a_record(self, folder: str, part: str) -> None:
+        FolderStore(folder, IDENTITY, prove=False).append(intent())
+        assert not FolderStore(folder, IDENTITY._replace(**{part: "other"}), prove=False).load()
+        assert not FolderStore(folder, IDENTITY._replace(map_index=4), prove=False).load()
+
+
+class Down(TaskStateStore):
+    """A store that cannot be written, or not even read."""
+
+    def __init__(self, *, readable: bool = True) -> None:
+        super().__init__(StateStore(), prove=False)
+        self.readable = readable
+
+    def load(self) -> Any:
+        if not self.readable:
+            raise ConnectionError("down")
+        return super().load()
+
+    def append(self, event: Any) -> None:
+        raise ConnectionError("down")
+
+
+class TestTwoStoresTogether:
+    def test_take_an_intent_both_or_not_at_all(self, folder: str) -> None:
+        up = FolderStore(folder, IDENTITY, prove=False)
+        for stores in ((up, Down()), (Down(), up)):
+            with pytest.raises(ConnectionError):
+                BothStores(*stores).append(intent())
+
+    def test_take_an_outcome_if_one_does(self, folder: str) -> None:
+        event = intent()
+        up = FolderStore(folder, IDENTITY, prove=False)
+        up.append(event)
+        for stores in ((up, Down()), (Down(), up)):
+            BothStores(*stores).append(outcome(event))
+            assert Journal(BothStores(*stores).load()).submits[event["intent"]].fate == "job"
+        with pytest.raises(ConnectionError):
+            BothStores(Down(), Down()).append(outcome(event))
+
+    def test_cannot_be_read_where_one_cannot(self, folder: str) -> None:
+        up = FolderStore(folder, IDENTITY, prove=False)
+        with pytest.raises(ConnectionError):
+            BothStores(up, Down(readable=False)).load()
+
+    def test_never_keep_an_intent_without_the_outcome_that_one_of_them_missed(self, folder: str) -> None:
+        state = StateStore()
+        up, other = FolderStore(folder, IDENTITY, prove=False), TaskStateStore(state, prove=False)
+        event = intent()
+        BothStores(up, other).append(event)
+        up.append(outcome(event, "refused", reason="slot"))  # the other one was down
+        BothStores(up, other).forget(event["intent"])
+        assert not Journal(BothStores(up, other).load()).unknown()
+
+
+class TestNoStore:
+    def store(self, try_number: int, **variables: str) -> NoStore:
+        return NoStore(IDENTITY, conn_id="c", fingerprint="f", try_number=try_number, read_variable=variables.get)
+
+    def names(self, store: NoStore) -> list[str]:
+        from airflow_provider_kling.consent import word_name
+
+        return [word_name(submit.id) for submit in Journal(store.load()).unknown()]
+
+    def test_a_first_attempt_knows_that_nothing_was_before(self) -> None:
+        assert list(self.store(1).load()) == []
+
+    def test_a_later_attempt_cannot_know_what_was_before(self) -> None:
+        assert len(self.names(self.store(2))) == 1
+
+    def test_a_word_counts_for_the_attempt_that_follows_its_report_and_for_no_other(self) -> None:
+        [reported] = self.names(self.store(2))
+        assert self.names(self.store(3)) != [reported], "not answered: reported anew"
+        assert self.names(self.store(3, **{reported: "none"})) == [reported]
+        assert self.names(self.store(4, **{reported: "none"})) != [reported]
+
+    def test_a_word_for_a_submit_of_the_attempt_itself_is_found_by_the_next(self) -> None:
+        from airflow_provider_kling.consent import word_name
+
+        first = self.store(1)
+        name = word_name(first.new_intent())
+        assert self.names(self.store(2, **{name: "none"})) == [name]
+
+
+class TestWhichStore:
+    def of(self, context: Any) -> Store:
+        return record_store(context, conn_id="c", fingerprint="f", is_first_look=True)
+
+    def test_the_task_state_store_where_there_is_one(self) -> None:
+        assert isinstance(self.of(context(store=StateStore())), TaskStateStore)
+
+    def test_the_folder_as_well_where_one_is_named(self, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+        monkeypatch.setenv("AIRFLOW__KLING__STATE_PATH", folder)
+        assert isinstance(self.of(context(store=StateStore())), BothStores)
+        assert isinstance(self.of({**context(), "task_state_store": None}), FolderStore)
+
+    def test_a_variable_without_any_set_up(self, variables: Variables) -> None:
+        older = {**context(), "task_state_store": None}
+        assert isinstance(self.of(older), VariableStore)
+        assert is_durable(older)
+
+    def test_none_if_that_is_turned_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AIRFLOW__KLING__STATE", "None")
+        older = {**context(TaskInstance(try_number=2)), "task_state_store": None}
+        assert isinstance(self.of(older), NoStore)
+        assert not is_durable(older)
+        assert is_durable(context(store=StateStore()))
+
+    def test_a_record_from_before_an_upgrade_is_found(self, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+        monkeypatch.setenv("AIRFLOW__KLING__STATE_PATH", folder)
+        event = intent()
+        self.of({**context(), "task_state_store": None}).append(event)
+        newer = self.of(context(store=StateStore()))
+        newer.append(outcome(event))
+        assert Journal(newer.load()).submits[event["intent"]].fate == "job"
+
+
+def test_a_look_up_of_a_variable_that_fails_is_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Denied:
+        @staticmethod
+        def get(name: str, default: Any) -> Any:
+            raise PermissionError(name)
+
+    monkeypatch.setattr("airflow_provider_kling.records.Variable", Denied)
+    assert read_variable("kling_adopt_123") is None
