@@ -184,12 +184,6 @@ class KlingConnectionError(KlingError):
     default_advice = "Check the host of the Airflow connection, DNS, proxies and TLS."
 
 
-class KlingUnavailableError(KlingError):
-    """The API is not there: another server, a page or a redirect answers in its place, so nothing was sent."""
-
-    default_advice = "Nothing was submitted. Check the connection's host and path if this lasts."
-
-
 class KlingGenerationFailedError(KlingError):
     """The vendor accepted the job, and the job failed."""
 

@@ -329,7 +329,7 @@ class Submitter:
                 "http_status": cause.http_status,
                 "code": cause.code,
                 "server_message": cause.server_message,
-                "hint": cause.advice if cause.advice != cause.default_advice else None,
+                "hint": "" if cause.task_id else cause.advice.removeprefix(cause.default_advice).strip(),
                 "offered": cause.task_id,
             }
         elif submit.uncertain is None:

@@ -314,10 +314,18 @@ class TestAnUnknownFate:
         assert vendor.bought == []
 
     def test_offers_the_id_that_the_response_named_and_the_entry_to_add(self) -> None:
-        vendor = Vendor(KlingUncertainSubmissionError("Open", task_id="task_9", advice='Add "x".'))
-        told = str(vendor.stops())
-        assert told.endswith('The response named the id task_9. Add "x".')
-        assert str(vendor.stops()) == told
+        advice = KlingUncertainSubmissionError.default_advice
+        for error, told in (
+            (
+                KlingUncertainSubmissionError("Open", task_id="task_9", advice=advice),
+                "The response named the id task_9.",
+            ),
+            (KlingUncertainSubmissionError("Open", advice=f'{advice} Add "x".'), 'clear this task. Add "x".'),
+        ):
+            vendor = Vendor(error)
+            first = str(vendor.stops())
+            assert first.endswith(told)
+            assert str(vendor.stops()) == first
 
     def test_the_word_none_submits_once(self) -> None:
         vendor = Vendor(LOST, LOST)

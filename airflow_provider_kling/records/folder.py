@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.file_names import safe_name
-from airflow_provider_kling.journal import Event, new_id, unreadable
+from airflow_provider_kling.journal import Event, unreadable
 from airflow_provider_kling.records.stores import Store
 
 if TYPE_CHECKING:

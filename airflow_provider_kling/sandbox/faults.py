@@ -79,8 +79,8 @@ class Reply:
 class Fault:
     """One piece of scripted trouble.
 
-    :param on: the request it strikes: ``submit``, ``status``, ``probe`` (a status question for a task that does not
-        exist) or ``content`` (the video file, at either address).
+    :param on: the request it strikes: ``submit``, ``status``, ``probe`` (a status question for a task that does
+        not exist) or ``content`` (the video file, at either address).
     :param kind: a key of :data:`KINDS`.
     :param times: how many requests it strikes; None is every one.
     :param skip: how many matching requests pass unharmed first.

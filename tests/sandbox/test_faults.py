@@ -28,7 +28,7 @@ class TestFault:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ({"on": "poll", "kind": "error"}, "on must be one of submit, status, content"),
+            ({"on": "poll", "kind": "error"}, "on must be one of submit, status, probe, content"),
             ({"on": "submit", "kind": "eror"}, "unknown fault kind 'eror'; known are"),
             ({"on": "submit", "kind": "not_visible"}, "not_visible strikes status, not submit"),
             ({"on": "submit", "kind": "drop_after", "status": 500}, "drop_after has no parameter status"),

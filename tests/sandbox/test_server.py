@@ -103,7 +103,7 @@ class TestSubmit:
         caller.key = "sk-one"
         caller.sandbox.finish(first)
         caller.task()
-        assert caller.sandbox.requests == {"submit": 5, "status": 0, "content": 0, "accepted": 4}
+        assert caller.sandbox.requests == {"submit": 5, "status": 0, "probe": 0, "content": 0, "accepted": 4}
 
     def test_many_at_once(self, start: Callable[..., Any]) -> None:
         caller = start(max_concurrent=5, run_seconds=3600)
@@ -202,7 +202,7 @@ class TestWitness:
         caller.status("task_none", headers={"User-Agent": "airflow-provider-kling/1"})
         (exchange,) = caller.sandbox.seen()
         assert (exchange["route"], exchange["method"], exchange["path"]) == (
-            "status",
+            "probe",
             "GET",
             "/v1/videos/task_none",
         )
@@ -224,7 +224,7 @@ class TestWitness:
         caller.sandbox.reset()
         assert caller.status(task_id).status_code == 400
         assert (caller.sandbox.ledger(), caller.sandbox.faults()) == ([], [])
-        assert caller.sandbox.requests == {"submit": 0, "status": 1, "content": 0, "accepted": 0}
+        assert caller.sandbox.requests == {"submit": 0, "status": 0, "probe": 1, "content": 0, "accepted": 0}
 
     def test_wait_for(self, caller: Any) -> None:
         with ThreadPoolExecutor(1) as pool:

@@ -215,7 +215,7 @@ class TestAnEndThatIsNoVideo:
             run(sensor("task_nobody_knows", **mode))
         assert caught.value.server_message == "task_not_exist"
         assert isinstance(caught.value, AirflowFailException)
-        assert sandbox.requests["status"] > 1
+        assert sandbox.requests["probe"] > 1
 
 
 class TestTimeout:

@@ -179,7 +179,7 @@ class TestTheEvent:
         error = error_in(await event_of(trigger))
         assert type(error) is KlingNotFoundError
         assert error.server_message == "task_not_exist"
-        assert sandbox.requests["status"] == 1
+        assert sandbox.requests["probe"] == 1
 
 
 @pytest.mark.asyncio
@@ -315,7 +315,7 @@ class TestWaitingForASlot:
         now = time.time()
         slot = KlingSlotTrigger(kling_conn_id=connected, not_before=now, at_latest=now + 30)
         finished, freed = await asyncio.gather(event_of(trigger_for(task_id)), event_of(slot))
-        assert (finished["status"], freed) == ("success", {"status": "slot"})
+        assert (finished["status"], freed) == ("success", {"version": 1, "status": "slot"})
         assert time.time() - now < 10
 
     async def test_a_clock_that_jumps_back_holds_nobody(
@@ -329,12 +329,12 @@ class TestWaitingForASlot:
         monkeypatch.setattr(time, "time", lambda: clock() - 7200)
         await asyncio.to_thread(sandbox.finish, task_id)
         finished, freed = await asyncio.wait_for(waiting, timeout=20)
-        assert (finished["status"], freed) == ("success", {"status": "slot"})
+        assert (finished["status"], freed) == ("success", {"version": 1, "status": "slot"})
 
     async def test_without_one_it_ends_when_the_time_is_up(self, connected: str) -> None:
         now = time.time()
         slot = KlingSlotTrigger(kling_conn_id=connected, not_before=now, at_latest=now + 1.1)
-        assert await event_of(slot) == {"status": "slot"}
+        assert await event_of(slot) == {"version": 1, "status": "slot"}
         assert time.time() - now < 5
 
 
@@ -405,7 +405,7 @@ async def test_the_deadline_is_kept_though_the_server_asked_for_a_long_pause(
     sandbox: Sandbox, connect: Connect
 ) -> None:
     connect(sandbox.base_url, sandbox.api_key)
-    sandbox.add_fault(Fault("status", "rate_limit", times=None, headers={"Retry-After": "600"}))
+    sandbox.add_fault(Fault("probe", "rate_limit", times=None, headers={"Retry-After": "600"}))
     started = time.monotonic()
     wait = KlingTaskTrigger(
         kling_task_id="task_1",
