@@ -108,6 +108,7 @@ class Purchase:
     :param fingerprint: See :func:`fingerprint_of`.
     :param conn_id: The Airflow connection.
     :param dag_id: The DAG.
+    :param map_index: The index of a mapped task, -1 for a task that is not mapped.
     :param max_tries: Airflow's ``max_tries`` of the running attempt.
     :param on_clear: After a clear, join the job that was bought (``reuse``) or buy another (``resubmit``).
     :param on_uncertain: With a submit whose fate is unknown, ``fail`` or buy another (``resubmit``).
@@ -118,6 +119,7 @@ class Purchase:
     conn_id: str
     dag_id: str
     max_tries: int
+    map_index: int = -1
     on_clear: OnClear = "reuse"
     on_uncertain: OnUncertain = "fail"
 
@@ -495,8 +497,9 @@ class Submitter:
         for other in self._journal.submits.values():
             if other.fingerprint != purchase.fingerprint and other.fate != "nothing":
                 job = f"as Kling task {other.kling_task_id}" if other.kling_task_ids else "with an unknown fate"
+                task = "this task" if purchase.map_index < 0 else f"map index {purchase.map_index} of this task"
                 self.log(
-                    f"The request differs from {other.summary}, which this task submitted {iso(other.sent_at)} "
+                    f"The request differs from {other.summary}, which {task} submitted {iso(other.sent_at)} "
                     f"{job}: that job is not joined"
                 )
 

@@ -228,7 +228,11 @@ def _connected(connection: HTTPConnection, found: Sequence[_Found], watch: _Watc
         except OSError as error:
             trouble = error
         else:
-            watch.add(sock)
+            try:
+                watch.add(sock)
+            except BaseException:
+                sock.close()
+                raise
             return sock
     raise trouble
 

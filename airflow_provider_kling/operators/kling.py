@@ -292,6 +292,7 @@ class KlingGenerateOperator(BaseOperator):
             conn_id=self.kling_conn_id,
             dag_id=context["ti"].dag_id,
             max_tries=context["ti"].max_tries,
+            map_index=context["ti"].map_index,
             on_clear=self.on_clear,
             on_uncertain=self.on_uncertain,
         )

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A video is paid for once, whatever the gateway says: attempts of one task, counted in the server's ledger."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingError,
+    KlingServerError,
+    KlingUnavailableError,
+    KlingUncertainSubmissionError,
+)
+from airflow_provider_kling.operators.kling import KlingGenerateOperator
+from airflow_provider_kling.sandbox import Fault, Sandbox
+from airflow_provider_kling.triggers.kling import KlingSlotTrigger
+from tests.conftest import Connect, TaskLog
+from tests.task_context import StateStore, TaskInstance, context, run
+
+PROMPT = "A traveler in desert ruins"
+RETRIES = 3
+
+
+class Task:
+    """One task instance, its attempts and clears, and what they leave behind."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self.arguments = {"model": "kling-v3-std-silent", "prompt": PROMPT, "deferrable": False} | arguments
+        self.ti = TaskInstance(try_number=0, max_tries=RETRIES)
+        self.store: Any = StateStore()
+
+    def attempt(self) -> Any:
+        self.ti.try_number += 1
+        self.ti.pushed.clear()  # as Airflow does
+        return run(KlingGenerateOperator(task_id="video", **self.arguments), self.ti, self.store)
+
+    def clear(self) -> None:
+        self.ti.max_tries = self.ti.try_number + RETRIES
+
+    def until_it_ends(self) -> KlingError:
+        """Run it and its retries as Airflow does; return the error that it ends with."""
+        while True:
+            with pytest.raises(KlingError) as raised:
+                self.attempt()
+            if isinstance(raised.value, AirflowFailException) or self.ti.try_number > self.ti.max_tries:
+                return raised.value
+
+
+class Stateless(Task):
+    """The same on an Airflow without a task state store, with ``[kling] state = none``."""
+
+    def attempt(self) -> Any:
+        self.ti.try_number += 1
+        operator = KlingGenerateOperator(task_id="video", **self.arguments)
+        return operator.execute({**context(self.ti), "task_state_store": None})
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_kling.submission.pause_in_place", lambda error, attempt: 0.0)
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that sets an Airflow Variable."""
+    return lambda name, text: monkeypatch.setenv(f"AIRFLOW_VAR_{name.upper()}", text)
+
+
+def variable_in(error: KlingError) -> str:
+    found = re.search(r"Airflow Variable (kling_adopt_[0-9a-f]{12}) ", str(error))
+    assert found is not None, error
+    return found[1]
+
+
+LIES = [
+    {"message": "socket hang up"},
+    {"message": "http2: server sent GOAWAY and closed the connection"},
+    {"message": "read ECONNRESET"},
+    {"code": "insert_task_failed", "message": "insert task failed"},
+    {"message": "Server disconnected"},
+    {"message": "context canceled"},
+    {"message": "use of closed network connection"},
+    {"message": "task id is empty"},
+    {"message": "连接被重置"},
+    {"message": "database is locked"},
+    {"message": "something that nobody has ever read"},
+    {"message": ""},
+    {"code": "unheard_of", "message": "no available channel for model kling-v3"},
+    {"status": 503, "message": "upstream connect error or disconnect/reset before headers"},
+    {"status": 502, "message": "bad gateway"},
+    {"status": 429, "message": "read: connection reset by peer"},
+    {"status": 400, "code": "do_request_failed", "message": "do request failed"},
+    {"status": 200, "message": "unknown error"},
+]
+
+
+@pytest.mark.parametrize(
+    ("lie", "style"),
+    # In the flat envelope, a 2xx with an id and a code that nobody knows is an accepted job.
+    [(lie, style) for lie in LIES for style in ("openai", "flat") if (lie.get("status"), style) != (200, "flat")],
+    ids=str,
+)
+def test_a_gateway_that_accepts_and_says_that_it_failed_sells_one_video(
+    sandbox: Sandbox, connected: str, lie: dict[str, Any], style: str
+) -> None:
+    sandbox.add_fault(Fault("submit", "error", times=None, accepted=True, **{"status": 500, "body": style} | lie))
+    task = Task()
+    error = task.until_it_ends()
+    assert isinstance(error, KlingUncertainSubmissionError)
+    for _ in range(3):
+        task.clear()
+        assert str(task.until_it_ends()) == str(error)
+    assert len(sandbox.ledger()) == 1
+    assert task.ti.pushed["kling_uncertain"]["name"] == variable_in(error)
+    assert len(str(error).splitlines()) == 2
+
+
+def test_what_it_refuses_before_it_sends_anything_is_sent_again_and_bought_once(
+    sandbox: Sandbox, connected: str
+) -> None:
+    sandbox.add_fault(Fault("submit", "error", times=3, status=503, code="model_not_found", message="no channel"))
+    Task().attempt()
+    assert sandbox.requests["submit"] == 4
+    assert len(sandbox.ledger()) == 1
+
+
+def test_a_code_of_the_vendors_own_is_printed_and_then_believed(sandbox: Sandbox, connect: Connect) -> None:
+    connect(sandbox.base_url, sandbox.api_key)
+    sandbox.add_fault(Fault("submit", "error", times=1, status=500, code="gpu_pool_empty", message="later"))
+    error = Task().until_it_ends()
+    assert '"refusal_codes": ["gpu_pool_empty"]' in str(error)
+    connect(sandbox.base_url, sandbox.api_key, refusal_codes=["gpu_pool_empty"])
+    sandbox.add_fault(Fault("submit", "error", times=2, status=500, code="gpu_pool_empty", message="later"))
+    Task().attempt()
+    assert len(sandbox.ledger()) == 1
+
+
+def test_refusals_end_after_as_many_as_a_purchase_may_have(sandbox: Sandbox, connected: str) -> None:
+    sandbox.add_fault(Fault("submit", "error", times=None, status=503, code="model_not_found", message="no"))
+    task = Task()
+    assert isinstance(task.until_it_ends(), KlingServerError)
+    assert sandbox.requests["submit"] == 24
+    with pytest.raises(KlingServerError, match="turned away"):
+        task.attempt()
+    assert sandbox.requests["submit"] == 24
+
+
+class TestTheWord:
+    def test_none_buys_one_more(self, sandbox: Sandbox, connected: str, say: Any) -> None:
+        sandbox.add_fault(Fault("submit", "drop_before", times=2))
+        task = Task()
+        first = task.until_it_ends()
+        say(variable_in(first), "none")
+        task.clear()
+        second = task.until_it_ends()
+        assert variable_in(second) != variable_in(first)
+        task.clear()
+        task.until_it_ends()
+        assert sandbox.requests["submit"] == 2
+        say(variable_in(second), "none")
+        task.clear()
+        task.attempt()
+        assert len(sandbox.ledger()) == 1
+
+    def test_an_id_joins(self, sandbox: Sandbox, connected: str, say: Any) -> None:
+        sandbox.add_fault(Fault("submit", "drop_after"))
+        task = Task()
+        error = task.until_it_ends()
+        [bought] = sandbox.ledger()
+        say(variable_in(error), bought["id"])
+        task.clear()
+        assert task.attempt() == bought["id"]
+        assert len(sandbox.ledger()) == 1
+
+    def test_resubmit_buys_at_most_one_more(self, sandbox: Sandbox, connected: str) -> None:
+        sandbox.add_fault(Fault("submit", "drop_after", times=None))
+        task = Task(on_uncertain="resubmit")
+        for _ in range(4):
+            assert isinstance(task.until_it_ends(), KlingUncertainSubmissionError)
+            task.clear()
+        assert len(sandbox.ledger()) == 2
+
+
+ABSENT: dict[str, dict[str, Any]] = {
+    "a page in its place": {"kind": "error", "status": 404, "body": "html"},
+    "a page with 200": {"kind": "error", "status": 200, "body": "html"},
+    "a proxy without a server behind it": {"kind": "proxy_error"},
+    "an empty server error": {"kind": "error", "status": 503, "body": "empty"},
+    "a redirect": {"kind": "redirect", "location": "https://elsewhere.example.com/"},
+    "a connection that is cut": {"kind": "drop_before"},
+    "no such route": {
+        "kind": "error",
+        "status": 404,
+        "message": "Invalid URL (GET /v1/videos/airflow-connection-test)",
+        "code": "",
+    },
+}
+
+
+class TestAnApiThatIsNotThere:
+    @pytest.mark.parametrize("absent", ABSENT.values(), ids=ABSENT.keys())
+    def test_is_waited_for_without_a_submit(
+        self, sandbox: Sandbox, connected: str, absent: dict[str, Any], task_log: TaskLog
+    ) -> None:
+        sandbox.add_fault(Fault("probe", times=None, **absent))
+        ti, store = TaskInstance(), StateStore()
+        operator = KlingGenerateOperator(task_id="video", model="kling-v3-std-silent", prompt=PROMPT)
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute(context(ti, store))
+        assert isinstance(deferred.value.trigger, KlingSlotTrigger)
+        assert sandbox.requests["submit"] == 0
+        assert store == {}
+        sandbox.clear_faults()
+        again = operator.resume_execution("submit_again", {**(deferred.value.kwargs or {})}, context(ti, store))
+        assert [again] == [entry["id"] for entry in sandbox.ledger()]
+
+    def test_ends_the_task_when_the_time_to_submit_is_over(self, sandbox: Sandbox, connected: str) -> None:
+        sandbox.add_fault(Fault("probe", "proxy_error", times=None))
+        with pytest.raises(KlingUnavailableError, match=r"submit_timeout=0\.3.*Nothing was submitted"):
+            Task(submit_timeout=0.3).attempt()
+        assert sandbox.requests["submit"] == 0
+
+    def test_a_refused_key_fails_at_once(self, connect: Connect, sandbox: Sandbox) -> None:
+        connect(sandbox.base_url, "sk-wrong")
+        error = Task().until_it_ends()
+        assert isinstance(error, KlingAuthenticationError)
+        assert isinstance(error, AirflowFailException)
+        assert sandbox.requests["submit"] == 0
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"kind": "error", "status": 404, "body": "empty"},
+            {"kind": "error", "status": 200, "body": "{}"},
+            {"kind": "error", "status": 404, "body": '{"detail": "Not Found"}'},
+            {"kind": "error", "status": 500, "message": "trouble of its own"},
+            {"kind": "rate_limit"},
+        ],
+        ids=str,
+    )
+    def test_what_is_merely_odd_does_not_stop_a_submit(
+        self, sandbox: Sandbox, connected: str, odd: dict[str, Any]
+    ) -> None:
+        sandbox.add_fault(Fault("probe", times=None, **odd))
+        Task().attempt()
+        assert len(sandbox.ledger()) == 1
+
+    def test_it_is_not_asked_for_where_the_connection_says_so(self, sandbox: Sandbox, connect: Connect) -> None:
+        connect(sandbox.base_url, sandbox.api_key, probe=False)
+        sandbox.add_fault(Fault("probe", "proxy_error", times=None))
+        Task().attempt()
+        assert sandbox.requests["probe"] == 0
+        assert len(sandbox.ledger()) == 1
+
+    def test_a_job_that_is_bought_is_joined_without_asking(self, sandbox: Sandbox, connected: str) -> None:
+        task = Task()
+        first = task.attempt()
+        sandbox.add_fault(Fault("probe", "proxy_error", times=None))
+        assert task.attempt() == first
+
+
+class TestWithoutAnyRecord:
+    @pytest.fixture(autouse=True)
+    def _turned_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AIRFLOW__KLING__STATE", "none")
+
+    def test_a_second_attempt_stops_whatever_the_first_did(self, sandbox: Sandbox, connected: str) -> None:
+        task = Stateless()
+        task.attempt()
+        error = task.until_it_ends()
+        assert isinstance(error, KlingUncertainSubmissionError)
+        assert len(sandbox.ledger()) == 1
+
+    def test_the_word_of_each_report_counts_once(self, sandbox: Sandbox, connected: str, say: Any) -> None:
+        task = Stateless()
+        sandbox.add_fault(Fault("submit", "drop_before"))
+        first = task.until_it_ends()
+        second = task.until_it_ends()
+        assert variable_in(first) != variable_in(second)
+        say(variable_in(second), "none")
+        assert [task.attempt()] == [entry["id"] for entry in sandbox.ledger()]
+        third = task.until_it_ends()
+        say(variable_in(third), sandbox.ledger()[0]["id"])
+        assert task.attempt() == sandbox.ledger()[0]["id"]
+        assert len(sandbox.ledger()) == 1
+
+    def test_resubmit_buys_at_every_attempt_and_says_so(
+        self, sandbox: Sandbox, connected: str, task_log: TaskLog
+    ) -> None:
+        task = Stateless(on_uncertain="resubmit")
+        task.attempt()
+        task.attempt()
+        assert len(sandbox.ledger()) == 2
+        assert "which may pay twice" in task_log.text
+
+    def test_a_failure_after_the_submit_is_final(self, sandbox: Sandbox, connected: str) -> None:
+        sandbox.add_fault(Fault("submit", "stuck"))
+        with pytest.raises(KlingError, match="was still") as raised:
+            Stateless(wait_for_completion=True, timeout=0.3, poll_interval=0.1).attempt()
+        assert isinstance(raised.value, AirflowFailException)
+
+
+def test_an_index_that_finds_its_record_under_another_request_says_so_before_it_buys(
+    sandbox: Sandbox, connected: str, task_log: TaskLog
+) -> None:
+    task = Task()
+    task.ti.map_index = 1
+    first = task.attempt()
+    task.arguments["prompt"] = "What the mapped list has at this place since then"
+    task.clear()
+    assert task.attempt() != first
+    assert f"as Kling task {first}: that job is not joined" in task_log.text
+    assert "map index 1" in task_log.text
