@@ -2,8 +2,8 @@
 """
 What earlier versions left in databases and buckets is read by this one.
 
-``tests/fixtures/formats/<version>`` holds samples as that version wrote them. They are never changed: a version that
-writes something else gets a folder of its own.
+``tests/fixtures/formats/<version>`` holds samples as that version wrote them. They are never changed: a version
+that writes something else gets a folder of its own.
 """
 
 from __future__ import annotations
