@@ -28,6 +28,7 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
     Problem,
 )
+from airflow_provider_kling.signed_urls import mask_signatures
 from airflow_provider_kling.wire.request import number_in, value_in
 
 WAITING = frozenset({"queued", "pending", "submitted", "not_start", "preparing", "created", "starting", "unknown"})
@@ -606,7 +607,7 @@ def _excerpt(body: bytes) -> str | None:
 
 
 def _shorten(text: str, most: int = 500) -> str:
-    text = " ".join(_clean(text[:MAX_MESSAGE]).split())
+    text = mask_signatures(" ".join(_clean(text[:MAX_MESSAGE]).split()))
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
