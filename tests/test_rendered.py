@@ -12,8 +12,10 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, redact
 
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
+from airflow_provider_kling.rendered import MASKED_LEVELS
 from airflow_provider_kling.sensors.kling import KlingTaskSensor
 from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
+from airflow_provider_kling.wire.request import VideoRequest
 from tests.rendering import rendered
 from tests.test_signed_urls import FILE, SIGNATURE, SIGNED, TOKEN
 
@@ -104,6 +106,34 @@ def test_of_a_mapped_task_whose_image_is_for_all(dag: DAG) -> None:
 def test_of_any_field(dag: DAG, arguments: dict[str, Any]) -> None:
     task = KlingGenerateOperator(task_id="video", **REQUEST | arguments)
     assert_nothing_shows(rendered(task).stored)
+
+
+@pytest.mark.parametrize("depth", [1, 4, 5, 6, 7, 30])
+@pytest.mark.parametrize("holder", [lambda inner: {"a": inner}, lambda inner: [inner, 5.5]], ids=["dict", "list"])
+def test_at_any_depth(dag: DAG, depth: int, holder: Callable[[Any], Any]) -> None:
+    def extra_body(inner: str) -> Any:
+        value: Any = inner
+        for _ in range(depth - 1):
+            value = holder(value)
+        return {"x": value}
+
+    task = KlingGenerateOperator(task_id="video", extra_body=extra_body("{{ presign('azure') }}"), **REQUEST)
+    found = rendered(task)
+    assert_nothing_shows(found.stored)
+    assert VideoRequest.build(**found.task._arguments()).extra_body == extra_body(AZURE)
+    # What Airflow masks by itself keeps its form.
+    assert isinstance(found.task.extra_body, str) is (depth > MASKED_LEVELS)
+
+
+def test_of_a_url_that_is_a_key(dag: DAG) -> None:
+    found = rendered(KlingGenerateOperator(task_id="video", extra_body={"weights": {AZURE: 0.5}}, **REQUEST))
+    assert_nothing_shows(found.stored)
+    assert VideoRequest.build(**found.task._arguments()).extra_body == {"weights": {AZURE: 0.5}}
+
+
+def test_what_is_no_json_is_left_to_the_check_of_the_request(dag: DAG) -> None:
+    task = KlingGenerateOperator(task_id="video", extra_body={AZURE: datetime(2026, 1, 1, tzinfo=UTC)}, **REQUEST)
+    assert isinstance(rendered(task).task.extra_body, dict)
 
 
 VIDEO = {"task_id": "t", "video_url": AWS}
