@@ -4,13 +4,16 @@ Everything that can go wrong on the way from a prompt to a video file, by name.
 
 This module knows neither Airflow nor HTTP libraries: the worker, the triggerer and plain scripts raise and
 catch the same classes. Each error carries what an on-call reader needs in one glance: what failed, which
-Kling task, the HTTP status, the server's own words, and what to do. None ever carries the API key.
+Kling task, the HTTP status, the server's own words, and what to do. None ever carries the API key, nor the
+signature of a pre-signed URL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
+
+from airflow_provider_kling.signed_urls import mask_signatures
 
 
 class KlingError(Exception):
@@ -42,14 +45,16 @@ class KlingError(Exception):
         retry_after: float | None = None,
         advice: str | None = None,
     ) -> None:
+        # Here, so that no form of it ever holds a signature: its text, an event, a pickle, args.
+        what = _masked(what)
         super().__init__(what)
         self.what = what
         self.task_id = task_id
         self.http_status = http_status
-        self.code = code
-        self.server_message = server_message
+        self.code = _masked(code)
+        self.server_message = _masked(server_message)
         self.retry_after = retry_after
-        self.advice = self.default_advice if advice is None else advice
+        self.advice = self.default_advice if advice is None else _masked(advice)
 
     def __str__(self) -> str:
         facts = [
@@ -82,6 +87,11 @@ class KlingError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Airflow pickles errors between processes; keyword-only arguments need this.
         return KlingError.from_dict, (self.to_dict(),)
+
+
+def _masked(text: Any) -> Any:
+    # What another process sends may be anything.
+    return mask_signatures(text) if isinstance(text, str) else text
 
 
 _FACTS = ("task_id", "http_status", "code", "server_message", "retry_after", "advice")

@@ -238,9 +238,11 @@ class Poller:
         )
 
 
+#: Says no more than is true: another request, or another connection, buys another video.
 STILL_RUNNING = (
-    "The job goes on at the vendor, and bills. Retrying or clearing this task waits on for the same job, unless "
-    "the task warned that nothing keeps its id; another submit would buy a second video."
+    "The job goes on at the vendor, and bills. A retry, or a clear without on_clear='resubmit', waits for the "
+    "same job if request, connection and take are the same (new signatures of media URLs aside), unless the task "
+    "warned that nothing keeps its id; another submit would buy a second video."
 )
 
 

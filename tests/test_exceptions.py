@@ -26,6 +26,7 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
     Problem,
     error_name,
+    shown,
 )
 
 ALL = [
@@ -153,6 +154,42 @@ def test_what_another_attempt_cannot_cure_is_not_retryable(kind: type[KlingError
 )
 def test_what_another_attempt_may_cure_is_retryable(kind: type[KlingError]) -> None:
     assert kind.retryable
+
+
+SIGNED = "https://b.s3.amazonaws.com/a.png?versionId=1&X-Amz-Signature=0a1b2c3d4e5f60718293&x=1"
+MASKED = "https://b.s3.amazonaws.com/a.png?versionId=1&X-Amz-Signature=***&x=1"
+
+
+class TestSignatures:
+    @pytest.mark.parametrize("kind", ALL)
+    def test_no_form_of_an_error_holds_one(self, kind: type[KlingError]) -> None:
+        error = kind(f"No {SIGNED}", code=SIGNED, server_message=f"Not {SIGNED}", advice=f"See {SIGNED}")
+        forms = [str(error), repr(error), str(error.args), json.dumps(error.to_dict())]
+        forms += [str(pickle.loads(pickle.dumps(error))), str(pickle.dumps(error))]  # noqa: S301
+        for form in forms:
+            assert "0a1b2c" not in form
+        assert (error.what, error.server_message, error.advice) == (
+            f"No {MASKED}",
+            f"Not {MASKED}",
+            f"See {MASKED}",
+        )
+
+    def test_neither_does_one_that_a_trigger_of_an_older_version_sent(self) -> None:
+        sent = KlingError("x").to_dict() | {"what": SIGNED, "server_message": SIGNED}
+        assert "0a1b2c" not in str(KlingError.from_dict(sent))
+
+    def test_a_problem_with_a_url_shows_the_url_alone(self) -> None:
+        error = KlingValidationError.of([Problem("image", SIGNED, "must be public")])
+        assert f"image='{MASKED}': must be public" in str(error)
+
+    def test_nor_a_part_of_one_where_the_url_is_cut(self) -> None:
+        long = SIGNED.replace("a.png", "a" * 40 + ".png")
+        assert "0a1b" in shown(long)
+        assert "0a1b" not in str(KlingValidationError.of([Problem("image", long, "must be public")]))
+
+    def test_what_is_no_text_is_left_to_whoever_reads_it(self) -> None:
+        error = KlingError.from_dict({"type": "KlingError", "what": 5, "code": 1303, "advice": ["a"]})
+        assert (error.what, error.code, error.advice) == (5, 1303, ["a"])
 
 
 class TestProblem:

@@ -23,6 +23,7 @@ from airflow_provider_kling.exceptions import (
 from airflow_provider_kling.failures import failing_the_task, task_failure
 from airflow_provider_kling.links.kling import KlingVideoLink, announce
 from airflow_provider_kling.polling import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, seconds_of, video_of
+from airflow_provider_kling.rendered import masking_signatures
 from airflow_provider_kling.version_compat import (
     TaskDeferralError,
     TaskDeferralTimeout,
@@ -165,6 +166,11 @@ class KlingGenerateOperator(BaseOperator):
         given = {name: kwargs[name] for name in REQUEST_FIELDS if name in kwargs}
         _refuse_wrong_literals(given, others_follow=True)
         return _checking_expand(super().partial(**kwargs), given)
+
+    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
+        """Render as every operator does, mapped or not; no signature of a URL is shown."""
+        with masking_signatures(self):
+            super()._do_render_template_fields(*args, **kwargs)
 
     def execute(self, context: Context) -> Any:
         """Submit the job, or join the one an earlier attempt bought; then return its id, or wait for the video."""

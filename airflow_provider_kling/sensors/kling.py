@@ -24,6 +24,7 @@ from airflow_provider_kling.polling import (
     seconds_of,
     video_of,
 )
+from airflow_provider_kling.rendered import masking_signatures
 from airflow_provider_kling.version_compat import (
     AIRFLOW_V_3_3_PLUS,
     TaskDeferralError,
@@ -107,6 +108,11 @@ class KlingTaskSensor(BaseSensorOperator):
         if kwargs.get("start_from_trigger"):
             raise ValueError("start_from_trigger=True is not for a mapped task: Airflow starts those on a worker")
         return super().partial(**kwargs)
+
+    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
+        """Render as every operator does, mapped or not; no signature of a URL is shown."""
+        with masking_signatures(self):
+            super()._do_render_template_fields(*args, **kwargs)
 
     def execute(self, context: Context) -> Any:
         """Return the video if it is finished already; wait for it otherwise."""

@@ -21,6 +21,7 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.failures import failing_the_task
 from airflow_provider_kling.polling import seconds_of
+from airflow_provider_kling.rendered import masking_signatures
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
@@ -74,6 +75,11 @@ class KlingToObjectStorageOperator(BaseOperator):
         self.kling_conn_id = kling_conn_id
         self.overwrite = overwrite
         self.timeout = seconds_of("timeout", timeout)
+
+    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
+        """Render as every operator does, mapped or not; no signature of a URL is shown."""
+        with masking_signatures(self):
+            super()._do_render_template_fields(*args, **kwargs)
 
     def execute(self, context: Context) -> str:
         """Store the video and return its path."""

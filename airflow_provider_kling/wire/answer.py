@@ -29,6 +29,7 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
     Problem,
 )
+from airflow_provider_kling.signed_urls import mask_signatures
 from airflow_provider_kling.wire.refusals import BEFORE_SENDING, NO_ROUTE, ErrorNames
 from airflow_provider_kling.wire.request import number_in, value_in
 
@@ -741,7 +742,7 @@ def _excerpt(body: bytes) -> str | None:
 
 
 def _shorten(text: str, most: int = 500) -> str:
-    text = " ".join(_clean(text[:MAX_MESSAGE]).split())
+    text = mask_signatures(" ".join(_clean(text[:MAX_MESSAGE]).split()))
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key of a connection is in nothing that leaves the processes of a real Airflow, whatever goes wrong."""
+"""A connection's key and a media URL's signature are in nothing that leaves the processes of a real Airflow."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ from tests.system.metrics import Metrics
 #: A part of the key that is spelt alike in JSON, in a URL and in any text.
 SECRET = "Zx9Qv7Kp3Lm8Rt2Wy5"
 KEY = f"sk-{SECRET}/Nb+Hc4="
+#: What the DAG's image URL is signed with, and a server that says so.
+SIGNATURE = sha256(b"first.png").hexdigest()
+SIGNED_ECHO = f"Cannot fetch https://example.com/first.png?X-Amz-Signature={SIGNATURE}, says the echo"
 #: What a server says that repeats the key it was given.
 ECHO = f"Incorrect key {KEY} (also known as {KEY.removeprefix('sk-')}), says the echo"
 
@@ -66,6 +70,13 @@ CASES = {
         heard="elsewhere.example",
     ),
     "the job fails": Case("secrets_deferred", "failed", (Fault("submit", "job_fails", message=ECHO),)),
+    "an image is presigned": Case("secrets_signed", "success", heard=""),
+    "the submit of a presigned image is refused": Case(
+        "secrets_signed", "failed", (Fault("submit", "error", status=400, message=SIGNED_ECHO, times=None),)
+    ),
+    "the job of a presigned image fails": Case(
+        "secrets_signed", "failed", (Fault("submit", "job_fails", message=SIGNED_ECHO, times=None),)
+    ),
     "the download is refused": Case(
         "secrets_deferred", "failed", (Fault("content", "error", status=403, message=ECHO, times=None),)
     ),
@@ -123,7 +134,8 @@ def log_of(api: AirflowApi, dag_id: str, run_id: str) -> str:
     """Return the logs of all tasks of a run that were tried."""
     tasks = [task for task in api.task_instances(dag_id, run_id) if task["try_number"]]
     return "\n".join(
-        api.task_log(dag_id, run_id, task["task_id"], try_number=task["try_number"]) for task in tasks
+        api.task_log(dag_id, run_id, task["task_id"], try_number=task["try_number"], map_index=task["map_index"])
+        for task in tasks
     )
 
 
@@ -146,11 +158,21 @@ def test_the_search_looks_where_things_are(evidence: Evidence) -> None:
         assert any(name.endswith(file) and content for name, content in everything.items())
 
 
+def test_the_masked_url_is_where_rendered_templates_are(evidence: Evidence) -> None:
+    looks = b"".join(text for name, text in evidence.texts.items() if "look" in name)
+    rows = [
+        row for row in looks.splitlines() if b'INTO "rendered_task_instance_fields"' in row and b"signed" in row
+    ]
+    shown = b"https://example.com/first.png?X-Amz-Signature=***"
+    assert {b"'generate'," in row for row in rows} == {True, False}
+    assert [row for row in rows if shown not in row] == []
+
+
 @pytest.mark.parametrize(
     "needle",
-    [SECRET.encode(), base64.b64encode(KEY.encode()), SECRET.encode().hex().encode()],
-    ids=["plain", "base64", "hexadecimal"],
+    [SECRET.encode(), base64.b64encode(KEY.encode()), SECRET.encode().hex().encode(), SIGNATURE.encode()],
+    ids=["plain", "base64", "hexadecimal", "signature"],
 )
-def test_the_key_is_nowhere(evidence: Evidence, needle: bytes) -> None:
+def test_the_secret_is_nowhere(evidence: Evidence, needle: bytes) -> None:
     found = {name for name, text in evidence.texts.items() if needle in text or needle.upper() in text}
     assert found == set()

@@ -461,6 +461,44 @@ class TestTheServersOwnWords:
         assert error_of(answer(openai(), 429, retry_after=7.0), "It failed").retry_after == 7.0
 
 
+class TestSignaturesInTheServersWords:
+    """A server repeats the URL that it could not fetch; who can read its signature can fetch the file."""
+
+    SIGNED = f"{URL}?v=1&X-Amz-Signature=0a1b2c3d4e5f60718293&x=1"
+    SHOWN = f"cannot fetch {URL}?v=1&X-Amz-Signature=***&x=1"
+
+    def test_of_an_error(self) -> None:
+        error = error_of(answer({"error": {"message": f"cannot fetch {self.SIGNED}"}}, 400), "It failed")
+        assert error.server_message == self.SHOWN
+
+    @pytest.mark.parametrize("name", ["fail_reason", "task_status_msg", "message", "error"])
+    def test_of_a_failed_job(self, name: str) -> None:
+        job = status_of(status="failed", **{name: f"cannot fetch {self.SIGNED}"})
+        assert job.error == self.SHOWN
+        assert "0a1b" not in f"{job.as_dict()} {job.failure().to_dict()}"
+
+    def test_in_json_inside_the_message(self) -> None:
+        nested = json.dumps({"message": f"cannot fetch {self.SIGNED}"}).replace("&", r"\u0026")
+        assert status_of(status="failed", error={"message": f"upstream: {nested}"}).error == self.SHOWN
+
+    def test_of_a_page(self) -> None:
+        page = f"<p>cannot fetch {self.SIGNED.replace('&', '&amp;')}</p>".encode()
+        assert "0a1b" not in str(error_of(answer(page, 502), "It failed"))
+
+    @pytest.mark.parametrize("before", [440, 445, 450, 8100, 8150])
+    def test_where_the_message_is_cut(self, before: int) -> None:
+        told = status_of(status="failed", message="x " * (before // 2) + self.SIGNED).error
+        assert told is not None
+        assert "0a1b" not in told
+
+    def test_hidden_by_characters_that_no_log_shows(self) -> None:
+        hidden = self.SIGNED.replace("X-Amz-Sig", "X-Amz-\0Sig")
+        assert status_of(status="failed", message=f"cannot fetch {hidden}").error == self.SHOWN
+
+    def test_the_url_of_the_video_stays_whole(self) -> None:
+        assert status_of(video_url=self.SIGNED).video_url == self.SIGNED
+
+
 class TestSubmitRefusedOrUncertain:
     """After a submit the question is one of money: was a job made?"""
 
