@@ -77,12 +77,13 @@ class KlingGenerateOperator(BaseOperator):
     :param poll_interval: Seconds (or a timedelta) between two status checks; None leaves the pace to the provider.
     :param timeout: Seconds (or a timedelta) to wait for the video, 4 hours by default. Unlike
         ``execution_timeout``, it counts while the task is deferred on every Airflow version.
-    :param submit_timeout: Seconds (or a timedelta) to go on submitting while the account has no slot free, 24
-        hours by default. In between the task is deferred.
+    :param submit_timeout: Seconds (or a timedelta) to go on submitting while the account has no slot free or the
+        API is not there, 24 hours by default. In between the task is deferred.
     :param on_clear: What clearing the task means once a job was bought: ``reuse`` (default) joins that job if the
         request is the same, ``resubmit`` buys another.
     :param on_uncertain: What to do when a submit may have been accepted but no id arrived: ``fail`` (default)
-        without a retry, so that somebody looks, or ``resubmit``, which may pay twice.
+        without a retry, so that a person looks and answers, or ``resubmit`` once per purchase, which may pay
+        twice.
     :param take: Which take of the same request this is. Another number buys another video; it is not sent.
     :return: The Kling task id; with ``wait_for_completion`` the finished video: a dict with ``task_id``,
         ``model``, ``status``, ``status_word``, ``progress``, ``video_url``, ``created_at``, ``completed_at``,
@@ -298,7 +299,7 @@ class KlingGenerateOperator(BaseOperator):
             conn_id=self.kling_conn_id,
             dag_id=context["ti"].dag_id,
             max_tries=context["ti"].max_tries,
-            map_index=context["ti"].map_index,
+            map_index=-1 if context["ti"].map_index is None else context["ti"].map_index,
             on_clear=self.on_clear,
             on_uncertain=self.on_uncertain,
         )
