@@ -184,8 +184,7 @@ class Submitter:
         :raises KlingError: any other refusal, by name; no job was made.
         """
         self._load()
-        if adopted := self._adopted(purchase):
-            return adopted
+        self._record_named_jobs(purchase)
         jobs = self._journal.jobs_of(purchase.fingerprint)
         last = jobs[-1] if jobs else None
         if last is None or self._has_begun_another(purchase, len(jobs)):
@@ -245,31 +244,31 @@ class Submitter:
 
     # ---- submits of unknown fate
 
-    def _adopted(self, purchase: Purchase) -> Obtained | None:
-        """Record every job that a person named for a submit of unknown fate; return the one for this purchase."""
-        ours = None
+    def _record_named_jobs(self, purchase: Purchase) -> None:
+        """Record every job that a person named for a submit of unknown fate."""
         for submit in self._journal.unknown():
             word = word_for(submit, read=self.read_variable, now=self.now())
             if word is None or word.kling_task_id is None:
                 continue
-            job = self._look_at_adopted(word.by, word.kling_task_id)
-            self.log(f"Taking Kling task {job.task_id}, which the Airflow Variable {word.by} names")
+            self._check_named_job(word.by, word.kling_task_id)
+            self.log(f"Taking Kling task {word.kling_task_id}, which the Airflow Variable {word.by} names")
             event = new_event(
                 "submitted",
                 submit.id,
                 at=self.now(),
-                kling_task_id=job.task_id,
+                kling_task_id=word.kling_task_id,
                 by=word.by,
                 max_tries=purchase.max_tries,
             )
             self._append(event)
             self._load()
-            if submit.fingerprint == purchase.fingerprint:
-                ours = Obtained(job.task_id, submit.sent_at, job)
-        return ours
 
-    def _look_at_adopted(self, by: str, task_id: str) -> VideoJob:
-        """Return the job that a person named, once the server knows it and no other submit has it."""
+    def _check_named_job(self, by: str, task_id: str) -> None:
+        """
+        Raise unless the server knows a job that a person named, and no other submit has it.
+
+        :raises KlingError: saying what to correct, or why the server cannot be asked now.
+        """
         advice = f"Correct the Airflow Variable {by} (the id of the job, or none), and clear this task."
         if any(task_id in submit.kling_task_ids for submit in self._journal.submits.values()):
             raise KlingValidationError(
@@ -277,7 +276,7 @@ class Submitter:
                 advice=advice,
             )
         try:
-            return self.look(task_id)
+            self.look(task_id)
         except KlingNotFoundError as error:
             error.what = f"The server does not know Kling task {task_id}, which the Variable {by} names"
             error.advice = advice

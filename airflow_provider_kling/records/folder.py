@@ -57,7 +57,7 @@ class RecordFiles:
         folder = self._at("").rstrip("/")
         self._files.invalidate_cache(folder)
         try:
-            found = self._files.ls(folder, detail=False, refresh=True)
+            found = self._files.ls(folder, detail=False)
         except FileNotFoundError:
             self._check_root()
             return []

@@ -303,12 +303,16 @@ class TestTwoStoresTogether:
             BothStores(up, Down(readable=False)).load()
 
     def test_never_keep_an_intent_without_the_outcome_that_one_of_them_missed(self, folder: str) -> None:
-        state = StateStore()
-        up, other = FolderStore(folder, IDENTITY, prove=False), TaskStateStore(state, prove=False)
+        class CannotForget(TaskStateStore):
+            def forget(self, intent: str) -> None:
+                raise ConnectionError("down")
+
+        up, other = FolderStore(folder, IDENTITY, prove=False), CannotForget(StateStore(), prove=False)
         event = intent()
         BothStores(up, other).append(event)
         up.append(outcome(event, "refused", reason="slot"))  # the other one was down
-        BothStores(up, other).forget(event["intent"])
+        with pytest.raises(ConnectionError):
+            BothStores(up, other).forget(event["intent"])
         assert not Journal(BothStores(up, other).load()).unknown()
 
 
