@@ -28,7 +28,7 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
     Problem,
 )
-from airflow_provider_kling.wire.request import number_in, value_in
+from airflow_provider_kling.wire.request import FOUND_NOTHING, is_nothing, number_in, value_in
 
 WAITING = frozenset({"queued", "pending", "submitted", "not_start", "preparing", "created", "starting", "unknown"})
 RUNNING = frozenset({"in_progress", "processing", "running", "generating"})
@@ -239,9 +239,10 @@ def task_reference(value: Any) -> tuple[str, str | None]:
     task_id, url = (found.get("task_id"), found.get("video_url")) if isinstance(found, Mapping) else (found, None)
     if isinstance(task_id, int) and not isinstance(task_id, bool):
         task_id = str(task_id)  # a template that renders to Python values makes a number of an id of digits
-    if not isinstance(task_id, str) or not task_id.strip():
-        problem = Problem("the Kling task", value, "must be a task id or a finished video")
-        raise KlingValidationError(f"Nothing to go by: {problem}")
+    if not isinstance(task_id, str) or not task_id.strip() or is_nothing(task_id):
+        hint = f"; {FOUND_NOTHING}" if is_nothing(value) or isinstance(task_id, str) else ""
+        problem = Problem("the Kling task", value, f"must be a task id or a finished video{hint}")
+        raise KlingValidationError(str(problem), advice="Nothing was requested; correct the argument.")
     return task_id.strip(), url if isinstance(url, str) and url else None
 
 
