@@ -36,6 +36,7 @@ EXPIRED_STATUSES = (401, 403, 404, 410)
 _BUSY_STATUSES = (408, 425, 429)
 #: Bytes of what came instead of a video that are read for its words.
 _WORDS_BYTES = 4000
+_BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 #: A host as it is sent: a name (IDNA has made it ASCII), or an address.
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
@@ -209,7 +210,7 @@ def _words(response: Response, connection: KlingConnection, begin: bytes = b"") 
                 break
             body += chunk
     words = " ".join(connection.masked(body.decode("utf-8", errors="replace")).split())
-    return words[:500] if words.isprintable() and words else None
+    return None if _BINARY.search(words) else words[:500] or None
 
 
 def _shown(url: str, connection: KlingConnection) -> str:

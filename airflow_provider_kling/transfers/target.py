@@ -134,7 +134,7 @@ class Target(ABC):
             is_there = self._has(part)
         except Exception:  # noqa: BLE001 - what went wrong first is what counts
             is_there = True
-        kept = f"The whole video was kept as {part}." if is_there else ""
+        kept = f"The whole video was kept as {self._shown(part)}." if is_there else ""
         if isinstance(error, FileExistsError):
             what = f"{self.path} has appeared during the download, and overwrite=False"
             return KlingValidationError(what, advice=f"It was left as it is. {kept}".strip())
@@ -151,7 +151,11 @@ class Target(ABC):
         except Exception as error:  # noqa: BLE001
             # Neither may this hide why the file is half, nor fail a task whose file is stored.
             if created:
-                log.warning("%s is left behind, and can be deleted: %s", part, _told(error))
+                log.warning("%s may be left behind, and can be deleted: %s", self._shown(part), _told(error))
+
+    def _shown(self, part: str) -> str:
+        """Return a part's path as the user writes paths."""
+        return f"{self.path.rpartition('/')[0]}/{part.rpartition('/')[2]}"
 
     @abstractmethod
     def _beside(self, name: str) -> str:
@@ -320,12 +324,12 @@ class _StoreTarget(Target):
         except FileNotFoundError as error:
             raise _refusal(self.path, f"cannot be stored: there is no bucket {self._bucket}") from error
         except Exception as error:  # noqa: BLE001 - not every connection may ask
-            log.info("Not checked whether the bucket %s exists (%s)", self._bucket, _told(error))
+            log.debug("Not checked whether the bucket %s exists (%s)", self._bucket, _told(error))
 
     def _info(self, key: str) -> dict[str, Any]:
         # The listing that an instance keeps does not know what others do.
         self._fs.invalidate_cache(key)
-        self._fs.invalidate_cache(self._beside(""))
+        self._fs.invalidate_cache(self._key.rpartition("/")[0])
         return cast("dict[str, Any]", self._fs.info(key))
 
     def _beside(self, name: str) -> str:

@@ -243,7 +243,7 @@ def task_reference(value: Any) -> tuple[str, str | None]:
         hint = f"; {FOUND_NOTHING}" if is_nothing(value) or isinstance(task_id, str) else ""
         problem = Problem("the Kling task", value, f"must be a task id or a finished video{hint}")
         raise KlingValidationError(str(problem), advice="Nothing was requested; correct the argument.")
-    return task_id.strip(), url if isinstance(url, str) and url else None
+    return task_id.strip(), url if isinstance(url, str) and url and not is_nothing(url) else None
 
 
 def _accepted_body(answer: Answer, task_id: str | None) -> Mapping[str, Any]:
