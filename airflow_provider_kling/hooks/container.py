@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 import re
 
+#: Bytes of a video, unless somebody sets another bound: far above any of this API, far below any disk.
+MAX_BYTES = 4 << 30
 #: Bytes from the beginning that :func:`is_video` needs.
 HEAD_BYTES = 12
 #: First four bytes after the size with which an MP4 or QuickTime file can begin.

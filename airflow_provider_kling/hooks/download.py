@@ -14,7 +14,7 @@ import requests
 
 from airflow_provider_kling.connection import origin
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingDownloadError
-from airflow_provider_kling.hooks.container import HEAD_BYTES, Boxes, is_video
+from airflow_provider_kling.hooks.container import HEAD_BYTES, MAX_BYTES, Boxes, is_video
 from airflow_provider_kling.hooks.transport import TRANSPORT_ERRORS, BoundedAdapter
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 #: Bytes read at once: few calls, and a buffer that stays in the processor's cache, as one of a MiB does not.
 CHUNK_BYTES = 256 << 10
 MAX_REDIRECTS = 5
-#: Bytes of a file that nobody bounds otherwise: far above any video of this API, far below any disk.
-MAX_BYTES = 4 << 30
 #: Statuses by which a store says that a link is no longer good; the API may know a newer one.
 EXPIRED_STATUSES = (401, 403, 404, 410)
 #: Statuses of a host that is busy or in trouble, besides all of 5xx.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Seconds before the second, third and fourth attempt at a download that broke off.
 PAUSES = (2.0, 10.0, 30.0)
 DEFAULT_TIMEOUT = 3600.0
-#: Bytes that a video may have: far more than any of this API, far less than a disk.
+#: As in ``hooks``, which is not imported while a DAG is parsed.
 MAX_BYTES = 4 << 30
 
 

@@ -60,6 +60,11 @@ def target_of(path: str) -> Target:
         protocol, understood, fs = parsed.protocol, parsed.path, parsed.fs
     except (ValueError, ImportError) as error:
         raise _refusal(path, f"is no path of a store ({error})") from error
+    except Exception as error:
+        # A connection that Airflow cannot give, a package that is not installed.
+        raise KlingDownloadError(
+            f"The store of {path} cannot be opened: {_told(error)}", advice=_NOTHING_FETCHED
+        ) from error
     if protocol in ("", "file", "local"):
         return _LocalTarget(path, rest if has_scheme else path, understood)
     return _StoreTarget(path, rest, understood, fs, _LONGEST_KEY.get(protocol))
@@ -104,7 +109,7 @@ class Target(ABC):
             self._commit(part, overwrite=overwrite)
             self._verify(size)
         except Exception as error:
-            raise self._failure(part, error) from error
+            raise self._failure(part, error, overwrite=overwrite) from error
         self._discard(part)
         return size
 
@@ -115,7 +120,8 @@ class Target(ABC):
                 created = True
                 size = fill(file)
         except BaseException as error:
-            self._discard(part, created=created)
+            if created:  # what it was not is somebody else's
+                self._discard(part)
             if isinstance(error, KlingError) or not isinstance(error, Exception):
                 raise
             raise KlingDownloadError(f"Writing {self.path} failed: {_told(error)}", advice="") from error
@@ -129,13 +135,13 @@ class Target(ABC):
                 f"{size} bytes were stored as {self.path}, but {there}", advice="Does another task store there?"
             )
 
-    def _failure(self, part: str, error: Exception) -> KlingError:
+    def _failure(self, part: str, error: Exception, *, overwrite: bool) -> KlingError:
         try:
             is_there = self._has(part)
         except Exception:  # noqa: BLE001 - what went wrong first is what counts
             is_there = True
         kept = f"The whole video was kept as {self._shown(part)}." if is_there else ""
-        if isinstance(error, FileExistsError):
+        if isinstance(error, FileExistsError) and not overwrite:
             what = f"{self.path} has appeared during the download, and overwrite=False"
             return KlingValidationError(what, advice=f"It was left as it is. {kept}".strip())
         if isinstance(error, KlingError):
@@ -143,15 +149,14 @@ class Target(ABC):
             return error
         return KlingDownloadError(f"The video did not get its name {self.path}: {_told(error)}", advice=kept)
 
-    def _discard(self, part: str, *, created: bool = True) -> None:
+    def _discard(self, part: str) -> None:
         try:
             self._remove(part)
         except FileNotFoundError:
             pass  # it has its final name
         except Exception as error:  # noqa: BLE001
             # Neither may this hide why the file is half, nor fail a task whose file is stored.
-            if created:
-                log.warning("%s may be left behind, and can be deleted: %s", self._shown(part), _told(error))
+            log.warning("%s may be left behind, and can be deleted: %s", self._shown(part), _told(error))
 
     def _shown(self, part: str) -> str:
         """Return a part's path as the user writes paths."""
@@ -201,6 +206,7 @@ class _LocalTarget(Target):
             # First: in a folder that is missing, no name is too long.
             self._file.parent.mkdir(parents=True, exist_ok=True)
             mode = self._file.lstat().st_mode
+            is_folder = self._file.is_dir()
         except FileNotFoundError:
             return
         except OSError as error:
@@ -208,7 +214,7 @@ class _LocalTarget(Target):
             if error.errno in _WRONG_NAME:
                 raise _refusal(self.path, reason) from error
             raise KlingDownloadError(f"{self.path} {reason}", advice=_NOTHING_FETCHED) from error
-        if self._file.is_dir():
+        if is_folder:
             raise _refusal(self.path, "is a folder", _FOLDER)
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
             raise _refusal(self.path, "is no ordinary file")

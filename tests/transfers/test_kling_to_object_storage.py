@@ -28,6 +28,7 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
 )
 from airflow_provider_kling.file_names import safe_name
+from airflow_provider_kling.hooks import container
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.transfers import kling_to_object_storage
@@ -477,6 +478,10 @@ class TestArguments:
     def test_a_bound_that_is_none_is_refused_at_parse(self, max_bytes: Any) -> None:
         with pytest.raises(ValueError, match="max_bytes"):
             KlingToObjectStorageOperator(task_id="store", video="x", path="y", max_bytes=max_bytes)
+
+    def test_the_bound_is_that_of_every_download(self) -> None:
+        task = KlingToObjectStorageOperator(task_id="store", video="x", path="y")
+        assert task.max_bytes == container.MAX_BYTES == 4 << 30
 
     @pytest.mark.parametrize("max_bytes", [None, len(MP4)])
     def test_the_bound_may_be_another_or_none(

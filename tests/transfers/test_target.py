@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
 
 from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, KlingValidationError
 from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
@@ -402,6 +402,7 @@ class TestThePart:
         with pytest.raises(KlingDownloadError, match="FileExistsError"):
             target_of(f"{file_store.url}/clip.mp4").store(writing(b"x"), overwrite=True)
         assert file_store.files()["precious"] == b"precious"
+        assert part.is_symlink()
 
     @pytest.mark.parametrize("kind", [KlingDownloadError, RuntimeError, KeyboardInterrupt])
     def test_goes_with_an_attempt_that_fails(self, store: Store, kind: type[BaseException]) -> None:
@@ -477,6 +478,17 @@ class TestWhatIsNotStored:
         monkeypatch.setattr(type(memory_store.fs), "info", unreachable)
         with pytest.raises(KlingDownloadError, match="ConnectionError: no route"):
             store_video(f"{memory_store.url}/clip.mp4")
+        assert server.connections == 0
+
+    def test_a_connection_that_airflow_does_not_have_is_told_at_once(
+        self, server: RawServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def unknown(*_: object) -> None:
+            raise LookupError("no connection s3_typo")
+
+        monkeypatch.setattr(ObjectStoragePath, "fs", property(unknown))
+        with pytest.raises(KlingDownloadError, match="LookupError: no connection s3_typo"):
+            store_video("s3://s3_typo@bucket/clip.mp4")
         assert server.connections == 0
 
     @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
