@@ -361,6 +361,15 @@ class TestAFileThatAppears:
         assert content == MP4
         assert f"The whole video was kept as {store.url}/{part}." in str(caught.value)
 
+    def test_stays_on_a_file_system_though_it_appears_after_the_last_look(
+        self, file_store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os.path, "lexists", lambda _: False)
+        fill = writing(MP4, lambda: file_store.put("clip.mp4", b"theirs"))
+        with pytest.raises(KlingValidationError, match="has appeared during the download"):
+            target_of(f"{file_store.url}/clip.mp4").store(fill, overwrite=False)
+        assert file_store.files()["clip.mp4"] == b"theirs"
+
     def test_is_kept_on_a_file_system_without_links_too(
         self, file_store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
