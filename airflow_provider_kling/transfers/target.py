@@ -50,6 +50,8 @@ def target_of(path: str) -> Target:
 
     if is_nothing(path) or not path.strip():
         raise _refusal(path, f"names no file; {FOUND_NOTHING}")
+    if not path.rpartition("/")[2].strip():
+        raise _refusal(path, "has an empty name", _FOLDER)
     if odd := next(filter(_is_odd, path), None):
         raise _refusal(path, f"has a character that not every store keeps ({odd!r})")
     _, has_scheme, rest = path.partition("://")

@@ -90,6 +90,9 @@ DOUBTFUL = [
     "a::b.mp4",
     "simplecache::file:/x",
     "a://b.mp4",
+    " ",
+    "folder/ ",
+    "folder/\u3000",
     "clip?",
     "clip#",
     "a.mp4?versionId=1",
@@ -202,6 +205,11 @@ class TestEveryName:
         with pytest.raises(KlingValidationError, match="path="):
             store_video(path)
         assert server.connections == 0
+
+    @pytest.mark.parametrize("path", ["file:///tmp/ ", "s3://bucket/ ", "memory://bucket/clips/\u3000", "/"])
+    def test_that_is_blank_is_refused(self, path: str) -> None:
+        with pytest.raises(KlingValidationError, match="has an empty name"):
+            target_of(path)
 
     @pytest.mark.parametrize("path", ["None", "null", " undefined\n"])
     def test_that_a_template_did_not_find_is_told_so(self, path: str) -> None:
