@@ -206,6 +206,15 @@ class TestEveryName:
             store_video(path)
         assert server.connections == 0
 
+    @pytest.mark.parametrize("name", [".", "..", "folder/..", "../clip.mp4", "folder/../clip.mp4", "./clip.mp4"])
+    @pytest.mark.parametrize("kind", ["memory", "s3"])
+    def test_that_some_stores_resolve_is_refused_in_all(
+        self, request: pytest.FixtureRequest, kind: str, name: str
+    ) -> None:
+        store = request.getfixturevalue(f"{kind}_store")
+        with pytest.raises(KlingValidationError, match="path="):
+            target_of(f"{store.url}/{name}")
+
     @pytest.mark.parametrize("path", ["file:///tmp/ ", "s3://bucket/ ", "memory://bucket/clips/\u3000", "/"])
     def test_that_is_blank_is_refused(self, path: str) -> None:
         with pytest.raises(KlingValidationError, match="has an empty name"):
