@@ -215,6 +215,29 @@ class TestEveryName:
         with pytest.raises(KlingValidationError, match="path="):
             target_of(f"{store.url}/{name}")
 
+    @pytest.mark.parametrize(
+        ("name", "fits"),
+        [
+            ("x" * 1017, True),
+            ("x" * 1018, False),
+            ("日" * 339, True),
+            ("日" * 340, False),
+            ("d" * 972 + "/a", True),
+            ("d" * 973 + "/a", False),  # not even the part would fit
+        ],
+        ids=shortened,
+    )
+    def test_that_s3_finds_too_long_only_at_the_end_is_refused_before(
+        self, s3_store: Store, name: str, fits: bool
+    ) -> None:
+        """The server of these tests takes more than the 1024 bytes of S3, folders included."""
+        if fits:
+            target_of(f"{s3_store.url}/{name}").store(writing(MP4), overwrite=True)
+            assert s3_store.files() == {name: MP4}
+        else:
+            with pytest.raises(KlingValidationError, match="is too long: the store takes names of 1024 bytes"):
+                target_of(f"{s3_store.url}/{name}")
+
     @pytest.mark.parametrize("path", ["file:///tmp/ ", "s3://bucket/ ", "memory://bucket/clips/\u3000", "/"])
     def test_that_is_blank_is_refused(self, path: str) -> None:
         with pytest.raises(KlingValidationError, match="has an empty name"):
