@@ -103,6 +103,7 @@ DOUBTFUL = [
     "\udcff.mp4",
     "\ufffe\uffff.mp4",
     "x" * 256,
+    "new folder/" + "x" * 256,
     "日" * 86,
     "x" * 1010,
     "x" * 1024,
@@ -223,9 +224,9 @@ class TestEveryName:
             ("日" * 339, True),
             ("日" * 340, False),
             ("d" * 972 + "/a", True),
-            ("d" * 973 + "/a", False),  # not even the part would fit
+            ("d" * 973 + "/a", False),  # the part would not fit
         ],
-        ids=shortened,
+        ids=["longest", "longer", "longest in bytes", "longer in bytes", "longest folder", "longer folder"],
     )
     def test_that_s3_finds_too_long_only_at_the_end_is_refused_before(
         self, s3_store: Store, name: str, fits: bool
