@@ -57,7 +57,7 @@ class PrivateHost(NamedTuple):
     """
     A host inside this network that may serve videos.
 
-    What runs on its other ports is somebody else's, so a name alone stands for the ports of http and https only.
+    Other ports belong to other services, so a name alone stands for the ports of http and https only.
 
     :param scheme: ``http``, ``https``, or "" for both.
     :param host: Its name or address.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import re
 
-#: Bytes of a video, unless somebody sets another bound: far above any of this API, far below any disk.
+#: Default bound on the bytes of a video: far above any of this API, far below any disk.
 MAX_BYTES = 4 << 30
 #: Bytes from the beginning that :func:`is_video` needs.
 HEAD_BYTES = 12

@@ -156,7 +156,7 @@ def _copy(response: Response, sink: Sink, connection: KlingConnection, max_bytes
 
 
 def _write(sink: Sink, chunk: bytes) -> None:
-    """Write, and have no trouble of the store taken for one of the server."""
+    """Write a chunk; an error of the store must not count as a broken connection."""
     try:
         sink.write(chunk)
     except Exception as error:
@@ -201,7 +201,7 @@ def _not_a_video(where: str, response: Response, connection: KlingConnection, be
 def _words(response: Response, connection: KlingConnection, begin: bytes = b"") -> str | None:
     """Return what a server says in place of a file, if that is a text."""
     body = bytearray(begin[:_WORDS_BYTES])
-    with suppress(*TRANSPORT_ERRORS):  # its status, or its beginning, has told what it is
+    with suppress(*TRANSPORT_ERRORS):  # the status, or the beginning, is enough to report
         while len(body) < _WORDS_BYTES:
             chunk = response.raw.read1(_WORDS_BYTES - len(body), decode_content=False)
             if not chunk:

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _LONGEST_KEY = {"s3": 1024, "s3a": 1024, "gs": 1024, "gcs": 1024}
 #: Characters of a part's name.
 _PART_LENGTH = 44
-#: Errors of a file system that the name has, and every attempt would meet.
+#: Errors of a file system that the name causes, so that every attempt would meet them.
 _WRONG_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EINVAL)
 _NOTHING_FETCHED = "Nothing was downloaded; nothing was changed."
 _FOLDER = f"To store into a folder, end the path with a slash (/). {_NOTHING_FETCHED}"
@@ -104,7 +104,7 @@ class Target(ABC):
         :raises KlingValidationError: if a file has appeared meanwhile that is to stay.
         :raises KlingDownloadError: if the store fails. A content that was whole is kept, and the error says where.
         """
-        # Of no other attempt, and of characters that mean nothing to anybody.
+        # Unique to this attempt, and of characters that no store or pattern gives a meaning.
         part = self._beside(f".kling-{uuid4().hex}.part")
         size = self._filled(part, fill)
         try:
@@ -122,7 +122,7 @@ class Target(ABC):
                 created = True
                 size = fill(file)
         except BaseException as error:
-            if created:  # what it was not is somebody else's
+            if created:  # otherwise what has this name belongs to another task
                 self._discard(part)
             if isinstance(error, KlingError) or not isinstance(error, Exception):
                 raise
@@ -132,7 +132,7 @@ class Target(ABC):
     def _verify(self, size: int) -> None:
         found = self._size()
         if found != size:
-            there = "no file is there" if found is None else f"the file that is there has {found}"
+            there = "no file is there" if found is None else f"the file that is there has {found} bytes"
             raise KlingDownloadError(
                 f"{size} bytes were stored as {self.path}, but {there}", advice="Does another task store there?"
             )
@@ -157,7 +157,7 @@ class Target(ABC):
         except FileNotFoundError:
             pass  # it has its final name
         except Exception as error:  # noqa: BLE001
-            # Neither may this hide why the file is half, nor fail a task whose file is stored.
+            # This must neither hide why the file is half nor fail a task whose file is stored.
             log.warning("%s may be left behind, and can be deleted: %s", self._shown(part), _told(error))
 
     def _shown(self, part: str) -> str:
@@ -316,7 +316,7 @@ class _StoreTarget(Target):
                     f"overwrite=False, and whether {self.path} exists cannot be seen: {_told(error)}",
                     advice=f"Allow the connection to list the folder and to read from it. {_NOTHING_FETCHED}",
                 ) from error
-            log.warning("Not checked whether %s is a folder: looking is forbidden (%s)", self.path, _told(error))
+            log.warning("Not checked whether %s is a folder: listing is forbidden (%s)", self.path, _told(error))
         else:
             if found["type"] == "directory":
                 raise _refusal(self.path, "is a folder", _FOLDER)
@@ -324,7 +324,7 @@ class _StoreTarget(Target):
                 raise _refusal(self.path, "exists, and overwrite=False")
 
     def _check_bucket(self) -> None:
-        """Raise if the bucket is missing: asked for a file, a store does not tell that from a missing file."""
+        """Raise if the bucket is missing: for a file in it, the store reports just a missing file."""
         if not self._bucket:
             return
         try:
@@ -335,7 +335,7 @@ class _StoreTarget(Target):
             log.debug("Not checked whether the bucket %s exists (%s)", self._bucket, _told(error))
 
     def _info(self, key: str) -> dict[str, Any]:
-        # The listing that an instance keeps does not know what others do.
+        # A cached listing does not show what other processes have written.
         self._fs.invalidate_cache(key)
         self._fs.invalidate_cache(self._key.rpartition("/")[0])
         return cast("dict[str, Any]", self._fs.info(key))
@@ -349,7 +349,7 @@ class _StoreTarget(Target):
         try:
             yield file
         except BaseException:
-            # Whoever closes it, a destructor included, commits the half part. Done here, it can be removed after.
+            # Some stores commit the half part on any close, even the destructor's. Closed now, it can be removed.
             with suppress(Exception):
                 file.close()
             raise
@@ -384,7 +384,7 @@ def _refusal(path: object, reason: str, advice: str = _NOTHING_FETCHED) -> Kling
 
 
 def _is_odd(character: str) -> bool:
-    """Tell control characters and halves of characters: a URL, XML or a file system would drop or refuse them."""
+    """Return whether URLs, XML or file systems drop it: control characters, lone surrogates, U+FFFE, U+FFFF."""
     return unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff"
 
 

@@ -294,7 +294,7 @@ class TestAFolder:
         forbid_looking(memory_store, monkeypatch)
         store_video(f"{memory_store.url}/clip.mp4")
         assert memory_store.files() == {"clip.mp4": MP4}
-        assert "looking is forbidden" in task_log.text
+        assert "listing is forbidden" in task_log.text
 
     def test_where_looking_is_forbidden_overwrite_false_is_not_taken_on_trust(
         self, memory_store: Store, server: RawServer, monkeypatch: pytest.MonkeyPatch
