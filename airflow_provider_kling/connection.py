@@ -14,7 +14,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_kling import __version__
@@ -43,11 +43,50 @@ EXTRAS = (
     "refusal_codes",
     "probe",
 )
+#: The ports of the schemes.
+_PORTS = {"http": 80, "https": 443}
+_PRIVATE_HOST = re.compile(
+    r"(?:(?P<scheme>https?)://)?(?P<host>[^\s/:@?#\[\]*]+|\[[0-9a-f:.]+\])(?::(?P<port>\d{1,5}|\*))?/?"
+)
 _NUMBERS = {
     "connect_timeout": CONNECT_TIMEOUT,
     "read_timeout": READ_TIMEOUT,
     "max_requests_per_second": MAX_REQUESTS_PER_SECOND,
 }
+
+
+class PrivateHost(NamedTuple):
+    """
+    A host inside this network that may serve videos.
+
+    Other ports belong to other services, so a name alone stands for the ports of http and https only.
+
+    :param scheme: ``http``, ``https``, or "" for both.
+    :param host: Its name or address.
+    :param port: A number, ``*`` for all ports, or "" for the scheme's own.
+    """
+
+    scheme: str
+    host: str
+    port: str
+
+    @classmethod
+    def parse(cls, text: str) -> PrivateHost:
+        """
+        Return what ``host``, ``host:port`` or ``scheme://host[:port]`` says; the port may be ``*``.
+
+        :raises ValueError: if it is none of these.
+        """
+        found = _PRIVATE_HOST.fullmatch(_bracketed(text.strip().lower()))
+        port = (found["port"] or "") if found else ""
+        if not found or (port.isdecimal() and not 0 < int(port) < 65536):
+            raise ValueError(f"{text!r} is no host, host:port or scheme://host:port")
+        return cls(found["scheme"] or "", found["host"].strip("[]"), port.lstrip("0"))
+
+    def takes(self, scheme: str, host: str, port: int | None) -> bool:
+        """Return whether this is an origin, as :func:`origin` returns it."""
+        ports = ("*", str(port), "" if port == _PORTS.get(scheme) else None)
+        return host == self.host and self.scheme in ("", scheme) and self.port in ports
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +103,7 @@ class KlingConnection:
     :param proxy: URL of an HTTP proxy for both schemes; without one the environment's proxy variables count.
     :param trust_env: Whether the environment's variables for proxies and CA bundles count at all.
     :param max_requests_per_second: The pace of status requests that all waiting videos of one process share.
-    :param private_hosts: Hosts inside this network that a video URL may lead to.
+    :param private_hosts: Hosts inside this network that a video URL may lead to, as :class:`PrivateHost`.
     :param refusal_codes: Error codes, in lower case, of this vendor's refusals: a submit surely bought nothing.
     :param probe: Whether a free status request precedes each submit, which is held back if the API is not there.
     :param unknown_extras: Names of extras that nobody reads, worth a warning: most are typing errors.
@@ -78,7 +117,7 @@ class KlingConnection:
     proxy: str | None = None
     trust_env: bool = True
     max_requests_per_second: float = MAX_REQUESTS_PER_SECOND
-    private_hosts: tuple[str, ...] = ()
+    private_hosts: tuple[PrivateHost, ...] = ()
     refusal_codes: tuple[str, ...] = ()
     probe: bool = True
     unknown_extras: tuple[str, ...] = ()
@@ -116,6 +155,7 @@ class KlingConnection:
                 proxy = proxy_url(str(extra["proxy"]))
             except ValueError as error:
                 problems.append(Problem("extra.proxy", "***", str(error)))
+        private_hosts = _private_hosts(extra.get("private_hosts", ""), problems)
         refusal_codes = _codes(extra.get("refusal_codes", ""), problems)
         numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
         if problems:
@@ -130,7 +170,7 @@ class KlingConnection:
             verify=_switch(extra.get("verify", True)),
             proxy=proxy,
             trust_env=bool(_switch(extra.get("trust_env", True))),
-            private_hosts=_names(extra.get("private_hosts", "")),
+            private_hosts=private_hosts,
             refusal_codes=refusal_codes,
             probe=bool(_switch(extra.get("probe", True))),
             unknown_extras=tuple(sorted(extra.keys() - set(EXTRAS))),
@@ -150,7 +190,10 @@ class KlingConnection:
 
     def trusts(self, url: str) -> bool:
         """Return whether a video may be fetched from here even if the address lies inside this network."""
-        return self.owns(url) or origin(url)[1] in self.private_hosts
+        if self.owns(url):
+            return True
+        scheme, host, port = origin(url)
+        return any(entry.takes(scheme, host, port) for entry in self.private_hosts)
 
     def masked(self, text: str) -> str:
         """Return others' words without the key, which some servers repeat, and without the login of the proxy."""
@@ -181,7 +224,7 @@ def origin(url: str) -> tuple[str, str, int | None]:
     """
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
-    return scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(scheme)
+    return scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(scheme)
 
 
 def proxy_url(told: str) -> str:
@@ -259,10 +302,17 @@ def _switch(value: Any) -> bool | str:
     return words.get(str(value).strip().lower(), str(value))
 
 
-def _names(value: Any) -> tuple[str, ...]:
-    """Return host names given as a list, or as text with commas between."""
-    names = value if isinstance(value, (list, tuple)) else str(value).split(",")
-    return tuple(str(name).strip().lower() for name in names if str(name).strip())
+def _private_hosts(value: Any, problems: list[Problem]) -> tuple[PrivateHost, ...]:
+    """Return the hosts given as a list, or as text with commas between."""
+    entries = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    hosts = []
+    for entry in filter(None, (str(entry).strip() for entry in entries)):
+        try:
+            hosts.append(PrivateHost.parse(entry))
+        except ValueError:
+            expected = "must be host, host:port or scheme://host:port, where the port may be *"
+            problems.append(Problem("extra.private_hosts", "***" if "@" in entry else entry, expected))
+    return tuple(hosts)
 
 
 def _codes(value: Any, problems: list[Problem]) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     ),
     "private_hosts": _field(
         "Private hosts",
-        "Hosts inside this network that a video URL may lead to, with commas between (default none).",
+        "Hosts inside this network that a video URL may lead to, with commas between: host (ports 80 and 443), "
+        "host:port or https://host:port (default none).",
         "string",
     ),
     "probe": {

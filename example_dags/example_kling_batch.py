@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A list of prompts becomes a folder of videos: every step is mapped, and no worker waits for them."""
+"""A list of prompts becomes a folder of videos: each is generated and stored by itself, and no worker waits."""
 
 from __future__ import annotations
 
-from airflow.providers.common.compat.sdk import Param, dag, task
+from airflow.providers.common.compat.sdk import Param, dag, task, task_group
 
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
-from airflow_provider_kling.sensors.kling import KlingTaskSensor
 from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
 
 PROMPTS = [
@@ -29,12 +28,21 @@ def example_kling_batch():
     def prompts(params: dict) -> list[str]:
         return params["prompts"]
 
-    generate = KlingGenerateOperator.partial(
-        task_id="generate", model="kling-v3-std-silent", aspect_ratio="9:16", duration=3
-    ).expand(prompt=prompts())
-    wait = KlingTaskSensor.partial(task_id="wait").expand(kling_task_id=generate.output)
-    store = KlingToObjectStorageOperator.partial(task_id="store", path="{{ params.folder }}")
-    store.expand(video=wait.output)
+    # The group is mapped, not each task: store.expand(video=generate.output) would need every video, so that one
+    # refused prompt would lose all others.
+    @task_group
+    def clip(prompt: str):
+        generate = KlingGenerateOperator(
+            task_id="generate",
+            model="kling-v3-std-silent",
+            prompt=prompt,
+            aspect_ratio="9:16",
+            duration=3,
+            wait_for_completion=True,
+        )
+        KlingToObjectStorageOperator(task_id="store", video=generate.output, path="{{ params.folder }}")
+
+    clip.expand(prompt=prompts())
 
 
 example_kling_batch()

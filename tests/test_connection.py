@@ -321,6 +321,76 @@ class TestWhereTheKeyMayGo:
         assert origin("http://example.com:80/") == origin("http://example.com")
 
 
+class TestPrivateHosts:
+    @pytest.mark.parametrize(
+        ("entry", "url"),
+        [
+            ("nas.local", "http://nas.local/x.mp4"),
+            ("nas.local", "https://nas.local/x.mp4"),
+            ("nas.local", "https://nas.local:443/x.mp4"),
+            ("NAS.local", "http://nas.LOCAL/x.mp4"),
+            ("nas.local:9000", "http://nas.local:9000/x.mp4"),
+            ("nas.local:9000", "https://nas.local:9000/x.mp4"),
+            ("http://nas.local", "http://nas.local:80/x.mp4"),
+            ("https://nas.local:9000/", "https://nas.local:9000/x.mp4"),
+            ("nas.local:*", "http://nas.local:1/x.mp4"),
+            ("https://nas.local:*", "https://nas.local:1/x.mp4"),
+            ("10.0.0.1:080", "http://10.0.0.1/x.mp4"),
+            ("::1", "http://[::1]/x.mp4"),
+            ("[::1]:9000", "http://[::1]:9000/x.mp4"),
+        ],
+    )
+    def test_are_trusted_where_they_are_named(self, entry: str, url: str) -> None:
+        assert parse(extra={"private_hosts": f"other.local, {entry}"}).trusts(url)
+        assert parse(extra={"private_hosts": [entry]}).trusts(url)
+
+    @pytest.mark.parametrize(
+        ("entry", "url"),
+        [
+            ("nas.local", "http://nas.local:6379/"),
+            ("nas.local", "http://nas.local:443/"),
+            ("nas.local", "https://nas.local:80/"),
+            ("nas.local:9000", "http://nas.local/x.mp4"),
+            ("nas.local:9000", "http://nas.local:9001/x.mp4"),
+            ("https://nas.local", "http://nas.local/x.mp4"),
+            ("https://nas.local", "http://nas.local:443/x.mp4"),
+            ("https://nas.local:*", "http://nas.local:443/x.mp4"),
+            ("nas.local:*", "http://nas.local.example.com/x.mp4"),
+            ("[::1]:9000", "http://[::1]/x.mp4"),
+        ],
+    )
+    def test_and_nowhere_else(self, entry: str, url: str) -> None:
+        assert not parse(extra={"private_hosts": entry}).trusts(url)
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            "nas.local:port",
+            "nas.local:0",
+            "nas.local:65536",
+            "nas.local:",
+            "ftp://nas.local",
+            "http://nas.local/videos",
+            "*.local",
+            "10.0.0.0/8",
+            "[::1",
+            "nas local",
+            "u:hunter2@nas.local",
+            "//nas.local",
+        ],
+    )
+    def test_what_is_none_is_told(self, entry: str) -> None:
+        message = refusal(extra={"private_hosts": f"other.local, {entry}"})
+        assert "extra.private_hosts=" in message
+        assert "must be host, host:port or scheme://host:port" in message
+        assert "hunter2" not in message
+
+    @given(st.text(), st.sampled_from(["http://nas.local/x", "https://[::1]:1/x", "http://10.0.0.1"]))
+    def test_nothing_at_all_breaks_them(self, entry: str, url: str) -> None:
+        with suppress(KlingValidationError):
+            parse(extra={"private_hosts": entry}).trusts(url)
+
+
 def test_the_user_agent_names_package_and_version(installed: str) -> None:
     assert HEADERS["User-Agent"] == f"airflow-provider-kling/{installed}"
 

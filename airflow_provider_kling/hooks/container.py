@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import math
+import re
 
+#: Default bound on the bytes of a video: far above any of this API, far below any disk.
+MAX_BYTES = 4 << 30
 #: Bytes from the beginning that :func:`is_video` needs.
 HEAD_BYTES = 12
 #: First four bytes after the size with which an MP4 or QuickTime file can begin.
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+_BOX_NAME = re.compile(rb"[\x20-\x7e\xa9]{4}")
 _EBML = b"\x1a\x45\xdf\xa3"  # WebM, Matroska
 
 
@@ -25,8 +29,8 @@ class Boxes:
     """
     Follows the top-level boxes of an MP4 that streams by.
 
-    Each begins with its size, so a file that ends in the middle of one was cut; where the server does not say how
-    long the file is, nothing else tells. A file of another kind, or whose last box has no size, may end anywhere.
+    Each begins with its size, so a file that ends in the middle of one was cut, whatever length was announced. A
+    file of another kind, or whose last box has no size or no name, may end anywhere.
     """
 
     def __init__(self) -> None:
@@ -60,7 +64,9 @@ class Boxes:
     def _begin(self) -> None:
         length = len(self._header)
         size = int.from_bytes(self._header[8:] if length == 16 else self._header[:4])
-        followed = size >= length and (self._boxes or _is_mp4(self._header))
+        # A file with something else behind its boxes is not known to be cut.
+        is_box = _BOX_NAME.fullmatch(self._header[4:8]) if self._boxes else _is_mp4(self._header)
+        followed = size >= length and is_box
         self._left = size - length if followed else math.inf
         self._boxes += 1
         self._header = b""

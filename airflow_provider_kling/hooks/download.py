@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urljoin
 
@@ -13,7 +14,7 @@ import requests
 
 from airflow_provider_kling.connection import origin
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingDownloadError
-from airflow_provider_kling.hooks.container import HEAD_BYTES, Boxes, is_video
+from airflow_provider_kling.hooks.container import HEAD_BYTES, MAX_BYTES, Boxes, is_video
 from airflow_provider_kling.hooks.transport import TRANSPORT_ERRORS, BoundedAdapter
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ CHUNK_BYTES = 256 << 10
 MAX_REDIRECTS = 5
 #: Statuses by which a store says that a link is no longer good; the API may know a newer one.
 EXPIRED_STATUSES = (401, 403, 404, 410)
+#: Statuses of a host that is busy or in trouble, besides all of 5xx.
+_BUSY_STATUSES = (408, 425, 429)
+#: Bytes of what came instead of a video that are read for its words.
+_WORDS_BYTES = 4000
+_BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 #: A host as it is sent: a name (IDNA has made it ASCII), or an address.
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
@@ -39,7 +45,12 @@ class Sink(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
 
-def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float) -> int:
+def is_transient(http_status: int | None) -> bool:
+    """Return whether a host that answers so may serve the file a moment later."""
+    return http_status is not None and (http_status >= 500 or http_status in _BUSY_STATUSES)
+
+
+def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float, max_bytes: int | None = MAX_BYTES) -> int:
     """
     Stream a video into a sink, in bounded memory.
 
@@ -47,8 +58,10 @@ def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float) -> int:
     :param url: The video URL; one without a host is taken as the connection's.
     :param sink: Where to write. What it holds after an error is worthless.
     :param seconds: Seconds that the whole download may take.
+    :param max_bytes: Bytes that the file may have; None sets no bound.
     :return: The number of bytes written.
-    :raises KlingDownloadError: if the file cannot be fetched, is not a video, or is not as long as announced.
+    :raises KlingDownloadError: if the file cannot be fetched, is not a video, is longer than ``max_bytes``, not as
+        long as announced, or an MP4 that ends in the middle of a box.
     :raises KlingConnectionError: if the connection broke; another attempt may fare better.
     :raises KlingAddressRefusedError: if the URL leads to an address inside this network.
     """
@@ -60,7 +73,7 @@ def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float) -> int:
         try:
             with _open(session, connection, url, give_up_at - time.monotonic()) as response:
                 if not response.is_redirect:
-                    return _copy(response, sink, connection)
+                    return _copy(response, sink, connection, max_bytes)
                 url = _address(connection, url, response.headers["Location"])
         except TRANSPORT_ERRORS as error:
             # As sent, a query has other spellings than the URL; the signature of a pre-signed link stands there.
@@ -110,17 +123,16 @@ def _open(session: Session, connection: KlingConnection, url: str, seconds: floa
         yield response
 
 
-def _copy(response: Response, sink: Sink, connection: KlingConnection) -> int:
+def _copy(response: Response, sink: Sink, connection: KlingConnection, max_bytes: int | None) -> int:
     where = _shown(response.url, connection)
     if response.status_code != 200:
-        words = response.raw.read(4000, decode_content=False).decode("utf-8", errors="replace")
+        raise _cannot_be_fetched(where, response, connection)
+    bound = math.inf if max_bytes is None else max_bytes
+    announced = _announced(response)
+    if announced is not None and announced > bound:
         raise KlingDownloadError(
-            f"The video at {where} cannot be fetched",
-            http_status=response.status_code,
-            server_message=" ".join(connection.masked(words).split())[:500] or None,
-            advice="Its link may have expired.",
+            f"The video at {where} has {announced} bytes, more than max_bytes={bound}", advice=""
         )
-    announced = response.headers.get("Content-Length", "")
     written = 0
     head = b""
     boxes = Boxes()
@@ -128,25 +140,75 @@ def _copy(response: Response, sink: Sink, connection: KlingConnection) -> int:
         if len(head) < HEAD_BYTES:
             head += chunk[:HEAD_BYTES]
             if len(head) >= HEAD_BYTES and not is_video(head):
-                raise _not_a_video(where, response, connection)
-        boxes.follow(chunk)
-        try:
-            sink.write(chunk)
-        except OSError as error:
-            raise KlingDownloadError(f"Writing the video failed: {error}", advice="") from error
+                raise _not_a_video(where, response, connection, head + chunk[HEAD_BYTES:])
         written += len(chunk)
+        if written > bound:
+            raise KlingDownloadError(f"The video at {where} has more bytes than max_bytes={bound}", advice="")
+        boxes.follow(chunk)
+        _write(sink, chunk)
     if len(head) < HEAD_BYTES:
-        raise _not_a_video(where, response, connection)
-    if announced.isdecimal() and int(announced) != written:
+        raise _not_a_video(where, response, connection, head)
+    if announced is not None and announced != written:
         raise KlingDownloadError(f"The video at {where} has {announced} bytes, but only {written} arrived")
-    if not announced.isdecimal() and not response.raw.chunked and not boxes.may_end:
-        raise requests.ConnectionError("the server closed it in the middle of the file")
+    if not boxes.may_end:
+        raise _cut(where, announced)
     return written
 
 
-def _not_a_video(where: str, response: Response, connection: KlingConnection) -> KlingDownloadError:
+def _write(sink: Sink, chunk: bytes) -> None:
+    """Write a chunk; an error of the store must not count as a broken connection."""
+    try:
+        sink.write(chunk)
+    except Exception as error:
+        raise KlingDownloadError(f"Writing the video failed: {error}", advice="") from error
+
+
+def _cut(where: str, announced: int | None) -> Exception:
+    if announced is None:
+        return requests.ConnectionError("it ended in the middle of the file")
+    return KlingDownloadError(
+        f"The video at {where} is damaged: all of its {announced} bytes arrived, and end in the middle of a box",
+        advice="It lies so at the vendor; ask there for a whole one.",
+    )
+
+
+def _announced(response: Response) -> int | None:
+    """Return the length that the server told, None if there is none to go by."""
+    told = response.headers.get("Content-Length", "")
+    # Python refuses to read a number of thousands of digits.
+    return int(told) if told.isdecimal() and len(told) < 100 and not response.raw.chunked else None
+
+
+def _cannot_be_fetched(where: str, response: Response, connection: KlingConnection) -> KlingDownloadError:
+    transient = is_transient(response.status_code)
+    return KlingDownloadError(
+        f"The video at {where} cannot be fetched",
+        http_status=response.status_code,
+        server_message=_words(response, connection),
+        advice="Its host is busy or in trouble; try again soon." if transient else "Its link may have expired.",
+    )
+
+
+def _not_a_video(where: str, response: Response, connection: KlingConnection, begin: bytes) -> KlingDownloadError:
     kind = connection.masked(response.headers.get("Content-Type", "no content type"))
-    return KlingDownloadError(f"What lies at {where} is not a video ({kind})", http_status=response.status_code)
+    return KlingDownloadError(
+        f"What lies at {where} is not a video ({kind})",
+        http_status=response.status_code,
+        server_message=_words(response, connection, begin),
+    )
+
+
+def _words(response: Response, connection: KlingConnection, begin: bytes = b"") -> str | None:
+    """Return what a server says in place of a file, if that is a text."""
+    body = bytearray(begin[:_WORDS_BYTES])
+    with suppress(*TRANSPORT_ERRORS):  # the status, or the beginning, is enough to report
+        while len(body) < _WORDS_BYTES:
+            chunk = response.raw.read1(_WORDS_BYTES - len(body), decode_content=False)
+            if not chunk:
+                break
+            body += chunk
+    words = " ".join(connection.masked(body.decode("utf-8", errors="replace")).split())
+    return None if _BINARY.search(words) else words[:500] or None
 
 
 def _shown(url: str, connection: KlingConnection) -> str:

@@ -9,7 +9,6 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import requests
@@ -21,6 +20,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
+from airflow_provider_kling.connection import origin
 from airflow_provider_kling.exceptions import KlingAddressRefusedError
 from airflow_provider_kling.wire.request import is_public, parse_address, private_kind
 
@@ -85,7 +85,8 @@ class BoundedAdapter(HTTPAdapter):
         url = request.url or ""
         proxy = select_proxy(url, kwargs.get("proxies"))
         if proxy and self._public_only:
-            _refuse_private_name(urlsplit(url).hostname or "")
+            _, host, port = origin(url)
+            _refuse_private_name(host, port)
         try:
             return super().send(request, *args, **kwargs)
         except requests.exceptions.InvalidURL:
@@ -206,7 +207,7 @@ def _dial(connection: HTTPConnection, watch: _Watch, *, public_only: bool) -> so
     try:
         found = _resolve(host, connection.port or 0)
         if public_only:
-            _refuse_private(host, found)
+            _refuse_private(host, connection.port, found)
         return _connected(connection, found, watch)
     except (socket.gaierror, UnicodeError) as error:
         raise NameResolutionError(host, connection, error) from error  # type: ignore[arg-type]
@@ -255,15 +256,24 @@ def _resolve(host: str, port: int = 0) -> list[_Found]:
     return list(socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM))
 
 
-def _refuse_private(host: str, found: Sequence[_Found]) -> None:
+def _refuse_private(host: str, port: int | None, found: Sequence[_Found]) -> None:
     for *_, (peer, *_) in found:
         address = parse_address(peer)
         if address is None or not is_public(address):
-            raise KlingAddressRefusedError(f"The video URL leads to {host}, which is {peer}, inside this network")
+            raise _refusal(host, port, peer)
 
 
-def _refuse_private_name(host: str) -> None:
+def _refuse_private_name(host: str, port: int | None) -> None:
     if kind := private_kind(host):
-        raise KlingAddressRefusedError(f"The video URL leads to {host}, which is {kind}, inside this network")
+        raise _refusal(host, port, kind)
     with suppress(OSError, UnicodeError):
-        _refuse_private(host, _resolve(host))
+        _refuse_private(host, port, _resolve(host))
+
+
+def _refusal(host: str, port: int | None, what: str) -> KlingAddressRefusedError:
+    entry = f"[{host}]" if ":" in host else host
+    return KlingAddressRefusedError(
+        f"The video URL leads to {host}, which is {what}, inside this network",
+        advice="A server must not have this machine ask its neighbours (SSRF protection). If the video does lie "
+        f"there, add {entry}:{port} to the connection's extra private_hosts.",
+    )

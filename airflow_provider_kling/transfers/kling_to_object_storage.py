@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,20 +15,23 @@ from airflow_provider_kling.exceptions import (
     KlingConnectionError,
     KlingDownloadError,
     KlingError,
-    KlingValidationError,
 )
 from airflow_provider_kling.failures import failing_the_task
+from airflow_provider_kling.file_names import safe_name
 from airflow_provider_kling.polling import seconds_of
 from airflow_provider_kling.rendered import masking_signatures
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kling.hooks.kling import KlingHook
+    from airflow_provider_kling.transfers.target import Target
 
 #: Seconds before the second, third and fourth attempt at a download that broke off.
 PAUSES = (2.0, 10.0, 30.0)
 DEFAULT_TIMEOUT = 3600.0
+#: As in ``hooks``, which is not imported while a DAG is parsed.
+MAX_BYTES = 4 << 30
 
 
 class KlingToObjectStorageOperator(BaseOperator):
@@ -38,18 +39,27 @@ class KlingToObjectStorageOperator(BaseOperator):
     Stream a finished video into any object storage, or onto a local disk.
 
     Links to videos expire, so store what you paid for. The file appears under its final name only when it is
-    whole: it is written beside it as ``.<name>.part`` and moved. A link that expired meanwhile is asked for anew.
+    whole. Each attempt writes a file of its own beside it, ``.kling-<32 hexadecimal digits>.part``. When that is
+    whole, a file system renames it; an object storage copies it and deletes the part. Then the file is looked at
+    under its name. A link that expired meanwhile is asked for anew.
 
     :param video: The finished video (what the sensor or a waiting ``KlingGenerateOperator`` returned), or its
         Kling task id.
     :param path: Target of the file as ``ObjectStoragePath`` takes it: ``s3://conn@bucket/clip.mp4``,
-        ``gs://...``, ``file:///...``. One that ends in ``/`` is a folder; the file is ``<task id>.mp4`` there.
+        ``gs://...``, ``file:///...``. One that ends in ``/`` is a folder; the file is ``<task id>.mp4`` there. A
+        long id, or one with other characters than letters, digits, ``.``, ``_`` and ``-``, is changed for that.
     :param kling_conn_id: The Airflow connection. Its key goes to its own host only, whatever the URL says.
     :param overwrite: Replace an existing file (the default, so that the task may run again); False fails instead.
+        Two tasks at once cannot both succeed with False on a file system; on an object storage they can, since the
+        last look at the name and the copy are two steps.
     :param timeout: Seconds (or a timedelta) that the download may take, further attempts included; an hour by
         default.
+    :param max_bytes: Bytes that the file may have, 4 GiB by default; None sets no bound.
     :return: The path of the stored file, as a string.
-    :raises KlingDownloadError: if the file cannot be fetched, is not a video, or is not as long as announced.
+    :raises KlingValidationError: before anything is fetched, if ``path`` is a folder, a bucket, a file that is to
+        stay, or a name that the store would change.
+    :raises KlingDownloadError: if the file cannot be fetched or stored, is not a whole video, or has more bytes
+        than ``max_bytes``.
     :raises KlingAddressRefusedError: if its URL leads to an address inside this network, other than the
         connection's own host and its ``private_hosts``.
     :raises KlingError: any other, by name, if the API has to be asked for the URL.
@@ -67,6 +77,7 @@ class KlingToObjectStorageOperator(BaseOperator):
         kling_conn_id: str = "kling_default",
         overwrite: bool = True,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
+        max_bytes: int | None = MAX_BYTES,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -75,6 +86,11 @@ class KlingToObjectStorageOperator(BaseOperator):
         self.kling_conn_id = kling_conn_id
         self.overwrite = overwrite
         self.timeout = seconds_of("timeout", timeout)
+        if max_bytes is not None and (
+            isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1
+        ):
+            raise ValueError(f"max_bytes={max_bytes!r} must be a positive whole number, or None for no bound")
+        self.max_bytes = max_bytes
 
     def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
         """Render as every operator does, mapped or not; no signature of a URL is shown."""
@@ -83,30 +99,25 @@ class KlingToObjectStorageOperator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Store the video and return its path."""
+        from airflow_provider_kling.transfers.target import target_of
         from airflow_provider_kling.wire.answer import task_reference
 
         with failing_the_task():
             task_id, url = task_reference(self.video)
-            path = self._target(task_id)
-            if not self.overwrite and _is_there(path):
-                raise KlingValidationError(
-                    f"{path} exists, and overwrite=False", advice="Nothing was downloaded; nothing was changed."
-                )
+            path = str(self.path)
+            target = target_of(f"{path}{safe_name(task_id)}.mp4" if path.endswith("/") else path)
+            target.check(overwrite=self.overwrite)
             url = url or self._fresh_url(task_id)
             started = time.monotonic()
-            size = self._store(task_id, url, path)
+            size = self._store(task_id, url, target)
             self.log.info(
-                "Stored Kling task %s as %s: %d bytes in %.1f s", task_id, path, size, time.monotonic() - started
+                "Stored Kling task %s as %s: %d bytes in %.1f s",
+                task_id,
+                target.path,
+                size,
+                time.monotonic() - started,
             )
-            return str(path)
-
-    def _target(self, task_id: str) -> ObjectStoragePath:
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-        target = str(self.path)
-        if target.endswith("/"):
-            target += re.sub(r"[^\w.-]", "_", task_id) + ".mp4"
-        return ObjectStoragePath(target)
+            return target.path
 
     def _fresh_url(self, task_id: str) -> str:
         job = self._hook.get_video(task_id)
@@ -120,56 +131,39 @@ class KlingToObjectStorageOperator(BaseOperator):
             )
         return job.video_url
 
-    def _store(self, task_id: str, url: str, path: ObjectStoragePath) -> int:
-        from airflow_provider_kling.hooks.download import EXPIRED_STATUSES
+    def _store(self, task_id: str, url: str, target: Target) -> int:
+        from airflow_provider_kling.hooks.download import EXPIRED_STATUSES, is_transient
 
         give_up_at = time.monotonic() + self.timeout
         pauses = iter(PAUSES)
         renewed = False
         while True:
             try:
-                return self._attempt(url, path, give_up_at - time.monotonic())
-            except KlingDownloadError as error:
+                return self._attempt(url, target, give_up_at - time.monotonic())
+            except (KlingDownloadError, KlingConnectionError) as error:
                 error.task_id = task_id
-                if renewed or error.http_status not in EXPIRED_STATUSES:
+                if error.http_status in EXPIRED_STATUSES and not renewed:
+                    self.log.info("The link of Kling task %s is no longer good; asking for a new one", task_id)
+                    url, renewed = self._fresh_url(task_id), True
+                    continue
+                if isinstance(error, KlingDownloadError) and not is_transient(error.http_status):
                     raise
-                self.log.info("The link of Kling task %s is no longer good; asking for a new one", task_id)
-                url, renewed = self._fresh_url(task_id), True
-            except KlingConnectionError as error:
-                error.task_id = task_id
                 pause = next(pauses, None)
                 if pause is None or time.monotonic() + pause >= give_up_at:
                     raise
                 self.log.warning("%s Once more in %g s.", error, pause)
                 time.sleep(pause)
 
-    def _attempt(self, url: str, path: ObjectStoragePath, seconds: float) -> int:
+    def _attempt(self, url: str, target: Target, seconds: float) -> int:
         from airflow_provider_kling.hooks.download import download
 
-        part = path.with_name(f".{path.name}.part")
-        if path.protocol in ("file", ""):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                size = download(self._hook, url, file, seconds=seconds)
-            path.fs.mv(part.path, path.path)
-        except BaseException:
-            with suppress(Exception):  # that this fails must not hide why the file is half
-                part.unlink(missing_ok=True)
-            raise
-        return size
+        return target.store(
+            lambda file: download(self._hook, url, file, seconds=seconds, max_bytes=self.max_bytes),
+            overwrite=self.overwrite,
+        )
 
     @cached_property
     def _hook(self) -> KlingHook:
         from airflow_provider_kling.hooks.kling import KlingHook
 
         return KlingHook(self.kling_conn_id)
-
-
-def _is_there(path: ObjectStoragePath) -> bool:
-    """Return whether a file exists; trouble while looking is raised, where ``exists`` would call it absence."""
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return False
-    return True

@@ -31,7 +31,7 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.signed_urls import mask_signatures
 from airflow_provider_kling.wire.refusals import BEFORE_SENDING, NO_ROUTE, ErrorNames
-from airflow_provider_kling.wire.request import number_in, value_in
+from airflow_provider_kling.wire.request import FOUND_NOTHING, is_nothing, number_in, value_in
 
 WAITING = frozenset({"queued", "pending", "submitted", "not_start", "preparing", "created", "starting", "unknown"})
 RUNNING = frozenset({"in_progress", "processing", "running", "generating"})
@@ -333,10 +333,11 @@ def task_reference(value: Any) -> tuple[str, str | None]:
     task_id, url = (found.get("task_id"), found.get("video_url")) if isinstance(found, Mapping) else (found, None)
     if isinstance(task_id, int) and not isinstance(task_id, bool):
         task_id = str(task_id)  # a template that renders to Python values makes a number of an id of digits
-    if not isinstance(task_id, str) or not task_id.strip():
-        problem = Problem("the Kling task", value, "must be a task id or a finished video")
-        raise KlingValidationError(f"Nothing to go by: {problem}")
-    return task_id.strip(), url if isinstance(url, str) and url else None
+    if not isinstance(task_id, str) or not task_id.strip() or is_nothing(task_id):
+        hint = f"; {FOUND_NOTHING}" if is_nothing(value) or isinstance(task_id, str) else ""
+        problem = Problem("the Kling task", value, f"must be a task id or a finished video{hint}")
+        raise KlingValidationError(str(problem), advice="Nothing was requested; correct the argument.")
+    return task_id.strip(), url if isinstance(url, str) and url and not is_nothing(url) else None
 
 
 def _accepted_body(answer: Answer, task_id: str | None) -> Mapping[str, Any]:

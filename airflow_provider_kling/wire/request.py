@@ -14,10 +14,55 @@ from urllib.parse import urlsplit
 from airflow_provider_kling.exceptions import KlingValidationError, Problem, shown
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-#: All of IPv6 that is given out on the public internet. What Python calls global differs between its versions, and
-#: takes in old ways to spell an IPv4 address, and site-local ones.
+#: IPv4 networks where no public server is, by IANA's registry of special-purpose addresses. Versions of Python
+#: differ over ``is_global``.
+_SPECIAL_IPV4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",  # this network
+            "10.0.0.0/8",  # private
+            "100.64.0.0/10",  # shared by a provider's customers; Alibaba's metadata are at 100.100.100.200
+            "127.0.0.0/8",  # loopback
+            "168.63.129.16/32",  # Azure's host, a public address in no registry of special ones
+            "169.254.0.0/16",  # link-local; the metadata of most clouds
+            "172.16.0.0/12",  # private
+            "192.0.0.0/24",  # protocol assignments; Oracle's metadata once were at 192.0.0.192
+            "192.0.2.0/24",  # documentation
+            "192.31.196.0/24",  # AS112
+            "192.52.193.0/24",  # AMT
+            "192.88.99.0/24",  # 6to4 relays
+            "192.168.0.0/16",  # private
+            "192.175.48.0/24",  # AS112
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/4",  # multicast
+            "240.0.0.0/4",  # reserved, broadcast
+        ),
+    )
+)
+#: All of IPv6 that is given out on the public internet. Outside lie loopback, private, link-local, site-local and
+#: multicast addresses, and prefixes that a network's own translator takes.
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_SPECIAL_IPV6 = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "2001::/23",  # protocol assignments
+            "2001:db8::/32",  # documentation
+            "2002::/16",  # 6to4
+            "2620:4f:8000::/48",  # AS112
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+#: IPv6 networks whose last 32 bits are an IPv4 address: NAT64, IPv4-compatible.
+_ENDS_IN_IPV4 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+
+#: What a template renders that found nothing: Python's, JSON's and JavaScript's word for it.
+_NOTHING = ("None", "null", "undefined")
+FOUND_NOTHING = "its template found nothing; check the names in it, such as the task_ids of an xcom_pull"
 
 SUBMIT_PATH = "/v1/video/generations"
 
@@ -199,6 +244,7 @@ def _check(values: Mapping[str, Any], unknown: Collection[str] = ()) -> list[Pro
         Problem(name, values[name], "is not a field of the API") for name in values.keys() - set(REQUEST_FIELDS)
     ]
     problems += _check_types(values)
+    problems += _check_texts(values)
     problems += _check_choices(values, unknown)
     problems += _check_combinations(values, frozenset(unknown))
     for name in ("image", "last_image"):
@@ -228,6 +274,21 @@ def _check_types(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "duration", duration, f"must be a whole number of seconds from {MIN_SECONDS} to {MAX_SECONDS}"
         )
+
+
+def _check_texts(values: Mapping[str, Any]) -> Iterator[Problem]:
+    shots = values.get("multi_prompt")
+    texts = {name: values.get(name, "") for name in ("prompt", "negative_prompt")}
+    for number, shot in enumerate(shots if isinstance(shots, list) else []):
+        texts[f"multi_prompt[{number}]"] = shot.get("prompt", "") if isinstance(shot, Mapping) else shot
+    for name, text in texts.items():
+        if is_nothing(text):
+            yield Problem(name, text, f"is no text to make a video of: {FOUND_NOTHING}")
+
+
+def is_nothing(value: Any) -> bool:
+    """Return whether a value is what a template becomes that finds nothing."""
+    return value is None or (isinstance(value, str) and value.strip() in _NOTHING)
 
 
 def _why_not_json(value: Any) -> str | None:
@@ -303,25 +364,34 @@ def private_kind(host: str) -> str | None:
 
 def is_public(address: IPAddress) -> bool:
     """Return whether an address that :func:`parse_address` returned lies on the public internet."""
-    if address.version == 6 and address not in _GLOBAL_UNICAST:
-        return False
-    return address.is_global and not address.is_multicast
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in network for network in _SPECIAL_IPV4)
+    return address in _GLOBAL_UNICAST and not any(address in network for network in _SPECIAL_IPV6)
 
 
 def parse_address(host: str) -> IPAddress | None:
     """
     Return the IP address that a URL's host spells, in the short and hexadecimal forms of inet_aton too.
 
-    An IPv6 address that only wraps an IPv4 one (mapped, 6to4, NAT64) leads there, and so that one is returned.
+    An IPv6 address that only wraps an IPv4 one (mapped, compatible, 6to4, Teredo, NAT64) leads there, and so that
+    one is returned.
     """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return _legacy_ipv4(host)
-    if address.version == 4:
-        return address
-    nat64 = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
-    return address.ipv4_mapped or address.sixtofour or nat64 or address
+    return address if isinstance(address, ipaddress.IPv4Address) else _ipv4_within(address) or address
+
+
+def _ipv4_within(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if address.ipv4_mapped or address.sixtofour:
+        return address.ipv4_mapped or address.sixtofour
+    if address.teredo:
+        server, client = address.teredo
+        return client if is_public(server) else server
+    # ::1 and :: are addresses of their own.
+    wrapped = any(address in network for network in _ENDS_IN_IPV4) and int(address) > 1
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if wrapped else None
 
 
 def _legacy_ipv4(host: str) -> ipaddress.IPv4Address | None:

@@ -46,6 +46,10 @@ def test_a_box_of_many_gigabytes_is_followed() -> None:
     assert boxes.may_end
 
 
+def test_what_stands_behind_the_boxes_and_has_no_name_may_end_anywhere() -> None:
+    assert may_end(FTYP + b"\0\1\2\3\xff\xfe\xfd\xfc" + bytes(5))
+
+
 @pytest.mark.parametrize(
     "rest", [b"\0\0\0\0mdat", b"\0\0\0\2free", b"\0\0\0\1mdat" + bytes(8)], ids=["to the end", "short", "none"]
 )

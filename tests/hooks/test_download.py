@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import socket
 import time
 import traceback
@@ -34,6 +35,7 @@ from tests.tls import server_context
 REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
 MP4 = b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 40
 VIDEO = answer(MP4, Content_Type="video/mp4")
+BOXES = b"\0\0\0\x10ftypisom\0\0\2\0" + (1008).to_bytes(4) + b"mdat" + bytes(1000)
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def hook_on(connect: Connect) -> Iterator[Callable[..., KlingHook]]:
 @pytest.fixture
 def hook(hook_on: Callable[..., KlingHook]) -> KlingHook:
     """A hook on an API that is of no interest, which may fetch from this machine."""
-    return hook_on("https://api.example.com", private_hosts="127.0.0.1, localhost")
+    return hook_on("https://api.example.com", private_hosts="127.0.0.1:*, localhost:*")
 
 
 Lead = Callable[..., None]
@@ -162,7 +164,7 @@ class TestWhereTheKeyGoes:
 
     def test_not_to_another_port(self, hook_on: Callable[..., KlingHook]) -> None:
         with RawServer(VIDEO) as api, RawServer(VIDEO) as other:
-            fetch(hook_on(api.base_url, private_hosts="127.0.0.1"), f"{other.base_url}/x.mp4")
+            fetch(hook_on(api.base_url, private_hosts="127.0.0.1:*"), f"{other.base_url}/x.mp4")
             assert "Authorization" not in other.requests[0].headers
 
     def test_not_along_a_redirect_to_another_host(self, hook_on: Callable[..., KlingHook]) -> None:
@@ -170,13 +172,13 @@ class TestWhereTheKeyGoes:
             RawServer(VIDEO) as other,
             RawServer(answer(status=302, Location=f"{other.base_url}/x.mp4")) as api,
         ):
-            assert fetch(hook_on(api.base_url, private_hosts="127.0.0.1"), f"{api.base_url}/content") == MP4
+            assert fetch(hook_on(api.base_url, private_hosts="127.0.0.1:*"), f"{api.base_url}/content") == MP4
             assert "Authorization" in api.requests[0].headers
             assert "Authorization" not in other.requests[0].headers
 
     def test_along_a_redirect_back_to_its_own_host(self, hook_on: Callable[..., KlingHook]) -> None:
         with RawServer(VIDEO) as api, RawServer(answer(status=307, Location=f"{api.base_url}/x.mp4")) as other:
-            assert fetch(hook_on(api.base_url, private_hosts="127.0.0.1"), f"{other.base_url}/x") == MP4
+            assert fetch(hook_on(api.base_url, private_hosts="127.0.0.1:*"), f"{other.base_url}/x") == MP4
             assert "Authorization" not in other.requests[0].headers
             assert api.requests[0].headers["Authorization"] == f"Bearer {KEY}"
 
@@ -188,7 +190,8 @@ class TestWhereTheKeyGoes:
         with RawServer(VIDEO) as api, RawServer(VIDEO) as other:
             with suppress(KlingError):
                 fetch(
-                    hook_on(api.base_url, private_hosts="127.0.0.1"), spell.format(own=api.port, other=other.port)
+                    hook_on(api.base_url, private_hosts="127.0.0.1:*"),
+                    spell.format(own=api.port, other=other.port),
                 )
             assert all(KEY not in str(request.headers) for request in other.requests)
 
@@ -295,6 +298,12 @@ class TestAddressesInsideThisNetwork:
             "64:ff9b::a9fe:a9fe",
             "2002:7f00:1::",
             "fec0::1",
+            "168.63.129.16",
+            "192.0.0.192",
+            "100.100.100.200",
+            "192.88.99.1",
+            "fd00:ec2::254",
+            "2001:0:7f00:1::",
             "unknown",
         ],
     )
@@ -320,12 +329,28 @@ class TestAddressesInsideThisNetwork:
                 fetch(hook_on("https://api.example.com", verify=str(certificate)), server.base_url)
             assert server.requests == []
 
-    @pytest.mark.parametrize("allowed", ["127.0.0.1", "nas.local, 127.0.0.1", ["127.0.0.1"]])
+    @pytest.mark.parametrize(
+        "allowed", ["127.0.0.1:{port}", "nas.local, http://127.0.0.1:{port}", "127.0.0.1:*", ["127.0.0.1:{port}"]]
+    )
     def test_are_fine_where_the_connection_names_them(
-        self, hook_on: Callable[..., KlingHook], allowed: object
+        self, hook_on: Callable[..., KlingHook], allowed: Any
     ) -> None:
         with RawServer(VIDEO) as server:
+            allowed = json.loads(json.dumps(allowed).replace("{port}", str(server.port)))
             assert fetch(hook_on("https://api.example.com", private_hosts=allowed), server.base_url) == MP4
+
+    @pytest.mark.parametrize(
+        "allowed", ["127.0.0.1", "https://127.0.0.1:{port}", "http://127.0.0.1", "localhost:*"]
+    )
+    def test_are_refused_at_another_port_than_the_connection_names(
+        self, hook_on: Callable[..., KlingHook], allowed: str
+    ) -> None:
+        with RawServer(VIDEO) as server:
+            hook = hook_on("https://api.example.com", private_hosts=allowed.format(port=server.port))
+            with pytest.raises(KlingAddressRefusedError, match=f"add 127.0.0.1:{server.port} to") as caught:
+                fetch(hook, server.base_url)
+            assert server.connections == 0
+        assert "private_hosts" in str(caught.value)
 
     def test_are_fine_through_a_proxy_where_the_connection_names_them(
         self, hook_on: Callable[..., KlingHook]
@@ -429,6 +454,32 @@ class TestWhatIsNoVideo:
                 fetch(hook, server.base_url)
             assert caught.value.http_status == 200
 
+    @pytest.mark.parametrize("length", [None, -1])
+    def test_the_words_of_it_are_told(self, hook_on: Callable[..., KlingHook], length: int | None) -> None:
+        body = f'{{"error": {{"message": "链接已过期",\n "key": "{KEY}"}}}}'
+        with (
+            RawServer(answer(body, length=length, Content_Type="application/json")) as server,
+            pytest.raises(KlingDownloadError, match=r"is not a video \(application/json\)") as caught,
+        ):
+            fetch(hook_on(server.base_url), server.base_url)
+        assert "链接已过期" in (caught.value.server_message or "")
+        assert KEY not in str(caught.value)
+
+    def test_the_words_of_it_are_told_though_it_does_not_end(self, hook: KlingHook) -> None:
+        def stall(connection: socket.socket, request: Request) -> None:
+            connection.sendall(answer('{"error": "gone"}', length=1000))
+            server.stopping.wait(10)
+
+        with RawServer(stall) as server, pytest.raises(KlingDownloadError) as caught:
+            fetch(hook, server.base_url)
+        assert caught.value.server_message == '{"error": "gone"}'
+
+    @pytest.mark.parametrize("body", [b"GIF89a" + bytes(50), gzip.compress(bytes(9000))])
+    def test_what_is_no_text_is_not_shown(self, hook: KlingHook, body: bytes) -> None:
+        with RawServer(answer(body)) as server, pytest.raises(KlingDownloadError) as caught:
+            fetch(hook, server.base_url)
+        assert caught.value.server_message is None
+
     def test_nothing_of_it_is_written(self, hook: KlingHook) -> None:
         sink = io.BytesIO()
         with RawServer(answer("<html>" + "x" * 5000)) as server, pytest.raises(KlingDownloadError):
@@ -457,7 +508,7 @@ class TestWhatIsNotReached:
         with RawServer(VIDEO, tls=server_context(certificate)) as server:
             url = f"https://localhost:{server.port}"
             base_url = url if whose == "the connection's" else "https://api.example.com"
-            hook = hook_on(base_url, verify=str(certificate), private_hosts="localhost")
+            hook = hook_on(base_url, verify=str(certificate), private_hosts="localhost:*")
             with pytest.raises(KlingConnectionError, match="not valid for 'localhost'"):
                 fetch(hook, f"{url}/x.mp4")
             assert server.requests == []
@@ -466,7 +517,7 @@ class TestWhatIsNotReached:
         self, hook_on: Callable[..., KlingHook], lead: Lead
     ) -> None:
         lead("cdn.example.com", *["127.0.0.1"] * 8)
-        hook = hook_on("https://api.example.com", private_hosts="cdn.example.com")
+        hook = hook_on("https://api.example.com", private_hosts="cdn.example.com:*")
         started = time.monotonic()
         with FullBacklog() as server, pytest.raises(KlingConnectionError, match="broke off"):
             fetch(hook, f"http://cdn.example.com:{server.port}/x.mp4", 0.8)
@@ -478,7 +529,7 @@ class TestWhatIsNotReached:
     ) -> None:
         lead("cdn.example.com", dead, "127.0.0.1")
         with RawServer(VIDEO) as server:
-            hook = hook_on("https://api.example.com", private_hosts="cdn.example.com")
+            hook = hook_on("https://api.example.com", private_hosts="cdn.example.com:*")
             assert fetch(hook, f"http://cdn.example.com:{server.port}/x.mp4") == MP4
 
 
@@ -511,12 +562,33 @@ class TestWhatDoesNotArriveWhole:
         self, hook_on: Callable[..., KlingHook], certificate: Path, tls: bool, size: bytes
     ) -> None:
         cut = b"\x00\x00\x00\x10ftypisom\0\0\2\0" + size + b"mdat" + (10**7).to_bytes(8) + bytes(1000)
-        hook = hook_on("https://api.example.com", private_hosts="127.0.0.1", verify=str(certificate))
+        hook = hook_on("https://api.example.com", private_hosts="127.0.0.1:*", verify=str(certificate))
         with (
             RawServer(answer(cut, length=-1), tls=server_context(certificate) if tls else None) as server,
             pytest.raises(KlingConnectionError, match="in the middle of the file"),
         ):
             fetch(hook, server.base_url)
+
+    @pytest.mark.parametrize("cut", [1, 500, 1000])
+    def test_a_file_that_ends_inside_a_box_though_it_came_in_chunks(self, hook: KlingHook, cut: int) -> None:
+        file = BOXES[:-cut]
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        chunked = head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(file), file)
+        with RawServer(chunked) as server, pytest.raises(KlingConnectionError, match="in the middle of the file"):
+            fetch(hook, server.base_url)
+
+    @pytest.mark.parametrize("cut", [1, 500, 1000])
+    def test_a_file_that_ends_inside_a_box_though_all_that_was_announced_came(
+        self, hook: KlingHook, cut: int
+    ) -> None:
+        file = answer(BOXES[:-cut])
+        with RawServer(file) as server, pytest.raises(KlingDownloadError, match="end in the middle of a box"):
+            fetch(hook, server.base_url)
+
+    def test_a_file_with_something_else_behind_its_boxes_is_whole(self, hook: KlingHook) -> None:
+        file = BOXES + b"\xff\xfe\x01\x02\x03\x04\x05\x06\x07"
+        with RawServer(answer(file)) as server:
+            assert fetch(hook, server.base_url) == file
 
     def test_an_answer_cut_in_its_headers_is_no_video(self, hook: KlingHook) -> None:
         with RawServer(b"HTTP/1.1 200 OK\r\nContent-Le") as server, pytest.raises(KlingDownloadError):
@@ -533,7 +605,7 @@ class TestWhatDoesNotArriveWhole:
             connection.sendall(sent)
             reset(connection)
 
-        hook = hook_on("https://api.example.com", private_hosts="127.0.0.1", verify=str(certificate))
+        hook = hook_on("https://api.example.com", private_hosts="127.0.0.1:*", verify=str(certificate))
         with RawServer(cut, tls=server_context(certificate) if tls else None) as server:
             with pytest.raises((KlingConnectionError, KlingDownloadError)) as caught:
                 fetch(hook, server.base_url)
@@ -583,7 +655,7 @@ class TestWhatDoesNotArriveWhole:
             while not server.stopping.wait(0.05):
                 connection.sendall(b"y")
 
-        hook = hook_on("https://api.example.com", private_hosts="127.0.0.1", verify=str(certificate))
+        hook = hook_on("https://api.example.com", private_hosts="127.0.0.1:*", verify=str(certificate))
         started = time.monotonic()
         server = RawServer(drip, tls=server_context(certificate) if tls else None)
         with server, pytest.raises(KlingConnectionError, match="not complete after"):
@@ -600,7 +672,17 @@ class TestWhatDoesNotArriveWhole:
 
 
 class TestWhatIsNotThere:
-    @pytest.mark.parametrize("status", [*EXPIRED_STATUSES, 400, 500, 503, 204, 206, 304])
+    @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520])
+    def test_a_host_in_trouble_is_not_taken_for_a_link_that_has_expired(
+        self, hook: KlingHook, status: int
+    ) -> None:
+        with RawServer(answer("upstream is down", status)) as server, pytest.raises(KlingDownloadError) as caught:
+            fetch(hook, f"{server.base_url}/x.mp4")
+        assert caught.value.http_status == status
+        assert caught.value.server_message == "upstream is down"
+        assert "expired" not in str(caught.value)
+
+    @pytest.mark.parametrize("status", [*EXPIRED_STATUSES, 400, 204, 206, 304])
     def test_is_told_by_its_status_and_words(self, hook: KlingHook, status: int) -> None:
         body = "" if status in (204, 304) else "<Error>Request has expired</Error>"
         with RawServer(answer(body, status)) as server, pytest.raises(KlingDownloadError) as caught:
@@ -663,6 +745,53 @@ class TestWhatIsNotThere:
             with pytest.raises(KlingDownloadError, match=f"redirects more than {MAX_REDIRECTS} times"):
                 fetch(hook, server.base_url)
             assert server.connections == MAX_REDIRECTS + 1
+
+
+class TestTheBound:
+    @pytest.mark.parametrize("length", [len(MP4), 10**30, 20_401_094_656], ids=["a little", "absurd", "19 GiB"])
+    def test_what_is_announced_to_be_longer_is_refused_unread(self, hook: KlingHook, length: int) -> None:
+        sink = io.BytesIO()
+        refused = pytest.raises(KlingDownloadError, match=f"has {length} bytes, more than max_bytes=1000")
+        with RawServer(answer(MP4, length=length)) as server, refused:
+            download(hook, server.base_url, sink, seconds=5, max_bytes=1000)
+        assert sink.getvalue() == b""
+
+    @pytest.mark.parametrize("length", [-1, None], ids=["not announced", "in chunks"])
+    def test_what_turns_out_to_be_longer_is_cut_short(self, hook: KlingHook, length: int | None) -> None:
+        def pour(connection: socket.socket, request: Request) -> None:
+            kind = "" if length else "Transfer-Encoding: chunked\r\n"
+            connection.sendall(f"HTTP/1.1 200 OK\r\n{kind}\r\n".encode())
+            with suppress(OSError):
+                while not server.stopping.is_set():
+                    connection.sendall(MP4 if length else b"%x\r\n%s\r\n" % (len(MP4), MP4))
+
+        sink = io.BytesIO()
+        with (
+            RawServer(pour) as server,
+            pytest.raises(KlingDownloadError, match="more bytes than max_bytes=100000"),
+        ):
+            download(hook, server.base_url, sink, seconds=5, max_bytes=100_000)
+        assert len(sink.getvalue()) <= 100_000
+
+    @pytest.mark.parametrize("bound", [len(MP4), None])
+    def test_what_keeps_it_arrives(self, hook: KlingHook, bound: int | None) -> None:
+        sink = io.BytesIO()
+        with RawServer(VIDEO) as server:
+            assert download(hook, server.base_url, sink, seconds=5, max_bytes=bound) == len(MP4)
+
+    def test_is_four_gigabytes_unless_told_otherwise(self, hook: KlingHook) -> None:
+        refused = pytest.raises(KlingDownloadError, match="more than max_bytes=4294967296")
+        with RawServer(answer(MP4, length=(4 << 30) + 1)) as server, refused:
+            fetch(hook, server.base_url)
+
+    @pytest.mark.parametrize("told", ["9" * 5000, "-5", "1e3", "٣", "5, 6"])
+    def test_a_length_that_is_none_breaks_nothing(self, hook: KlingHook, told: str) -> None:
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {told}\r\n\r\n".encode()
+        with RawServer(head + MP4) as server:
+            try:
+                assert fetch(hook, server.base_url) == MP4
+            except KlingError as error:
+                assert str(error)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -52,6 +52,7 @@ class TestWhatADagFileIsRefusedFor:
             ({"last_image": IMAGE}, "needs image too"),
             ({"prompt": None}, "give a prompt, or multi_prompt"),
             ({"prompt": ""}, "give a prompt, or multi_prompt"),
+            ({"prompt": "None"}, "its template found nothing"),
             ({"image": IMAGE, "multi_prompt": ["x"]}, "excludes prompt in image mode"),
             (
                 {"image": "http://192.168.1.10/a.png"},

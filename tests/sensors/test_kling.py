@@ -22,6 +22,7 @@ from airflow_provider_kling.exceptions import (
     KlingGenerationFailedError,
     KlingNotFoundError,
     KlingTimeoutError,
+    KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import Fault, Sandbox
@@ -204,6 +205,16 @@ class TestAnEndThatIsNoVideo:
         )
         with pytest.raises(KlingGenerationFailedError, match="out of memory"):
             run(sensor(task_id))
+
+    @every_mode
+    @pytest.mark.parametrize("nothing", [None, "None", "null", "undefined"])
+    def test_an_id_that_a_template_did_not_find_costs_no_request(
+        self, sandbox: Sandbox, connected: str, mode: dict[str, Any], nothing: Any
+    ) -> None:
+        with pytest.raises(KlingValidationError, match="its template found nothing") as caught:
+            sensor(nothing, **mode).execute(context())
+        assert isinstance(caught.value, AirflowFailException)
+        assert sandbox.requests.get("status", 0) == 0
 
     @every_mode
     def test_an_id_that_nobody_knows_is_waited_for_a_moment_only(

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from datetime import timedelta
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,15 @@ from airflow_provider_kling.exceptions import (
     KlingNotFoundError,
     KlingValidationError,
 )
+from airflow_provider_kling.file_names import safe_name
+from airflow_provider_kling.hooks import container
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.transfers import kling_to_object_storage
 from airflow_provider_kling.transfers.kling_to_object_storage import PAUSES, KlingToObjectStorageOperator
 from airflow_provider_kling.wire.request import VideoRequest
 from tests.conftest import Connect, TaskLog
-from tests.hooks.test_download import MP4, VIDEO
+from tests.hooks.test_download import BOXES, MP4, VIDEO
 from tests.hooks.test_kling import KEY
 from tests.raw_server import RawServer, Request, answer
 from tests.task_context import context
@@ -133,7 +136,20 @@ class TestAVideo:
         with RawServer(VIDEO) as server:
             connect(server.base_url)
             stored = store(elsewhere(server) | {"task_id": "../../x/$(y)\n"}, f"file://{tmp_path}/in/")
-        assert stored == f"file://{tmp_path}/in/.._.._x___y_.mp4"
+        assert stored == f"file://{tmp_path}/in/__.._x___y_-{sha256(b'../../x/$(y)').hexdigest()[:8]}.mp4"
+
+    @pytest.mark.parametrize(
+        "task_ids",
+        [["a/b", "a b", "a_b"], ["x" * 300, "x" * 299 + "y"], ["日" * 100, "日" * 101], ["视频-1", "视频?1"]],
+    )
+    def test_in_a_folder_never_shares_a_name_with_another(
+        self, connect: Connect, tmp_path: Path, task_ids: list[str]
+    ) -> None:
+        with RawServer(VIDEO) as server:
+            connect(server.base_url)
+            stored = {store(elsewhere(server) | {"task_id": id_}, f"file://{tmp_path}/") for id_ in task_ids}
+        assert stored == {f"file://{tmp_path}/{safe_name(id_)}.mp4" for id_ in task_ids}
+        assert len(names_in(tmp_path)) == len(task_ids)
 
     def test_goes_into_any_object_storage(self, video: dict[str, Any], memory: ObjectStoragePath) -> None:
         assert store(video, memory / "clip.mp4") == str(memory / "clip.mp4")
@@ -283,6 +299,40 @@ class TestWhatIsTriedAgain:
         assert sandbox.requests["content"] == len(PAUSES) + 1
         assert "Once more in" in task_log.text
 
+    @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+    def test_a_host_in_trouble(
+        self, sandbox: Sandbox, video: dict[str, Any], tmp_path: Path, status: int, task_log: TaskLog
+    ) -> None:
+        sandbox.add_fault(Fault("content", "error", status=status, times=len(PAUSES)))
+        asked = sandbox.requests["status"]
+        store(video, f"file://{tmp_path}/clip.mp4")
+        assert names_in(tmp_path) == ["clip.mp4"]
+        assert sandbox.requests["content"] == len(PAUSES) + 1
+        assert sandbox.requests["status"] == asked
+        assert "expired" not in task_log.text
+
+    def test_a_file_that_ends_inside_a_box_if_nobody_knows_its_length(
+        self, connect: Connect, tmp_path: Path
+    ) -> None:
+        def cut_once(connection: socket.socket, request: Request) -> None:
+            connection.sendall(answer(BOXES if server.connections > 1 else BOXES[:-9], length=-1))
+
+        with RawServer(cut_once) as server:
+            connect(server.base_url)
+            store(elsewhere(server), f"file://{tmp_path}/clip.mp4")
+        assert (tmp_path / "clip.mp4").read_bytes() == BOXES
+        assert names_in(tmp_path) == ["clip.mp4"]
+
+    @pytest.mark.parametrize("told", ["400", "200", "a box", "the bound"])
+    def test_but_nothing_that_would_end_the_same(self, connect: Connect, tmp_path: Path, told: str) -> None:
+        answers = {"400": answer("no", 400), "200": answer('{"error": "gone"}'), "a box": answer(BOXES[:-9])}
+        with RawServer(answers.get(told, VIDEO)) as server:
+            connect(server.base_url)
+            with pytest.raises(KlingDownloadError):
+                store(elsewhere(server), f"file://{tmp_path}/clip.mp4", max_bytes=2000)
+            assert server.connections == 1
+        assert names_in(tmp_path) == []
+
     def test_but_not_for_ever(self, sandbox: Sandbox, video: dict[str, Any], tmp_path: Path) -> None:
         sandbox.add_fault(Fault("content", "truncate", times=None))
         with pytest.raises(KlingConnectionError) as caught:
@@ -295,7 +345,7 @@ class TestWhatIsTriedAgain:
         self, sandbox: Sandbox, video: dict[str, Any], connect: Connect, tmp_path: Path, status: int
     ) -> None:
         with RawServer(answer("<Error>Request has expired</Error>", status)) as store_of_the_vendor:
-            connect(sandbox.base_url, sandbox.api_key, read_timeout=30, private_hosts="127.0.0.1")
+            connect(sandbox.base_url, sandbox.api_key, read_timeout=30, private_hosts="127.0.0.1:*")
             expired = {**video, "video_url": f"{store_of_the_vendor.base_url}/clip.mp4?Expires=1"}
             store(expired, f"file://{tmp_path}/clip.mp4")
             assert store_of_the_vendor.connections == 1
@@ -313,6 +363,18 @@ class TestWhatIsTriedAgain:
 
 
 class TestWhatCannotBeStored:
+    @pytest.mark.parametrize(
+        "wrong",
+        [None, "None", " null\n", "undefined", {"task_id": "None"}],
+    )
+    def test_what_a_template_did_not_find(
+        self, sandbox: Sandbox, connected: str, tmp_path: Path, wrong: Any
+    ) -> None:
+        with pytest.raises(KlingValidationError, match="its template found nothing") as caught:
+            store(wrong, f"file://{tmp_path}/clip.mp4")
+        assert isinstance(caught.value, AirflowFailException)
+        assert sandbox.requests.get("status", 0) == 0
+
     @pytest.mark.parametrize(
         "wrong",
         [None, "", "  ", 5.5, True, [], {}, {"task_id": None}, {"video_url": "x"}, "{oops", "{}", "{1, 2}"],
@@ -371,7 +433,7 @@ class TestWhereTheKeyGoes:
     def two_servers(self, connect: Connect) -> Iterator[tuple[RawServer, RawServer]]:
         """The API, which redirects to another server, and that one."""
         with RawServer(VIDEO) as other, RawServer(answer(status=302, Location=f"{other.base_url}/x.mp4")) as api:
-            connect(api.base_url, KEY, private_hosts="127.0.0.1")
+            connect(api.base_url, KEY, private_hosts="127.0.0.1:*")
             yield api, other
 
     def test_to_its_own_host_only_through_redirects_too(
@@ -411,6 +473,25 @@ class TestArguments:
     def test_a_timeout_that_is_none_is_refused_at_parse(self, timeout: float) -> None:
         with pytest.raises(ValueError, match="timeout"):
             KlingToObjectStorageOperator(task_id="store", video="x", path="y", timeout=timeout)
+
+    @pytest.mark.parametrize("max_bytes", [0, -1, 1.5, "5", True])
+    def test_a_bound_that_is_none_is_refused_at_parse(self, max_bytes: Any) -> None:
+        with pytest.raises(ValueError, match="max_bytes"):
+            KlingToObjectStorageOperator(task_id="store", video="x", path="y", max_bytes=max_bytes)
+
+    def test_the_bound_is_that_of_every_download(self) -> None:
+        task = KlingToObjectStorageOperator(task_id="store", video="x", path="y")
+        assert task.max_bytes == container.MAX_BYTES == 4 << 30
+
+    @pytest.mark.parametrize("max_bytes", [None, len(MP4)])
+    def test_the_bound_may_be_another_or_none(
+        self, connect: Connect, tmp_path: Path, max_bytes: int | None
+    ) -> None:
+        with RawServer(VIDEO) as server:
+            connect(server.base_url)
+            store(elsewhere(server), f"file://{tmp_path}/clip.mp4", max_bytes=max_bytes)
+            with pytest.raises(KlingDownloadError, match=f"more than max_bytes={len(MP4) - 1}"):
+                store(elsewhere(server), f"file://{tmp_path}/clip.mp4", max_bytes=len(MP4) - 1)
 
     def test_all_attempts_together_end_at_the_timeout(self, connect: Connect, tmp_path: Path) -> None:
         def stall(connection: socket.socket, request: Request) -> None:

@@ -81,7 +81,7 @@ def judge(report: Report, tasks: list[Task], sandbox: Sandbox, videos: Path) -> 
     examples = [task for task in tasks if task.dag_id != RETRIED]
     waiting = [task for task in tasks if task.waits]
     with report.column("submit"):
-        all_succeeded([task for task in examples if task.task_id == "generate"], count=VIDEOS - 1)
+        all_succeeded([task for task in examples if task.name == "generate"], count=VIDEOS - 1)
         assert len(ledger) == VIDEOS, f"{len(ledger)} jobs were bought instead of {VIDEOS}"
     with report.column("wait"):
         all_succeeded([task for task in examples if task.waits], count=VIDEOS - 1)
@@ -92,7 +92,7 @@ def judge(report: Report, tasks: list[Task], sandbox: Sandbox, videos: Path) -> 
         bought = sum(entry["request"].get("prompt") == RETRIED_PROMPT for entry in ledger)
         assert bought == 1, f"it was bought {bought} times"
     with report.column("transfer"):
-        all_succeeded([task for task in examples if task.task_id == "store"], count=VIDEOS - 1)
+        all_succeeded([task for task in examples if task.name == "store"], count=VIDEOS - 1)
         for dag_id, example in EXAMPLES.items():
             found = [look_into(path) for path in (videos / dag_id).iterdir()]
             assert len(found) == example.count, f"{dag_id} stored {len(found)} files"

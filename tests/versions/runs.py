@@ -27,6 +27,11 @@ class Task:
     link: str | None = None
 
     @property
+    def name(self) -> str:
+        """Its id without the task group's."""
+        return self.task_id.rpartition(".")[2]
+
+    @property
     def waits(self) -> bool:
         """Whether it is what waits for its DAG's video."""
         return self.task_id == waiting_task(self.dag_id)

@@ -180,6 +180,43 @@ class TestWhatIsRefused:
         assert "Nothing was submitted or billed" in message
 
 
+class TestWhatATemplateDidNotFind:
+    """``{{ ti.xcom_pull(task_ids='typo') }}`` renders a word that would be made a video of."""
+
+    @pytest.mark.parametrize("word", ["None", "null", "undefined", " None\n"])
+    @pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
+    def test_is_no_text(self, name: str, word: str) -> None:
+        message = refusal(**GOOD | {name: word})
+        assert f"{name}={word!r}: " in message
+        assert "its template found nothing" in message
+
+    @pytest.mark.parametrize(
+        "shots",
+        [
+            [{"prompt": "A door opens"}, {"prompt": "None"}],
+            ["A door opens", "null"],
+            '[{"prompt": "A door opens"}, {"prompt": "undefined"}]',
+            "['A door opens', None]",
+        ],
+    )
+    def test_is_no_text_of_a_shot(self, shots: Any) -> None:
+        message = refusal(model=GOOD["model"], multi_prompt=shots)
+        assert "multi_prompt[1]=" in message
+        assert "its template found nothing" in message
+
+    def test_is_no_text_by_way_of_extra_body(self) -> None:
+        assert "negative_prompt='None': " in refusal(**GOOD, extra_body={"negative_prompt": "None"})
+
+    @pytest.mark.parametrize("name", ["negative_prompt", "image", "aspect_ratio", "cfg_scale", "multi_prompt"])
+    @pytest.mark.parametrize("nothing", ["", None])
+    def test_is_absent_if_it_renders_empty(self, name: str, nothing: str | None) -> None:
+        assert VideoRequest.build(**GOOD, **{name: nothing}).payload() == GOOD
+
+    @pytest.mark.parametrize("prompt", ["None of them looks up", "nullify", "none", "An undefined shape"])
+    def test_is_told_from_a_prompt_with_that_word(self, prompt: str) -> None:
+        assert VideoRequest.build(**GOOD | {"prompt": prompt}).prompt == prompt
+
+
 class TestImagesThatTheVendorCannotFetch:
     @pytest.mark.parametrize(
         ("url", "reason"),
@@ -208,7 +245,23 @@ class TestImagesThatTheVendorCannotFetch:
             ("http://[2002:a00:1::]/a.png", "a private or reserved address"),
             ("http://[64:ff9b::a9fe:a9fe]/a.png", "a link-local address"),
             ("http://[64:ff9b:1::1]/a.png", "a private or reserved address"),
-            ("http://[::7f00:1]/a.png", "a private or reserved address"),
+            ("http://[::7f00:1]/a.png", "a loopback address"),
+            ("http://[2001:0:7f00:1::]/a.png", "a loopback address"),  # Teredo, its server
+            (
+                "http://[2001:0:5db8:d822::f5ff:fffe]/a.png",
+                "a private or reserved address",
+            ),  # its client: 10.0.0.1
+            ("http://[2001:db8::1]/a.png", "a private or reserved address"),
+            ("http://[2001:2::1]/a.png", "a private or reserved address"),
+            ("http://[3fff::1]/a.png", "a private or reserved address"),
+            ("http://[fd00:ec2::254]/a.png", "a private or reserved address"),
+            ("http://168.63.129.16/a.png", "a private or reserved address"),
+            ("http://192.0.0.192/a.png", "a private or reserved address"),
+            ("http://192.0.0.9/a.png", "a private or reserved address"),
+            ("http://100.100.100.200/a.png", "a private or reserved address"),
+            ("http://192.88.99.1/a.png", "a private or reserved address"),
+            ("http://198.18.0.1/a.png", "a private or reserved address"),
+            ("http://255.255.255.255/a.png", "a private or reserved address"),
             ("http://[::ffff:0:7f00:1]/a.png", "a private or reserved address"),
             ("http://[fec0::1]/a.png", "a private or reserved address"),
             ("http://169.254.169.254/latest/meta-data", "a link-local address"),
