@@ -324,7 +324,13 @@ class Submitter:
     ) -> KlingUncertainSubmissionError:
         """Return the error for a submit of unknown fate, and record what was reported."""
         self.unresolved = submit
-        details: dict[str, Any] = dict(submit.uncertain or {})
+        return _uncertain(submit, purchase, self._known_of(submit, cause))
+
+    def _known_of(self, submit: Submit, cause: KlingUncertainSubmissionError | None = None) -> Event:
+        """Return what is known of a submit of unknown fate; the first time, record it: it may hold the job's id."""
+        if submit.uncertain is not None:
+            return submit.uncertain
+        details: dict[str, Any] = {"why": "its process ended, or its record failed, before a response was recorded"}
         if cause is not None:
             details = {
                 "why": cause.what,
@@ -334,15 +340,13 @@ class Submitter:
                 "hint": "" if cause.task_id else cause.advice.removeprefix(cause.default_advice).strip(),
                 "offered": cause.task_id,
             }
-        elif submit.uncertain is None:
-            details = {"why": "its process ended, or its record failed, before a response was recorded"}
-        if submit.uncertain is None:
-            try:
-                self._append(new_event("uncertain", submit.id, at=self.now(), **details))
-            except KlingError as error:
-                # The intent alone stops the next attempt as well.
-                self.log(str(error))
-        return _uncertain(submit, purchase, details)
+        submit.uncertain = details
+        try:
+            self._append(new_event("uncertain", submit.id, at=self.now(), **details))
+        except KlingError as error:
+            # The intent alone stops the next attempt as well.
+            self.log(str(error))
+        return details
 
     # ---- buying
 
@@ -365,6 +369,7 @@ class Submitter:
                 except KlingUncertainSubmissionError as error:
                     if purchase.on_uncertain == "fail" or self._argument_is_spent(intent, allowed):
                         raise self._report(intent, purchase, error) from error
+                    self._known_of(intent, error)
                     allowed[intent.id] = BY_ARGUMENT
                     self.log(f"{error} on_uncertain='resubmit', so submitting once more, which may pay twice")
                     continue

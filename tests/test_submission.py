@@ -431,6 +431,13 @@ class TestOnUncertainResubmit:
         assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
         assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
 
+    def test_keeps_what_is_known_of_the_submit_that_it_ignores(self) -> None:
+        vendor = Vendor(KlingUncertainSubmissionError("open", task_id="task_beside_an_error"))
+        vendor.obtain(on_uncertain="resubmit")
+        first, _ = Journal(vendor.stored).submits.values()
+        assert first.uncertain is not None
+        assert first.uncertain["offered"] == "task_beside_an_error"
+
     def test_each_word_allows_one_more(self) -> None:
         vendor = Vendor(*[LOST] * 9)
         vendor.stops(on_uncertain="resubmit")
