@@ -161,6 +161,18 @@ class TestTheTaskStateStore:
         with pytest.raises(OSError, match="did not return what was written"):
             TaskStateStore(Answers404(), prove=True).load()
 
+    def test_is_not_overwritten_where_it_seems_to_be_gone(self) -> None:
+        class Away(StateStore):
+            def get(self, *_: Any) -> Any:
+                return None
+
+        kept = StateStore()
+        TaskStateStore(kept, prove=False).append(intent())
+        away = Away(kept)
+        with pytest.raises(OSError, match="did not return"):
+            TaskStateStore(away, prove=True).append(intent())
+        assert away[RECORD_KEY] == kept[RECORD_KEY]
+
     def test_is_looked_at_again_after_it_proved_itself(self) -> None:
         class OneBadMoment(StateStore):
             answers = 0
@@ -193,6 +205,20 @@ class TestAVariable:
                 VariableStore(IDENTITY).append(outcome(first))
             variables.broken = 0
             assert first["intent"] in Journal(VariableStore(IDENTITY).load()).submits
+
+    def test_that_is_found_once_and_then_not_is_not_overwritten(self, variables: Variables) -> None:
+        first = intent()
+        VariableStore(IDENTITY).append(first)
+        get, looks = variables.get, iter([True])
+
+        def find_once(key: str, default: Any = None) -> Any:
+            return get(key, default) if next(looks, False) else default
+
+        variables.get = find_once  # type: ignore[method-assign]
+        with suppress(OSError):
+            VariableStore(IDENTITY).append(intent())
+        variables.get = get  # type: ignore[method-assign]
+        assert first["intent"] in Journal(VariableStore(IDENTITY).load()).submits
 
     @pytest.mark.parametrize("text", ["", "null", "{}", '{"submissions": []}', "not JSON", '""'])
     def test_of_another_content_is_unreadable(self, variables: Variables, text: str) -> None:
