@@ -332,10 +332,12 @@ class Submitter:
         return _uncertain(submit, purchase, self._known_of(submit, cause))
 
     def _known_of(self, submit: Submit, cause: KlingUncertainSubmissionError | None = None) -> Event:
-        """Return what is known of a submit of unknown fate; the first time, record it: it may hold the job's id."""
+        """Return what is known of a submit of unknown fate, and record it at first: it may name the job."""
         if submit.uncertain is not None:
             return submit.uncertain
-        details: dict[str, Any] = {"why": "its process ended, or its record failed, before a response was recorded"}
+        details: dict[str, Any] = {
+            "why": "its process ended, or its record failed, before a response was recorded"
+        }
         if cause is not None:
             details = {
                 "why": cause.what,

@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_kling.exceptions import KlingError
 from airflow_provider_kling.journal import Journal, new_event, new_id
-from airflow_provider_kling.records import Identity, is_durable, read_variable, record_store
+from airflow_provider_kling.records import (
+    Identity,
+    forget_after_success,
+    is_durable,
+    read_variable,
+    record_store,
+)
 from airflow_provider_kling.records.folder import FolderStore
 from airflow_provider_kling.records.stores import (
     RECORD_KEY,
@@ -23,6 +30,7 @@ from airflow_provider_kling.records.stores import (
     TaskStateStore,
     VariableStore,
 )
+from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS
 from tests.task_context import StateStore, TaskInstance, context
 
 IDENTITY = Identity("dag", "run", "task", 3)
@@ -398,6 +406,25 @@ class TestWhichStore:
         newer = self.of(context(store=StateStore()))
         newer.append(outcome(event))
         assert Journal(newer.load()).submits[event["intent"]].fate == "job"
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 calls its listeners after the commit")
+@pytest.mark.parametrize(("state", "stays"), [("success", False), ("restarting", True), (None, True)])
+def test_a_variable_is_deleted_only_if_airflow_has_the_success(
+    variables: Variables, state: str | None, stays: bool
+) -> None:
+    class Ti(TaskInstance):
+        def get_task_states(self, **_: Any) -> dict[str, Any]:
+            return {self.run_id: {self.task_id: state}} if state else {}
+
+    ti = Ti()
+    given: Any = {**context(ti), "task_state_store": None}
+    VariableStore(Identity.of(given)).append(intent())
+    task = BaseOperator(task_id="video")
+    forget_after_success(task, given)
+    for callback in task.on_success_callback:  # type: ignore[union-attr]
+        callback(given)
+    assert bool(variables) == stays
 
 
 def test_a_look_up_of_a_variable_that_fails_is_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
