@@ -536,22 +536,22 @@ class Submitter:
             self._journal = Journal(self.store.load())
         except KlingError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- it is raised under a name
             raise KlingError(
                 f"The record of this task's submits cannot be read ({type(error).__name__}: {error})",
                 advice="Nothing was submitted. A retry goes on once the record can be read again.",
-            ) from error
+            ) from None  # a traceback shows the words of a cause as they are, signatures included
 
     def _append(self, event: Event, *, attempts: int = 1) -> None:
         for attempt in range(1, attempts + 1):
             try:
                 return self.store.append(event)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- likewise
                 if attempt == attempts:
                     raise KlingError(
                         f"The record of this task's submits cannot be written ({type(error).__name__}: {error})",
                         advice="A retry goes on once the record can be written again.",
-                    ) from error
+                    ) from None
                 self.sleep(2.0 ** (attempt - 1))
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -595,6 +596,15 @@ class TestTheRecord:
         with pytest.raises(KlingError, match="does not show what was written"):
             vendor.obtain()
         assert vendor.bought == []
+
+    @pytest.mark.parametrize("call", ["load", "append"])
+    def test_one_that_fails_shows_no_signature_in_a_traceback(self, call: str) -> None:
+        vendor = Vendor()
+        error = OSError("PUT https://b.example.com/a?sv=1&se=2&sig=0123456789abcdef0123456789")
+        setattr(vendor, call, lambda *_: (_ for _ in ()).throw(error))
+        with pytest.raises(KlingError, match="OSError: PUT") as raised:
+            vendor.obtain()
+        assert "0123456789abcdef" not in "".join(traceback.format_exception(raised.value))
 
     def test_one_that_lost_a_job_since_it_was_read_is_not_built_upon(self) -> None:
         vendor = Vendor()
