@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_kling.exceptions import KlingValidationError
+from airflow_provider_kling.journal import SENT_AT_UNKNOWN
 
 if TYPE_CHECKING:
     from airflow_provider_kling.journal import Submit
@@ -108,7 +109,7 @@ class _Answers:
             # A list that was read at this moment cannot show what was sent later.
             raise _wrong('"to" must lie before "looked_at"')
         here = (one["conn_id"], one["dag_id"]) == (submit.conn_id, submit.dag_id)
-        return here and begin <= submit.sent_at <= end
+        return here and submit.sent_at != SENT_AT_UNKNOWN and begin <= submit.sent_at <= end
 
 
 def _moment(value: Any, name: str) -> float:

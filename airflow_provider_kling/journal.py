@@ -169,6 +169,10 @@ class Journal:
         made = [submit for submit in self.of(fingerprint) if submit.fate == "job"]
         return sorted(made, key=lambda submit: submit.purchase)
 
+    def jobs(self) -> list[Submit]:
+        """Return the submits of any request that made a job, the oldest first."""
+        return [submit for submit in self.submits.values() if submit.fate == "job"]
+
     def unknown(self) -> list[Submit]:
         """Return the submits of any request whose fate is unknown, the oldest first."""
         return [submit for submit in self.submits.values() if submit.fate == "unknown"]

@@ -31,6 +31,7 @@ from airflow_provider_kling.exceptions import (
 from airflow_provider_kling.fingerprint import fingerprint_of
 from airflow_provider_kling.journal import SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
 from airflow_provider_kling.polling import VISIBILITY_GRACE
+from airflow_provider_kling.signed_urls import mask_signatures
 
 if TYPE_CHECKING:
     from airflow_provider_kling.wire.answer import VideoJob
@@ -126,7 +127,8 @@ class Purchase:
     @property
     def prompt(self) -> str:
         """The start of the prompt, as a person recognises it in the vendor's console."""
-        text = " ".join((self.request.prompt or f"{len(self.request.multi_prompt or [])} shots").split())
+        text = self.request.prompt or f"{len(self.request.multi_prompt or [])} shots"
+        text = mask_signatures(" ".join(text.split()))
         return text if len(text) <= 80 else text[:79] + "…"
 
 
@@ -172,6 +174,8 @@ class Submitter:
     is_sending: bool = False
     #: The job that this attempt bought, from the moment of the response on.
     bought: str | None = None
+    #: The submit of unknown fate of this attempt that ``on_uncertain="resubmit"`` ignores.
+    _ignored: Submit | None = None
     _journal: Journal = field(default_factory=lambda: Journal(()))
 
     def obtain(self, purchase: Purchase) -> Obtained:
@@ -323,7 +327,15 @@ class Submitter:
     ) -> KlingUncertainSubmissionError:
         """Return the error for a submit of unknown fate, and record what was reported."""
         self.unresolved = submit
-        details: dict[str, Any] = dict(submit.uncertain or {})
+        return _uncertain(submit, purchase, self._known_of(submit, cause))
+
+    def _known_of(self, submit: Submit, cause: KlingUncertainSubmissionError | None = None) -> Event:
+        """Return what is known of a submit of unknown fate, and record it at first: it may name the job."""
+        if submit.uncertain is not None:
+            return submit.uncertain
+        details: dict[str, Any] = {
+            "why": "its process ended, or its record failed, before a response was recorded"
+        }
         if cause is not None:
             details = {
                 "why": cause.what,
@@ -333,19 +345,28 @@ class Submitter:
                 "hint": "" if cause.task_id else cause.advice.removeprefix(cause.default_advice).strip(),
                 "offered": cause.task_id,
             }
-        elif submit.uncertain is None:
-            details = {"why": "its process ended, or its record failed, before a response was recorded"}
-        if submit.uncertain is None:
-            try:
-                self._append(new_event("uncertain", submit.id, at=self.now(), **details))
-            except KlingError as error:
-                # The intent alone stops the next attempt as well.
-                self.log(str(error))
-        return _uncertain(submit, purchase, details)
+        submit.uncertain = details
+        try:
+            self._append(new_event("uncertain", submit.id, at=self.now(), **details))
+        except KlingError as error:
+            # The intent alone stops the next attempt as well.
+            self.log(str(error))
+        return details
 
     # ---- buying
 
     def _buy(self, purchase: Purchase) -> Obtained:
+        try:
+            return self._send_until_bought(purchase)
+        except KlingUncertainSubmissionError:
+            raise
+        except KlingError as error:
+            if self.store.durable or self._ignored is None:
+                raise
+            # Whoever goes on later would not know of it, and could buy without end.
+            raise self._report(self._ignored, purchase) from error
+
+    def _send_until_bought(self, purchase: Purchase) -> Obtained:
         """Buy a job: send, and send again in place only what surely bought nothing."""
         decided_on, ours = self._journal, list[str]()
         jobs = len(decided_on.jobs_of(purchase.fingerprint))
@@ -364,6 +385,8 @@ class Submitter:
                 except KlingUncertainSubmissionError as error:
                     if purchase.on_uncertain == "fail" or self._argument_is_spent(intent, allowed):
                         raise self._report(intent, purchase, error) from error
+                    self._known_of(intent, error)
+                    self._ignored = intent
                     allowed[intent.id] = BY_ARGUMENT
                     self.log(f"{error} on_uncertain='resubmit', so submitting once more, which may pay twice")
                     continue
@@ -428,9 +451,10 @@ class Submitter:
                 "Another attempt of this task is submitting, or has submitted, at the same time",
                 advice="Nothing was submitted by this one. A retry goes on with what the other one did.",
             )
-        if intent not in self._journal.submits:
+        if not self._journal.submits.keys() >= {intent, *(job.id for job in decided_on.jobs())}:
+            self._withdraw(intent)
             raise KlingError(
-                "The record of this task's submits does not show what was just written to it",
+                "The record of this task's submits does not show what was written to it",
                 advice="Nothing was submitted. Look at the store that keeps the record.",
             )
         return self._journal.submits[intent]
@@ -474,7 +498,8 @@ class Submitter:
         try:
             self.store.forget(intent)
         except Exception as error:  # noqa: BLE001 -- it is closed already; what stays makes the record longer
-            self.log(f"A submit that made no job could not be removed from the record: {error!r}")
+            told = mask_signatures(repr(error))
+            self.log(f"A submit that made no job could not be removed from the record: {told}")
 
     def _record_id(self, intent: str, task_id: str, purchase: Purchase) -> None:
         """
@@ -509,22 +534,22 @@ class Submitter:
             self._journal = Journal(self.store.load())
         except KlingError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- it is raised under a name
             raise KlingError(
                 f"The record of this task's submits cannot be read ({type(error).__name__}: {error})",
                 advice="Nothing was submitted. A retry goes on once the record can be read again.",
-            ) from error
+            ) from None  # a traceback shows the words of a cause as they are, signatures included
 
     def _append(self, event: Event, *, attempts: int = 1) -> None:
         for attempt in range(1, attempts + 1):
             try:
                 return self.store.append(event)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- likewise
                 if attempt == attempts:
                     raise KlingError(
                         f"The record of this task's submits cannot be written ({type(error).__name__}: {error})",
                         advice="A retry goes on once the record can be written again.",
-                    ) from error
+                    ) from None
                 self.sleep(2.0 ** (attempt - 1))
         return None
 

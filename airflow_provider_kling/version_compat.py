@@ -86,7 +86,16 @@ def after_success(task: BaseOperator, context: Context, do: Callable[[], None]) 
     if AIRFLOW_V_3_0_PLUS:
         given: Any = task.on_success_callback or []
         callbacks = list(given) if isinstance(given, (list, tuple)) else [given]
-        task.on_success_callback = [*callbacks, lambda _: do()]
+
+        def do_if_recorded(_: Any) -> None:
+            # From 3.2 on the callbacks run even if Airflow refused the success: the task was cleared, say.
+            ti: Any = context["ti"]
+            given = {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id]}
+            states = ti.get_task_states(**given, map_index=ti.map_index).get(ti.run_id, {})
+            if set(states.values()) == {"success"}:
+                do()
+
+        task.on_success_callback = [*callbacks, do_if_recorded]
         return
     # Airflow 2 calls the callbacks before it commits the state, and its listeners after that.
     from airflow.listeners import hookimpl

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from airflow_provider_kling.consent import ADOPT, Word, word_for, word_name
 from airflow_provider_kling.exceptions import KlingValidationError
-from airflow_provider_kling.journal import Submit
+from airflow_provider_kling.journal import SENT_AT_UNKNOWN, Submit
 
 SENT_AT = datetime(2026, 11, 25, 12, 0, tzinfo=UTC).timestamp()
 NOW = SENT_AT + 86_400
@@ -26,11 +27,13 @@ OUTAGE = {
 LOOKED_AT = "2026-11-25T18:00:00Z"
 
 
-def word(variables: dict[str, Any] | None = None, *, now: float = NOW, **many: Any) -> Word | None:
+def word(
+    variables: dict[str, Any] | None = None, *, now: float = NOW, sent_at: float = SENT_AT, **many: Any
+) -> Word | None:
     given = {name: text if isinstance(text, str) else json.dumps(text) for name, text in (variables or {}).items()}
     if many:
         given[ADOPT] = json.dumps(many)
-    return word_for(SUBMIT, read=given.get, now=now)
+    return word_for(replace(SUBMIT, sent_at=sent_at), read=given.get, now=now)
 
 
 def test_the_name_is_of_the_submit() -> None:
@@ -72,6 +75,11 @@ class TestManyAnswers:
     )
     def test_by_time_for_no_other_submit(self, other: dict[str, str]) -> None:
         assert word(looked_at=LOOKED_AT, none_sent_between=[{**OUTAGE, **other}]) is None
+
+    def test_by_time_for_no_submit_whose_time_is_unknown(self) -> None:
+        ever = {**OUTAGE, "from": "1970-01-01T00:00:00+00:00"}
+        assert word(looked_at=LOOKED_AT, none_sent_between=[ever]) == Word(ADOPT, None)
+        assert word(looked_at=LOOKED_AT, none_sent_between=[ever], sent_at=SENT_AT_UNKNOWN) is None
 
     def test_a_single_answer_wins(self) -> None:
         many = {"looked_at": LOOKED_AT, "none_sent_between": [OUTAGE], "answers": {NAME: "task_1"}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -327,6 +328,13 @@ class TestAnUnknownFate:
             assert first.endswith(told)
             assert str(vendor.stops()) == first
 
+    def test_keeps_the_signatures_in_a_prompt_to_itself(self) -> None:
+        vendor = Vendor(LOST)
+        prompt = "https://b.example.com/a?sv=1&se=2&sig=0123456789abcdef0123456789 as a cat"
+        request = VideoRequest.build(model="kling-v3-std-silent", prompt=prompt)
+        assert "0123456789abcdef" not in str(vendor.stops(request))
+        assert "0123456789abcdef" not in json.dumps(vendor.stored)
+
     def test_the_word_none_submits_once(self) -> None:
         vendor = Vendor(LOST, LOST)
         vendor.stops()
@@ -357,6 +365,15 @@ class TestAnUnknownFate:
         vendor.variables.clear()
         assert vendor.obtain(clears=1).task_id == "Task_Found"
         assert vendor.bought == []
+
+    def test_a_named_job_that_failed_is_bought_again_like_any_other(self) -> None:
+        vendor = Vendor(LOST)
+        vendor.stops()
+        [name] = vendor.names()
+        vendor.variables[name] = vendor.has("task_found")
+        vendor.end("task_found", "failed")
+        assert vendor.obtain(clears=1).task_id == "task_0"
+        assert vendor.fates() == ["job", "job"]
 
     def test_an_id_that_the_server_does_not_know_stops_and_can_be_corrected(self) -> None:
         vendor = Vendor(LOST)
@@ -430,6 +447,12 @@ class TestOnUncertainResubmit:
         vendor.stops()
         assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
         assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
+
+    def test_keeps_what_is_known_of_the_submit_that_it_ignores(self) -> None:
+        vendor = Vendor(KlingUncertainSubmissionError("open", task_id="task_beside_an_error"))
+        vendor.obtain(on_uncertain="resubmit")
+        [ignored] = [event for event in vendor.stored if event["event"] == "uncertain"]
+        assert ignored["offered"] == "task_beside_an_error"
 
     def test_each_word_allows_one_more(self) -> None:
         vendor = Vendor(*[LOST] * 9)
@@ -570,9 +593,35 @@ class TestTheRecord:
     def test_an_intent_that_does_not_show_is_not_sent(self) -> None:
         vendor = Vendor()
         vendor.append = lambda event: None  # type: ignore[method-assign]
-        with pytest.raises(KlingError, match="does not show what was just written"):
+        with pytest.raises(KlingError, match="does not show what was written"):
             vendor.obtain()
         assert vendor.bought == []
+
+    @pytest.mark.parametrize("call", ["load", "append"])
+    def test_one_that_fails_shows_no_signature_in_a_traceback(self, call: str) -> None:
+        vendor = Vendor()
+        error = OSError("PUT https://b.example.com/a?sv=1&se=2&sig=0123456789abcdef0123456789")
+        setattr(vendor, call, lambda *_: (_ for _ in ()).throw(error))
+        with pytest.raises(KlingError, match="OSError: PUT") as raised:
+            vendor.obtain()
+        assert "0123456789abcdef" not in "".join(traceback.format_exception(raised.value))
+
+    def test_one_that_lost_a_job_since_it_was_read_is_not_built_upon(self) -> None:
+        vendor = Vendor()
+        vendor.obtain()
+        vendor.end("task_0", "failed")
+        append = vendor.append
+
+        def overwrite(event: Any) -> None:
+            if event["event"] == "intent":
+                vendor.stored.clear()
+            append(event)
+
+        vendor.append = overwrite  # type: ignore[method-assign]
+        with pytest.raises(KlingError, match="does not show what was written"):
+            vendor.obtain()
+        assert vendor.bought == ["task_0"]
+        assert vendor.stored == []
 
     @pytest.mark.parametrize("stored", [[None], [{}], [""], [[]], [{"version": 1}], [{"version": "1"}], [1]])
     def test_an_unreadable_one_is_not_taken_for_none(self, stored: Any) -> None:

@@ -355,15 +355,17 @@ class KlingGenerateOperator(BaseOperator):
 
     def _resume_after_crash(self, context: Context) -> Any:
         """Wait on for the job whose trigger crashed; its id is in XCom, since the attempt has not ended."""
+        from airflow_provider_kling.records import is_durable
         from airflow_provider_kling.triggers.kling import count_crash
 
         kling_task_id = self._submitted_id(context)
-        crashes = count_crash(context, advice=STILL_RUNNING if kling_task_id else "Nothing was bought.")
-        if not kling_task_id:
-            return self.execute(context)
-        self.log.warning("The trigger crashed (%d); waiting on for Kling task %s", crashes, kling_task_id)
-        with failing_the_task():
-            return self._wait(context, kling_task_id, submitted_at=time.time())
+        with failing_the_task(final=bool(kling_task_id) and not is_durable(context)):
+            crashes = count_crash(context, advice=STILL_RUNNING if kling_task_id else "It waited to submit.")
+            if kling_task_id:
+                self.log.warning("The trigger crashed (%d); waiting on for Kling task %s", crashes, kling_task_id)
+                return self._wait(context, kling_task_id, submitted_at=time.time())
+        # Not as at first: before it waited, this attempt may have recorded something.
+        return self._obtain(context, since=time.time(), refusals=1)
 
     def _submitted_id(self, context: Context) -> str | None:
         ti = context["ti"]

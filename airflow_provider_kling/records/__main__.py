@@ -94,19 +94,23 @@ def _delete(chosen: Iterator[RecordFiles], newest: float | None, *, force: bool)
     deleted = kept = 0
     for files in chosen:
         name = " ".join(files.folders)
+        # Before the look: what an attempt adds after it has not been looked at.
+        objects = files.names()
+        age_known = True
         try:
             events = files.events()
             reason = "a submit of unknown fate" if Journal(events).unknown() else ""
             is_newer = newest is not None and any(event["at"] >= newest for event in events)
         except KlingError:
-            reason, is_newer = "an unreadable record", False
+            reason, is_newer, age_known = "an unreadable record", False, newest is None
         if is_newer:
             continue
-        if reason and not force:
-            print(f"kept {name}: {reason}; --force deletes it, and what was bought is then forgotten")
+        if reason and not (force and age_known):
+            way = "--force" if age_known else "--force without --older-than"
+            print(f"kept {name}: {reason}; {way} deletes it, and what was bought is then forgotten")
             kept += 1
             continue
-        files.delete()
+        files.delete(objects)
         print(f"deleted {name}")
         deleted += 1
     print(f"{deleted} deleted, {kept} kept")

@@ -88,9 +88,9 @@ class RecordFiles:
         with suppress(FileNotFoundError):
             self._files.rm_file(self._at(name))
 
-    def delete(self) -> None:
-        """Remove all objects, and the folders that this leaves empty on a local disk."""
-        for name in sorted(self.names(), key=_intents_first):
+    def delete(self, names: Sequence[str]) -> None:
+        """Remove these objects, and the folders that this leaves empty on a local disk."""
+        for name in sorted(names, key=_intents_first):
             self.remove(name)
         if self._is_local:
             folder = Path(self._at("").rstrip("/"))

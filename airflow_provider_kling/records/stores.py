@@ -26,6 +26,7 @@ from airflow_provider_kling.journal import (
     new_id,
     unreadable,
 )
+from airflow_provider_kling.signed_urls import mask_signatures
 from airflow_provider_kling.version_compat import NEVER_EXPIRE
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ class Store(ABC):
 class _OneDocument(Store):
     """A record as one JSON document that is read, changed and written."""
 
+    #: The document as it was read last.
+    _found: Mapping[str, Any]
+
     def append(self, event: Event) -> None:
         self._change(lambda events: [*events, event])
 
@@ -96,12 +100,15 @@ class _OneDocument(Store):
         self._change(lambda events: [event for event in events if event["intent"] != intent])
 
     def _change(self, change: Callable[[list[Event]], list[Event]]) -> None:
-        document = self._document() or {"version": VERSION, "events": []}
-        self._write({**document, "events": change(list(document["events"]))})
+        # What was read, and proved, is what is changed: a second look might not find it, and overwrite it.
+        events = change(list(self.load()))
+        self._write({**self._found, "events": events})
+        self._prove = True  # from now on there is something to find
 
     def _read(self) -> Sequence[Event]:
-        document = self._document()
-        return document["events"] if document else []
+        self._found = self._document() or {"version": VERSION, "events": []}
+        events: Sequence[Event] = self._found["events"]
+        return events
 
     def _document(self) -> Mapping[str, Any] | None:
         found = self._get()
@@ -177,10 +184,6 @@ class VariableStore(_OneDocument):
             raise unreadable(shown(text))
         return document
 
-    def _change(self, change: Callable[[list[Event]], list[Event]]) -> None:
-        self.load()  # proves that a record which seems to be absent is
-        super()._change(change)
-
     def _write(self, document: Mapping[str, Any]) -> None:
         owner = self._identity
         text = f"Kling submits of {owner.dag_id}, {owner.run_id}, {owner.task_id} [{owner.map_index}]; do not edit"
@@ -218,7 +221,8 @@ class BothStores(Store):
                 if event["event"] == "intent":
                     raise
                 failures.append(error)
-                log.warning("One of two records of this task's submits cannot be written: %r", error)
+                told = mask_signatures(repr(error))
+                log.warning("One of two records of this task's submits cannot be written: %s", told)
         if len(failures) == len(self._stores):
             raise failures[0]
 

@@ -143,6 +143,8 @@ class Sandbox(Controls):
                 await self._stopping.wait()
             finally:
                 await runner.cleanup()
+                # A transport that was told to close does so in a later turn of the loop.
+                await asyncio.sleep(0.01)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -41,6 +42,8 @@ FAILED = frozenset({"failed", "failure", "fail", "error", "cancelled", "canceled
 MAX_ANSWER_BYTES = 1 << 20
 #: Characters of an error's message that are looked at; what a person has to know comes first.
 MAX_MESSAGE = 8192
+#: Objects and texts of a response that are looked at.
+MAX_PARTS = 200
 #: Characters of a video's URL, signature included.
 MAX_URL = 8192
 #: A server that asks for more patience than this is taken at this: an hour.
@@ -200,7 +203,9 @@ def _accepted_job(answer: Answer) -> VideoJob:
         body = {}
     task_id = _task_id(body)
     if task_id is None:
-        raise _uncertain(answer, "The submit was accepted, but the answer holds no task id")
+        # An id where none is expected is one for a person to judge.
+        what = "The submit was accepted, but the answer holds no task id"
+        raise _uncertain(answer, what, task_id=_named_task(answer))
     return _job(task_id, body, _status_word(body) or "queued")
 
 
@@ -210,7 +215,9 @@ def _says_error(answer: Answer, refusal_codes: Collection[str]) -> bool:
 
     The flat envelope does only with a known code: some servers have a success code of their own.
     """
-    error = _error_object(answer)
+    error, body = _error_object(answer), _mapping(answer.json)
+    if body.get("success") is False or body.get("error") is True or isinstance(body.get("error"), list):
+        return True
     if error is None or error is not answer.json:
         return error is not None
     names = _error_names(answer)
@@ -230,11 +237,11 @@ def _named_task(answer: Answer) -> str | None:
 
     Beside an error only a ``task_id`` is one: an ``id`` may be the request's, and text in ``data`` anything.
     """
+    for part in _parts(answer.json):
+        if isinstance(part, dict) and part.get("task_id") and (found := _task_id({"task_id": part["task_id"]})):
+            return found
     body = _mapping(answer.json)
     data = body.get("data")
-    for holder in (body, _mapping(data), _mapping(body.get("error"))):
-        if holder.get("task_id") and (found := _task_id({"task_id": holder["task_id"]})):
-            return found
     if _error_object(answer) or body.get("success") is False or any(body.get(n) for n in ("message", "detail")):
         return None
     return _task_id(body) or _task_id(_mapping(data)) or (_clean(data) if isinstance(data, str) else None) or None
@@ -243,10 +250,10 @@ def _named_task(answer: Answer) -> str | None:
 def _error_names(answer: Answer) -> ErrorNames:
     """Return what the error of a response goes by, in whatever envelope it came."""
     body = answer.json
+    deeper = "\n".join(part[:MAX_MESSAGE] for part in _parts(body) if isinstance(part, str))
     if not isinstance(body, dict):
-        return ErrorNames(
-            text="" if _is_html(answer) else answer.body[:MAX_MESSAGE].decode("utf-8", errors="replace")
-        )
+        text = "" if _is_html(answer) else answer.body[:MAX_MESSAGE].decode("utf-8", errors="replace")
+        return ErrorNames(text=text, deeper=deeper)
     told = _error_object(answer) or body
     message = told.get("message")
     words = [value for holder in (told, body) for value in holder.values() if isinstance(value, str)]
@@ -264,7 +271,24 @@ def _error_names(answer: Answer) -> ErrorNames:
         type=_text(told.get("type")) or "",
         nested=tuple(nested),
         text="\n".join(word[:MAX_MESSAGE] for word in words),
+        deeper=deeper,
     )
+
+
+def _parts(body: Any) -> Iterator[Any]:
+    """Yield the objects and texts of a response, however deep, but those that repeat the request."""
+    left = deque([body])
+    for _ in range(MAX_PARTS):  # nor may a hostile response buy itself much work
+        if not left:
+            return
+        part = left.popleft()
+        if isinstance(part, dict):
+            left.extend(value for name, value in part.items() if name not in _REPEATED)
+        elif isinstance(part, list):
+            left.extend(part)
+        elif isinstance(part, str):
+            left.extend(_nested_json(part))
+        yield part
 
 
 def _nested_codes(message: str, depth: int = 3) -> Iterator[str]:
@@ -506,10 +530,13 @@ _KIND_OF_HTTP_STATUS: dict[int, type[KlingError]] = {
 _OFFICIAL_REFUSALS = frozenset(
     code for code, kind in _KIND_OF_OFFICIAL_CODE.items() if kind is not KlingServerError
 )
+#: Where servers repeat the request that they complain of (FastAPI: input): its words are no error's.
+_REPEATED = frozenset({"input", "prompt", "negative_prompt", "multi_prompt"})
 #: Ambiguous statuses below 500, where the job may exist: a redirect to what the POST has made (302, 303); a
 #: timeout or a client that went away after the request was forwarded (408; 444 and 499 of nginx; 460 of Amazon's
-#: load balancer); a conflict (409) with the same request, which a proxy in between may have sent twice.
-_AMBIGUOUS_STATUSES = frozenset({302, 303, 408, 409, 444, 460, 499})
+#: load balancer); a conflict (409) with the same request, which a proxy in between may have sent twice; a model
+#: that failed behind the server (424, as Amazon Bedrock and Hugging Face answer then).
+_AMBIGUOUS_STATUSES = frozenset({302, 303, 408, 409, 424, 444, 460, 499})
 _BALANCE_WORDS = ("insufficient balance", "balance not enough", "insufficient quota", "余额不足", "欠费")
 _CONTENT_WORDS = (
     "content_policy",

@@ -116,7 +116,7 @@ LOST_WORDS = re.compile(
     r"|Duplicate entry"
     r"|too many (?:database )?connections|server has gone away"
     r"|(?:insert|save|persist|store|record)\w{0,6} (?:the )?task"
-    r"|panic detected|nil pointer|runtime error|insert_task_failed|do_request_failed|response_body_failed"
+    r"|panic detected|nil pointer|runtime error|insert_task_failed|do[_ ]request[_ ]failed|response_body_failed"
     r"|超时|逾时|逾時|无法连接|连接(?:\w{0,6})(?:重置|关闭|断开|中断|拒绝|失败|丢失|异常|超时)"
     r"|(?:重置|断开|关闭|中断)了?\w{0,8}连接"
     r"|連接|連線|网络(?:\w{0,4})(?:错误|异常|中断|波动|不可达|断开|失败|抖动)|网关(?:错误|异常)"
@@ -166,13 +166,15 @@ class ErrorNames:
     :param code: The ``code`` of the error object; empty where there is none.
     :param type: Its ``type``; likewise.
     :param nested: Codes of the JSON objects inside its message: gateways put the upstream's raw body there.
-    :param text: All its words.
+    :param text: Its words.
+    :param deeper: The words of the whole response, however deep.
     """
 
     code: str = ""
     type: str = ""
     nested: tuple[str, ...] = ()
     text: str = ""
+    deeper: str = ""
 
     def among(self, codes: Collection[str]) -> bool:
         """Return whether the code or the type is one of these, whatever the letter case."""
@@ -185,7 +187,7 @@ class ErrorNames:
 
     def speak_of_lost_upstream(self) -> bool:
         """Return whether the words, or those of the code, say that the request was sent on."""
-        text = self.text
+        text = f"{self.text}\n{self.deeper}"
         if self.code.lower() == "fail_to_fetch_task":
             # The upstream has answered: new-api hides each message with an address in it behind these words.
             text = text.replace("请求上游地址失败", "")

@@ -358,6 +358,15 @@ class TestWaitingForASlot:
             operator().resume_execution("__fail__", {"error": DEFERRAL_TIMEOUT}, context())
         assert "bills" not in str(caught.value)
 
+    def test_after_a_crash_the_record_is_not_taken_for_new(self, sandbox: Sandbox, connected: str) -> None:
+        class Away(StateStore):
+            def get(self, *_: Any) -> Any:
+                return None
+
+        with pytest.raises(KlingError, match="cannot be read"):
+            operator().resume_execution("__fail__", {"error": "Trigger failure"}, context(store=Away()))
+        assert sandbox.requests["submit"] == 0
+
     def test_triggers_that_always_crash_bought_nothing(self, connected: str) -> None:
         ti = TaskInstance(pushed={"kling_trigger_crashes": 3})
         with pytest.raises(KlingError, match="crashed 4 times") as caught:

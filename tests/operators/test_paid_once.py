@@ -298,6 +298,28 @@ class TestWithoutAnyRecord:
         assert len(sandbox.ledger()) == 2
         assert "which may pay twice" in task_log.text
 
+    def test_a_wait_for_the_api_after_a_lost_response_does_not_buy_on(
+        self, sandbox: Sandbox, connected: str
+    ) -> None:
+        sandbox.add_fault(Fault("submit", "drop_after", times=None))
+        # It restarts after each submit.
+        sandbox.add_fault(Fault("probe", "proxy_error", skip=1, times=1))
+        sandbox.add_fault(Fault("probe", "proxy_error", skip=2, times=1))
+        with pytest.raises(KlingUncertainSubmissionError) as raised:
+            Stateless(on_uncertain="resubmit").attempt()
+        assert isinstance(raised.value, AirflowFailException)
+        assert "RemoteDisconnected" in str(raised.value)
+        assert len(sandbox.ledger()) == 1
+
+    def test_triggers_that_always_crash_are_final(self, sandbox: Sandbox, connected: str) -> None:
+        ti = TaskInstance(pushed={"kling_trigger_crashes": 3, "kling_task_id": "task_1"})
+        operator = KlingGenerateOperator(task_id="video", model="kling-v3-std-silent", prompt=PROMPT)
+        with pytest.raises(KlingError, match="crashed 4 times") as raised:
+            operator.resume_execution(
+                "__fail__", {"error": "TriggerFailure"}, {**context(ti), "task_state_store": None}
+            )
+        assert isinstance(raised.value, AirflowFailException)
+
     def test_a_failure_after_the_submit_is_final(self, sandbox: Sandbox, connected: str) -> None:
         sandbox.add_fault(Fault("submit", "stuck"))
         with pytest.raises(KlingError, match="was still") as raised:

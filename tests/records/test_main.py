@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from airflow_provider_kling.journal import new_event, new_id
+from airflow_provider_kling.journal import Journal, new_event, new_id
 from airflow_provider_kling.records import Identity
 from airflow_provider_kling.records.__main__ import main
 from airflow_provider_kling.records.folder import FolderStore
@@ -88,6 +89,28 @@ def test_what_is_uncertain_or_unreadable_is_deleted_only_by_force(
     for dag_id in ("lost", "broken"):
         assert main(["delete", "--path", folder, "--dag", dag_id, "--force"]) == 0
     assert left(tmp_path) == set()
+
+
+def test_one_of_unknown_age_is_not_taken_for_old(folder: str, tmp_path: Path) -> None:
+    record(folder, "newer-version")
+    paid = next(tmp_path.rglob("*.submitted.*.json"))
+    paid.write_text(paid.read_text().replace('"version": 1', '"version": 2'))
+    assert main(["delete", "--path", folder, "--older-than", "90d", "--force"]) == 1
+    assert left(tmp_path) == {"newer-version"}
+
+
+def test_what_an_attempt_adds_meanwhile_stays(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(folder, "old", days=100)
+
+    def look(events: list[dict[str, Any]]) -> Journal:
+        record(folder, "old", ends=None)
+        return Journal(events)
+
+    monkeypatch.setattr("airflow_provider_kling.records.__main__.Journal", look)
+    assert main(["delete", "--path", folder, "--older-than", "90d"]) == 0
+    assert len(list(tmp_path.rglob("*.json"))) == 1
 
 
 def test_everything_is_never_deleted_by_a_forgotten_word(

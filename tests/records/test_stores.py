@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_kling.exceptions import KlingError
 from airflow_provider_kling.journal import Journal, new_event, new_id
-from airflow_provider_kling.records import Identity, is_durable, read_variable, record_store
+from airflow_provider_kling.records import (
+    Identity,
+    forget_after_success,
+    is_durable,
+    read_variable,
+    record_store,
+)
 from airflow_provider_kling.records.folder import FolderStore
 from airflow_provider_kling.records.stores import (
     RECORD_KEY,
@@ -23,6 +30,7 @@ from airflow_provider_kling.records.stores import (
     TaskStateStore,
     VariableStore,
 )
+from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS
 from tests.task_context import StateStore, TaskInstance, context
 
 IDENTITY = Identity("dag", "run", "task", 3)
@@ -161,6 +169,18 @@ class TestTheTaskStateStore:
         with pytest.raises(OSError, match="did not return what was written"):
             TaskStateStore(Answers404(), prove=True).load()
 
+    def test_is_not_overwritten_where_it_seems_to_be_gone(self) -> None:
+        class Away(StateStore):
+            def get(self, *_: Any) -> Any:
+                return None
+
+        kept = StateStore()
+        TaskStateStore(kept, prove=False).append(intent())
+        away = Away(kept)
+        with pytest.raises(OSError, match="did not return"):
+            TaskStateStore(away, prove=True).append(intent())
+        assert away[RECORD_KEY] == kept[RECORD_KEY]
+
     def test_is_looked_at_again_after_it_proved_itself(self) -> None:
         class OneBadMoment(StateStore):
             answers = 0
@@ -193,6 +213,20 @@ class TestAVariable:
                 VariableStore(IDENTITY).append(outcome(first))
             variables.broken = 0
             assert first["intent"] in Journal(VariableStore(IDENTITY).load()).submits
+
+    def test_that_is_found_once_and_then_not_is_not_overwritten(self, variables: Variables) -> None:
+        first = intent()
+        VariableStore(IDENTITY).append(first)
+        get, looks = variables.get, iter([True])
+
+        def find_once(key: str, default: Any = None) -> Any:
+            return get(key, default) if next(looks, False) else default
+
+        variables.get = find_once  # type: ignore[method-assign]
+        with suppress(OSError):
+            VariableStore(IDENTITY).append(intent())
+        variables.get = get  # type: ignore[method-assign]
+        assert first["intent"] in Journal(VariableStore(IDENTITY).load()).submits
 
     @pytest.mark.parametrize("text", ["", "null", "{}", '{"submissions": []}', "not JSON", '""'])
     def test_of_another_content_is_unreadable(self, variables: Variables, text: str) -> None:
@@ -376,6 +410,25 @@ class TestWhichStore:
         newer = self.of(context(store=StateStore()))
         newer.append(outcome(event))
         assert Journal(newer.load()).submits[event["intent"]].fate == "job"
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 calls its listeners after the commit")
+@pytest.mark.parametrize(("state", "stays"), [("success", False), ("restarting", True), (None, True)])
+def test_a_variable_is_deleted_only_if_airflow_has_the_success(
+    variables: Variables, state: str | None, stays: bool
+) -> None:
+    class Ti(TaskInstance):
+        def get_task_states(self, **_: Any) -> dict[str, Any]:
+            return {self.run_id: {self.task_id: state}} if state else {}
+
+    ti = Ti()
+    given: Any = {**context(ti), "task_state_store": None}
+    VariableStore(Identity.of(given)).append(intent())
+    task = BaseOperator(task_id="video")
+    forget_after_success(task, given)
+    for callback in task.on_success_callback:  # type: ignore[union-attr]
+        callback(given)
+    assert bool(variables) == stays
 
 
 def test_a_look_up_of_a_variable_that_fails_is_no_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -553,6 +553,21 @@ class TestSubmitRefusedOrUncertain:
             (b"", 444),
             (b"", 460),
             (b"upstream request timeout", 400),
+            (b"", 424),
+            (openai("", "upstream error: do request failed"), 429),
+            # Words in other places than those that are known.
+            ({"data": {"error": "connection reset by peer"}}, 429),
+            ({"detail": {"message": "upstream request timed out"}}, 400),
+            ({"detail": [{"msg": "read timeout"}]}, 422),
+            ({"errors": ["socket hang up"]}, 400),
+            ({"error": {"message": {"text": "unexpected EOF"}}}, 400),
+            ({"error": {"error": {"code": "do_request_failed"}}}, 400),
+            (json.dumps([{"error": {"message": "请求超时"}}]).encode(), 400),
+            (json.dumps("请求超时").encode(), 400),
+            # Success that is denied.
+            ({"success": False, "message": "no", "id": "request-1"}, 200),
+            ({"error": True, "message": "no", "id": "request-1"}, 200),
+            ({"error": ["no"], "id": "request-1"}, 200),
         ],
     )
     def test_what_leaves_it_open_is_uncertain(self, body: Any, http_status: int) -> None:
@@ -584,6 +599,7 @@ class TestSubmitRefusedOrUncertain:
             (b"", 308, KlingNotFoundError),
             (flat(1303), 200, KlingRateLimitError),
             (openai("", upstream(1102)), 200, KlingBalanceError),
+            ({"detail": [{"msg": "too long", "input": "a clock that says timeout"}]}, 422, KlingValidationError),
         ],
     )
     def test_a_refusal_is_sure_that_no_job_was_made(
@@ -932,6 +948,25 @@ class TestIdsBesideAnError:
                 read_submit(answer(body, http_status), refusal_codes=[str(code)])
             assert caught.value.task_id == "task_9"
             assert "refusal_codes" not in str(caught.value)
+
+    @pytest.mark.parametrize("http_status", [202, 400, 500])
+    def test_a_task_id_is_found_wherever_it_stands(self, http_status: int) -> None:
+        accepted = {"code": 0, "message": "SUCCEED", "data": {"task_id": "task_9"}}
+        for body in (
+            flat("fail_to_fetch_task", json.dumps(accepted)),
+            openai("fail_to_fetch_task", json.dumps(accepted)),
+            openai("") | {"data": [{"task_id": "task_9"}]},
+            openai("") | {"metadata": {"task": {"task_id": "task_9"}}},
+        ):
+            with pytest.raises(KlingUncertainSubmissionError) as caught:
+                read_submit(answer(body, http_status))
+            assert caught.value.task_id == "task_9"
+
+    def test_a_hostile_response_does_not_make_the_search_long(self) -> None:
+        started = time.perf_counter()
+        for body in ([["{" * 8000] * 100] * 100, [{"message": "{" * 8000}] * 100):
+            is_refusal(answer(body, 400))
+        assert time.perf_counter() - started < 5
 
     @pytest.mark.parametrize("http_status", [302, 400, 500])
     @pytest.mark.parametrize("body", [{"id": "task_9", "status": "queued"}, {"data": "task_9"}], ids=str)
