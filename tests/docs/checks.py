@@ -92,14 +92,8 @@ def type_problems(blocks: Sequence[Block], folder: Path) -> list[str]:
         f"mypy_path = {CHECKOUT}\nhide_error_codes = true\n"
     )
     # With a cache of its own: what was checked with other options would be thrown away.
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--config-file=mypy.ini",
-        "--cache-dir",
-        CHECKOUT / ".cache/mypy-docs",
-    ]
+    cache = CHECKOUT / ".cache" / "mypy-docs"
+    command = [sys.executable, "-m", "mypy", "--config-file=mypy.ini", f"--cache-dir={cache}"]
     files = sorted(path.name for path in folder.glob("block_*.py"))
     done = subprocess.run([*command, *files], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
@@ -122,7 +116,9 @@ def run_problems(block: Block, folder: Path, environment: dict[str, str]) -> lis
     file = folder / "block.py"
     file.write_text("".join(f"{line.text}\n" for line in block.program))
     makes_dag = any(re.match(r"@dag\b|\s*with DAG\(", line.text) for line in block.program)
-    command = [sys.executable, "-m", "tests.docs.parse_dag", file] if makes_dag else [sys.executable, file]
+    command = (
+        [sys.executable, "-m", "tests.docs.parse_dag", str(file)] if makes_dag else [sys.executable, str(file)]
+    )
     done = subprocess.run(
         command,
         cwd=folder,

@@ -64,7 +64,7 @@ def read(path: Path) -> Page:
 PAGES = [read(path) for path in pages()]
 BLOCKS = [block for page in PAGES for block in page.blocks]
 PROGRAMS = [block for block in BLOCKS if block.language in PYTHON]
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path.name)
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.path.relative_to(CHECKOUT)))
 
 
 def test_there_is_something_to_check() -> None:
