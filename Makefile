@@ -18,12 +18,12 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
 stop = { echo "make: $(1)" >&2; exit 1; }
 
-.PHONY: help demo airflow check test test-slow test-versions bench clean
+.PHONY: help demo airflow check lint package test test-slow test-versions bench clean
 
 help:
 	@echo "make demo           make a video with a DAG on a real Airflow, against a local stand-in for Kling"
 	@echo "make airflow        run Airflow with its UI, the example DAGs and the stand-in, until Ctrl-C"
-	@echo "make check          check style and types, and what the built package holds"
+	@echo "make check          check style and types, and what the built package holds: make lint, make package"
 	@echo "make test           run all tests, those on a real Airflow included"
 	@echo "make test-slow      run the tests that take many minutes"
 	@echo "make test-versions  try every supported version of Airflow"
@@ -37,10 +37,18 @@ demo: .venv/ready | .build/tmp
 airflow: .venv/ready | .build/tmp
 	@.venv/bin/python -m tests.system.playground
 
-check: .venv/ready | .build/tmp
+check: lint package
+
+# Without the shellcheck and pyflakes that some machines have and others have not.
+lint: .venv/ready | .build/tmp
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
+	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*_*.yml
+
+package: .venv/ready | .build/tmp
 	@.venv/bin/python -m tests.package.check
 
 test: .venv/ready | .build/tmp

@@ -91,11 +91,11 @@ class SubmitSession(Protocol):
         """
         ...
 
-    def submit(self, request: VideoRequest, *, recorded_at: float) -> VideoJob:
+    def submit(self, request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
         """
         Send the POST, once.
 
-        :param recorded_at: When its intent was recorded (epoch seconds); one that is too old is not sent.
+        :param age: Returns the seconds since its intent was recorded; one that is too old is not sent.
         """
         ...
 
@@ -176,6 +176,8 @@ class Submitter:
     bought: str | None = None
     #: The submit of unknown fate of this attempt that ``on_uncertain="resubmit"`` ignores.
     _ignored: Submit | None = None
+    #: When the last intent was recorded: by the wall clock, and by the monotonic one.
+    _recorded_at: tuple[float, float] = (0.0, 0.0)
     _journal: Journal = field(default_factory=lambda: Journal(()))
 
     def obtain(self, purchase: Purchase) -> Obtained:
@@ -409,11 +411,16 @@ class Submitter:
     def _send(self, session: SubmitSession, request: VideoRequest, intent: Submit) -> VideoJob:
         self.is_sending = True
         try:
-            job = session.submit(request, recorded_at=intent.sent_at)
+            job = session.submit(request, age=self._age)
             self.bought = job.task_id
         finally:
             self.is_sending = False
         return job
+
+    def _age(self) -> float:
+        """Return the seconds since the last intent was recorded, by the clock that has gone further."""
+        wall, steady = self._recorded_at
+        return max(self.now() - wall, time.monotonic() - steady)
 
     def _record_intent(
         self, purchase: Purchase, jobs: int, allowed: Mapping[str, str], decided_on: Journal, ours: list[str]
@@ -424,10 +431,11 @@ class Submitter:
         :raises KlingError: if another attempt has recorded something since the decision; nothing is sent then.
         """
         intent = self.store.new_intent()
+        self._recorded_at = self.now(), time.monotonic()
         event = new_event(
             "intent",
             intent,
-            at=self.now(),
+            at=self._recorded_at[0],
             fingerprint=purchase.fingerprint,
             purchase=jobs,
             max_tries=purchase.max_tries,

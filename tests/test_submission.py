@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -98,9 +99,9 @@ class Vendor:
         if self.absent is not None:
             raise self.absent
 
-    def submit(self, request: VideoRequest, *, recorded_at: float) -> VideoJob:
+    def submit(self, request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
         assert "unknown" in self.fates(), "an intent stands before every POST"
-        assert recorded_at == self.now
+        assert 0 <= age() < 5
         answer = self.answers.pop(0) if self.answers else None
         if answer is not None:
             raise answer
@@ -638,3 +639,22 @@ class TestTheRecord:
         with pytest.raises(KlingError, match=r"newer version.*Upgrade"):
             vendor.obtain()
         assert vendor.bought == ["task_0"]
+
+    @pytest.mark.parametrize("jump", [-3600, 3600])
+    def test_the_age_of_an_intent_is_taken_by_the_clock_that_has_gone_further(
+        self, jump: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ages: list[float] = []
+        vendor = Vendor()
+        steady = time.monotonic
+
+        def submit(request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
+            vendor.now += jump
+            monkeypatch.setattr(time, "monotonic", lambda: steady() + (40 if jump < 0 else 0))
+            ages.append(age())
+            raise KlingConnectionError("too old")
+
+        vendor.submit = submit  # type: ignore[method-assign]
+        with pytest.raises(KlingConnectionError):
+            vendor.obtain()
+        assert ages[0] >= 40

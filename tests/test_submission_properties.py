@@ -114,8 +114,8 @@ class World:
         if self.roll(("there", "there", "there", "absent"), calm="there") == "absent":
             raise KlingUnavailableError("a page")
 
-    def submit(self, request: VideoRequest, *, recorded_at: float) -> VideoJob:
-        [intent] = [submit for submit in self.journal.unknown() if submit.sent_at == recorded_at]
+    def submit(self, request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
+        intent = max(self.journal.unknown(), key=lambda submit: submit.sent_at)
         outcome = self.roll(SUBMITS, calm="accepted")
         if outcome in REFUSALS:
             raise REFUSALS[outcome](outcome)
@@ -332,7 +332,7 @@ class Shared:
             def probe(self) -> None:
                 pass
 
-            def submit(self, request: VideoRequest, *, recorded_at: float) -> VideoJob:
+            def submit(self, request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
                 shared.stage.step(who)
                 task_id = f"task_{len(shared.accepted)}"
                 shared.accepted.append(task_id)

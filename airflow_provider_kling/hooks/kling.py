@@ -294,23 +294,22 @@ class Submitting:
         if oddity := read_presence(answer):
             self._hook.log.warning("Before the submit: %s", oddity)
 
-    def submit(self, request: VideoRequest, *, recorded_at: float | None = None) -> VideoJob:
+    def submit(self, request: VideoRequest, *, age: Callable[[], float] = lambda: 0.0) -> VideoJob:
         """
         Send the submit, once.
 
         :param request: The request.
-        :param recorded_at: When its intent was recorded (epoch seconds). A process that was stopped for longer
-            than a connection takes may have been replaced by another attempt, so it does not send.
+        :param age: Returns the seconds since its intent was recorded. A process that was stopped for longer than a
+            connection takes may have been replaced by another attempt, so it does not send.
         :raises KlingError: see :meth:`KlingHook.submit_video`.
         """
         connection = self._hook.connection
 
         def check_age() -> None:
-            age = 0.0 if recorded_at is None else time.time() - recorded_at
-            if age > connection.connect_timeout + INTENT_MARGIN:
+            if (seconds := age()) > connection.connect_timeout + INTENT_MARGIN:
                 raise KlingConnectionError(
-                    f"{age:.0f} s passed between the record of the submit and its sending, so it was not sent",
-                    advice="This process was stopped, or the connection took that long.",
+                    f"{seconds:.0f} s passed between the record of the submit and its sending, so it was not sent",
+                    advice="This process was stopped, or the record or the connection took that long.",
                 )
 
         body = _WatchedBody(json.dumps(request.payload()).encode(), before=check_age)

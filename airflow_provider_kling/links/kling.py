@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
+from airflow_provider_kling.signed_urls import mask_signatures
 from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS
 
 if TYPE_CHECKING:
@@ -39,5 +40,6 @@ def announce(
     """Return a finished video after telling of it: the link, XCom ``video_url`` and the log."""
     task.video_url = video["video_url"]
     context["ti"].xcom_push(key="video_url", value=task.video_url)
-    task.log.info("Kling task %s is finished: %s", video["task_id"], task.video_url)
+    # The signature of the URL is a credential; the link and XCom have the whole of it.
+    task.log.info("Kling task %s is finished: %s", video["task_id"], mask_signatures(task.video_url or ""))
     return video

@@ -218,7 +218,7 @@ class KlingGenerateOperator(BaseOperator):
             error = KlingTimeoutError(
                 "Airflow ended the deferral before the trigger could report",
                 task_id=kling_task_id,
-                advice=STILL_RUNNING if kling_task_id else "It waited to submit; nothing was bought.",
+                advice=STILL_RUNNING if kling_task_id else "It waited to submit.",
             )
             raise task_failure(error, final=not is_durable(context)) from None
         except TaskDeferralError:

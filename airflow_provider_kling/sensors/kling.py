@@ -34,7 +34,7 @@ from airflow_provider_kling.version_compat import (
 )
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
     from airflow.triggers.base import StartTriggerArgs
 
     from airflow_provider_kling.hooks.kling import KlingHook
@@ -75,7 +75,7 @@ class KlingTaskSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        kling_task_id: str,
+        kling_task_id: str | XComArg,
         kling_conn_id: str = "kling_default",
         deferrable: bool = True,
         poke_interval: float | timedelta | None = None,

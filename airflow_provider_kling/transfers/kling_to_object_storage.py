@@ -22,7 +22,7 @@ from airflow_provider_kling.polling import seconds_of
 from airflow_provider_kling.rendered import masking_signatures
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_kling.hooks.kling import KlingHook
     from airflow_provider_kling.transfers.target import Target
@@ -72,7 +72,7 @@ class KlingToObjectStorageOperator(BaseOperator):
     def __init__(
         self,
         *,
-        video: Mapping[str, Any] | str,
+        video: Mapping[str, Any] | str | XComArg,
         path: str,
         kling_conn_id: str = "kling_default",
         overwrite: bool = True,

@@ -205,8 +205,14 @@ def _accepted_job(answer: Answer) -> VideoJob:
     if task_id is None:
         # An id where none is expected is one for a person to judge.
         what = "The submit was accepted, but the answer holds no task id"
+        if answer.http_status < 200:
+            what = "An interim response came in place of the final one"
         raise _uncertain(answer, what, task_id=_named_task(answer))
     return _job(task_id, body, _status_word(body) or "queued")
+
+
+#: Codes of the flat envelope that never stand beside an accepted job.
+_NO_SUCCESS = ("fail", "failed", "failure", "error")
 
 
 def _says_error(answer: Answer, refusal_codes: Collection[str]) -> bool:
@@ -217,6 +223,8 @@ def _says_error(answer: Answer, refusal_codes: Collection[str]) -> bool:
     """
     error, body = _error_object(answer), _mapping(answer.json)
     if body.get("success") is False or body.get("error") is True or isinstance(body.get("error"), list):
+        return True
+    if _has_error(body.get("data")) or str(body.get("code")).lower() in _NO_SUCCESS:
         return True
     if error is None or error is not answer.json:
         return error is not None
@@ -231,6 +239,10 @@ def _error_object(answer: Answer) -> Mapping[str, Any] | None:
     return error if error and any(error.values()) else None
 
 
+def _has_error(data: Any) -> bool:
+    return any((_error_in(data) or {}).values())
+
+
 def _named_task(answer: Answer) -> str | None:
     """
     Return the id of a task that an error response to a submit names.
@@ -242,7 +254,12 @@ def _named_task(answer: Answer) -> str | None:
             return found
     body = _mapping(answer.json)
     data = body.get("data")
-    if _error_object(answer) or body.get("success") is False or any(body.get(n) for n in ("message", "detail")):
+    if (
+        _error_object(answer)
+        or _has_error(data)
+        or body.get("success") is False
+        or any(body.get(n) for n in ("message", "msg", "detail"))
+    ):
         return None
     return _task_id(body) or _task_id(_mapping(data)) or (_clean(data) if isinstance(data, str) else None) or None
 

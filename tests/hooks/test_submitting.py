@@ -28,6 +28,10 @@ REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in 
 CONNECT_TIMEOUT = 0.5
 
 
+def since(moment: float) -> Callable[[], float]:
+    return lambda: time.time() - moment
+
+
 @pytest.fixture
 def hook(sandbox: Sandbox, connect: Connect) -> KlingHook:
     return KlingHook(connect(sandbox.base_url, sandbox.api_key, connect_timeout=CONNECT_TIMEOUT, read_timeout=2))
@@ -77,7 +81,7 @@ def test_probe_and_submit_share_one_connection(gateway: Gateway, connect: Connec
     hook = KlingHook(connect(f"http://127.0.0.1:{gateway.server_address[1]}"))
     with hook.submitting() as session:
         session.probe()
-        assert session.submit(REQUEST, recorded_at=time.time()).task_id == "task_1"
+        assert session.submit(REQUEST, age=since(time.time())).task_id == "task_1"
     assert gateway.connections == 1
 
 
@@ -93,7 +97,7 @@ def test_a_server_that_cannot_be_reached_is_not_there(connect: Connect) -> None:
 class TestARecordThatIsTooOld:
     def test_before_the_connection_stands(self, sandbox: Sandbox, hook: KlingHook) -> None:
         with hook.submitting() as session, pytest.raises(KlingConnectionError, match="so it was not sent"):
-            session.submit(REQUEST, recorded_at=time.time() - CONNECT_TIMEOUT - INTENT_MARGIN - 0.1)
+            session.submit(REQUEST, age=since(time.time() - CONNECT_TIMEOUT - INTENT_MARGIN - 0.1))
         assert sandbox.requests["submit"] == 0
 
     def test_by_the_time_the_connection_stands(
@@ -102,7 +106,7 @@ class TestARecordThatIsTooOld:
         with hook.submitting() as session:
             session._session.auth = lambda request: (set_clock(60), request)[1]
             with pytest.raises(KlingConnectionError, match="60 s passed"):
-                session.submit(REQUEST, recorded_at=time.time())
+                session.submit(REQUEST, age=since(time.time()))
         assert sandbox.requests["submit"] == 0
 
     def test_by_the_time_the_body_is_read(
@@ -112,13 +116,13 @@ class TestARecordThatIsTooOld:
             session.probe()  # from here on the connection stands
             session._session.auth = lambda request: (set_clock(60), request)[1]
             with pytest.raises(KlingConnectionError, match="60 s passed"):
-                session.submit(REQUEST, recorded_at=time.time())
+                session.submit(REQUEST, age=since(time.time()))
         assert sandbox.ledger() == []
 
     def test_one_that_is_fresh_is_sent(self, sandbox: Sandbox, hook: KlingHook) -> None:
         with hook.submitting() as session:
             session.probe()
-            session.submit(REQUEST, recorded_at=time.time() - INTENT_MARGIN)
+            session.submit(REQUEST, age=since(time.time() - INTENT_MARGIN))
         assert len(sandbox.ledger()) == 1
 
 
@@ -135,7 +139,7 @@ with KlingHook("kling_default").submitting() as session:
     session.probe()
     recorded_at = time.time()
     os.kill(os.getpid(), signal.SIGSTOP)
-    session.submit(REQUEST, recorded_at=recorded_at)
+    session.submit(REQUEST, age=lambda: time.time() - recorded_at)
 """
 
 

@@ -1401,3 +1401,30 @@ def test_a_hostile_message_does_not_buy_itself_quadratic_work(message: str) -> N
 
     # The best of three: a collection of garbage takes as long as the work that is looked for.
     assert min(seconds() for _ in range(3)) < 0.2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": "fail", "message": "no", "id": "req-1"},
+        {"code": "error", "message": "no", "data": {"id": "req-1"}},
+        {"code": 0, "data": {"error": {"message": "no"}, "id": "req-1"}},
+        {"success": False, "id": "req-1"},
+    ],
+    ids=str,
+)
+def test_an_id_beside_an_error_with_200_is_no_job(body: dict[str, Any]) -> None:
+    with pytest.raises(KlingUncertainSubmissionError) as raised:
+        read_submit(Answer(http_status=200, body=json.dumps(body).encode()))
+    assert raised.value.task_id is None
+
+
+def test_a_full_account_is_one_in_any_words() -> None:
+    body = {"code": 1302, "msg": "too fast", "id": "req-1"}
+    with pytest.raises(KlingRateLimitError):
+        read_submit(Answer(http_status=429, body=json.dumps(body).encode()))
+
+
+def test_an_interim_response_is_not_called_accepted() -> None:
+    with pytest.raises(KlingUncertainSubmissionError, match="An interim response"):
+        read_submit(Answer(http_status=103, body=b""))
