@@ -88,8 +88,15 @@ def build(trial: Trial, processes: Processes, python: str) -> None:
     version = trial.version
     requirements = [f"apache-airflow=={version.airflow}", *version.pins]
     resolution = "lowest-direct" if version.lowest else "highest"
+    groups = [word for group in version.groups for word in ("--group", group)]
     recipe = "\n".join(
-        [python, resolution, *requirements, sha256((CHECKOUT / "pyproject.toml").read_bytes()).hexdigest()]
+        [
+            python,
+            resolution,
+            *requirements,
+            *groups,
+            sha256((CHECKOUT / "pyproject.toml").read_bytes()).hexdigest(),
+        ]
     )
     ready = trial.folder / "ready"
     if not ready.exists() or ready.read_text() != recipe:
@@ -101,7 +108,7 @@ def build(trial: Trial, processes: Processes, python: str) -> None:
             [_uv(), "venv", "--clear", "--python", python, str(trial.folder / "venv")],
             [*install, "--resolution", resolution, "--editable", ".[sandbox]", *requirements],
             # Apart: how low the tools of the tests may be is nobody's concern.
-            [*install, "--group", "test"],
+            [*install, *groups],
         ):
             if processes.run(command, _environment(), log):
                 raise RuntimeError(_last_words(log))
