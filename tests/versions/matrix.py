@@ -24,9 +24,7 @@ a retry of a task that failed after its submit joins the job, with the record in
 ``paid once`` that kills and clears around the submit buy nothing twice, ``link`` the button that opens the video.
 """
 
-VARIABLE = (
-    "before 3.3 there is no task state store: the record is an Airflow Variable, or lies in [kling] state_path"
-)
+VARIABLE = "before 3.3 there is no task state store: the record is a Variable, or lies in [kling] state_path"
 NO_ON_KILL = "before 3.3 a deferred task that a user ends says nothing of the job that goes on"
 NO_RETRY_POLICY = "before 3.3 there are no retry policies, so kling_retry_policy() is not to be had"
 NO_FORM = "3.0 makes a connection's form with the FAB provider alone: without it, extras are written as JSON"

@@ -139,10 +139,9 @@ def probe(trial: Trial, processes: Processes) -> dict[str, str]:
     folder = trial.folder
     report, log = folder / "report.json", folder / "probe.log"
     report.unlink(missing_ok=True)
-    for old in ("airflow", "videos", "kling-state"):
+    for old in ("airflow", "videos", "records"):
         shutil.rmtree(folder / old, ignore_errors=True)
-    for new in ("airflow", "kling-state"):
-        (folder / new).mkdir()
+    (folder / "airflow").mkdir()
     environment = {
         **_environment(),
         "AIRFLOW_HOME": str(folder / "airflow"),
@@ -150,9 +149,8 @@ def probe(trial: Trial, processes: Processes) -> dict[str, str]:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow/airflow.db?timeout=60",
         "PYTHONPATH": str(CHECKOUT),
     }
-    if trial.version.state_path:
-        environment["AIRFLOW__KLING__STATE_PATH"] = f"file://{folder}/kling-state"
-    processes.run([trial.interpreter, "-m", "tests.versions.probe", folder], environment, log)
+    command = [trial.interpreter, "-m", "tests.versions.probe", folder, *trial.version.records]
+    processes.run(command, environment, log)
     if not report.exists():
         return dict.fromkeys(COLUMNS, _last_words(log))
     verdicts: dict[str, str] = json.loads(report.read_text())
