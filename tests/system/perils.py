@@ -30,6 +30,7 @@ class Point(NamedTuple):
 
 
 POINTS = {
+    "before the intent": Point(Submitting, "probe", after=True),
     "before the POST": Point(Submitting, "submit"),
     "before the record": Point(Submitting, "submit", after=True),
     "before the deferral": Point(KlingGenerateOperator, "defer"),
@@ -75,6 +76,12 @@ def die_with_supervisor() -> None:
     die()
 
 
+def fall_asleep() -> None:
+    """Stop as on a machine that is suspended, until somebody lets both go on."""
+    os.kill(os.getppid(), signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def fail() -> None:
     """Raise what this provider does not know."""
     raise RuntimeError("a misfortune")
@@ -83,6 +90,7 @@ def fail() -> None:
 MISFORTUNES: dict[str, Callable[[], None]] = {
     "dies": die,
     "dies with its supervisor": die_with_supervisor,
+    "falls asleep": fall_asleep,
     "fails": fail,
 }
 

@@ -74,6 +74,21 @@ class Scene:
         """Return the process that runs the task; its parent is the one that reports of it."""
         return psutil.Process(self.airflow.task_instance(*self.key)["pid"])
 
+    def until_asleep(self) -> list[psutil.Process]:
+        """Return the processes of an attempt once they have fallen asleep: the task's own, then its parent."""
+
+        def asleep() -> psutil.Process | None:
+            with suppress(psutil.NoSuchProcess, TypeError, ValueError):
+                process = self.process()
+                return process if process.status() == psutil.STATUS_STOPPED else None
+            return None
+
+        process = wait_for(asleep, f"{self.prompt!r} to be asleep", timeout=PATIENCE, pause=PAUSE)
+        assert process is not None
+        parent = process.parent()
+        assert parent is not None
+        return [process, parent]
+
     def kill(self, *, supervisor: bool) -> None:
         """Kill the process that runs the task, and before it, if wished, the one that would report that."""
         process = self.process()
