@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 
 from airflow_provider_kling.links.kling import KlingVideoLink
@@ -15,7 +14,7 @@ from tests.system.airflow_api import FINISHED_RUN, FINISHED_TASK, AirflowApi, wa
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.conftest import TEST_DAGS
 from tests.system.test_example_dags import busy_workers
-from tests.versions.paid_once import CONNECTION, play_paid_once
+from tests.versions.paid_once import CONNECTION, play_paid_once, records_left
 from tests.versions.runs import (
     CHECKOUT,
     DAG_FOLDERS,
@@ -54,6 +53,9 @@ def run_dags(sandbox: Sandbox, videos: Path, records: Collection[str], report: R
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
         # Airflow 3.0 has four of them unless told otherwise.
         "AIRFLOW__API__WORKERS": "1",
+        # How a task is found out that was cleared while it ran, before 3.2.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
         "PYTHONPATH": str(CHECKOUT),
         **{name: value for name, value in os.environ.items() if name == CONNECTION},
     }
@@ -78,16 +80,10 @@ def run_dags(sandbox: Sandbox, videos: Path, records: Collection[str], report: R
             records_left=records_left(api),
             test_runs={dag_id for dag_id in RETRIED if TEST_RUN in log_of(api, dag_id, runs[dag_id])},
         )
-        with report.column("paid once"):
-            play_paid_once(cluster, records)
+        if records:
+            with report.column("paid once"):
+                play_paid_once(cluster, records)
         return outcome
-
-
-def records_left(api: AirflowApi) -> set[str]:
-    """Return the records that are still there some time after the last run has ended."""
-    with suppress(TimeoutError):
-        wait_for(lambda: not api.variables("kling_record_"), "all records to be deleted", timeout=30, pause=1)
-    return api.variables("kling_record_")
 
 
 def log_of(api: AirflowApi, dag_id: str, run_id: str) -> str:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import requests
 
 from airflow_provider_kling.sandbox import Sandbox
 from tests.system import scenarios
-from tests.system.airflow_api import wait_for
+from tests.system.airflow_api import AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster, free_port
 from tests.system.scene import Scene, connect
 from tests.versions.processes import Processes
@@ -89,6 +89,15 @@ def play_paid_once(cluster: AirflowCluster, records: Collection[str]) -> None:
         wrong = list(filter(None, pool.map(start, plays.keys(), plays.values())))
         print(f"paid once: {len(plays)} scenes, {len(sandbox.ledger())} jobs bought", flush=True)
     assert not wrong, "\n".join(wrong)
+    left = records_left(cluster.api)
+    assert not left, f"after success there are still {left}"
+
+
+def records_left(airflow: AirflowApi) -> set[str]:
+    """Return the Variables with records that are still there some time after the last task has succeeded."""
+    with suppress(TimeoutError):
+        wait_for(lambda: not airflow.variables("kling_record_"), "all records to be deleted", timeout=30, pause=1)
+    return airflow.variables("kling_record_")
 
 
 SCENARIOS: dict[str, Callable[..., None]] = {
