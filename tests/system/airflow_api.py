@@ -101,6 +101,20 @@ class AirflowApi:
             self.request("DELETE", f"variables/{quote(key, safe='')}")
         self.request("POST", "variables", json={"key": key, "value": value})
 
+    def variable(self, key: str) -> str | None:
+        """Return a Variable, or None if there is none."""
+        try:
+            return str(self.request("GET", f"variables/{quote(key, safe='')}")["value"])
+        except requests.HTTPError as error:
+            if error.response.status_code == 404:
+                return None
+            raise
+
+    def variables(self, beginning: str) -> set[str]:
+        """Return the keys of all Variables that begin so."""
+        keys = {entry["key"] for entry in self.listing("variables", "variables")}
+        return {key for key in keys if key.startswith(beginning)}
+
     # ---- DAGs and runs -------------------------------------------------------------------------------------
 
     def dag_ids(self) -> set[str]:

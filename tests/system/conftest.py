@@ -47,7 +47,7 @@ def cluster(
     ]
     environment = {
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
-        "AIRFLOW__KLING__STATE_PATH": f"file://{state}",
+        "PAID_ONCE_FOLDER": f"file://{state}",
         # Some tasks are killed together with whoever would report it: only their heartbeats tell.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",

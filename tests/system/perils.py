@@ -10,14 +10,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from airflow.sdk import Context
+from airflow.providers.common.compat.sdk import Context
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.hooks.kling import Submitting
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
-from airflow_provider_kling.records import identity_of
+from airflow_provider_kling.records import Identity
 from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 
 
@@ -30,12 +30,39 @@ class Point(NamedTuple):
 
 
 POINTS = {
-    "before the POST": Point(KlingHook, "submit_video"),
-    "before the record": Point(KlingHook, "submit_video", after=True),
+    "before the intent": Point(Submitting, "probe", after=True),
+    "before the POST": Point(Submitting, "submit"),
+    "before the record": Point(Submitting, "submit", after=True),
     "before the deferral": Point(KlingGenerateOperator, "defer"),
     "at the resumption": Point(KlingGenerateOperator, "execute_complete"),
     "before the end": Point(KlingGenerateOperator, "execute_complete", after=True),
 }
+
+
+class Place(NamedTuple):
+    """Where a record lives: in the task state store if there is one, in a folder, or (neither) in a Variable."""
+
+    state_store: bool
+    folder: str = ""
+
+
+RECORDS = {
+    "state store": Place(True),
+    "state store and folder": Place(True, "PAID_ONCE_FOLDER"),
+    "folder": Place(False, "PAID_ONCE_FOLDER"),
+    "bucket": Place(False, "PAID_ONCE_BUCKET"),
+    "variable": Place(False),
+}
+"""Each ``folder`` is the name of an environment variable of the Airflow that runs the tasks."""
+
+
+def keep_record(context: Context) -> None:
+    """Let this process keep its record where the param ``record`` of the run says, if it says anything."""
+    if record := context["params"].get("record"):
+        place = RECORDS[record]
+        if not place.state_store:
+            cast("dict[str, Any]", context)["task_state_store"] = None
+        os.environ["AIRFLOW__KLING__STATE_PATH"] = os.environ[place.folder] if place.folder else ""
 
 
 def die() -> None:
@@ -49,6 +76,12 @@ def die_with_supervisor() -> None:
     die()
 
 
+def fall_asleep() -> None:
+    """Stop as on a machine that is suspended, until somebody lets both go on."""
+    os.kill(os.getppid(), signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def fail() -> None:
     """Raise what this provider does not know."""
     raise RuntimeError("a misfortune")
@@ -57,6 +90,7 @@ def fail() -> None:
 MISFORTUNES: dict[str, Callable[[], None]] = {
     "dies": die,
     "dies with its supervisor": die_with_supervisor,
+    "falls asleep": fall_asleep,
     "fails": fail,
 }
 
@@ -66,7 +100,7 @@ def first_time(name: str) -> bool:
     folder = Path(os.environ["AIRFLOW_HOME"]) / "perils"
     folder.mkdir(exist_ok=True)
     try:
-        (folder / name.replace("\0", " ").replace("/", "_")).touch(exist_ok=False)
+        (folder / name.replace("/", "_")).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True
@@ -88,7 +122,7 @@ def arm(context: Context) -> None:
     @wraps(original)
     def perilous(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs) if point.after else None
-        if first_time(identity_of(context)):
+        if first_time(" ".join(map(str, Identity.of(context)))):
             strike()
         return result if point.after else original(*args, **kwargs)
 
@@ -96,23 +130,17 @@ def arm(context: Context) -> None:
 
 
 class PerilousGenerateOperator(KlingGenerateOperator):
-    """A ``KlingGenerateOperator`` in a process that is armed."""
+    """A ``KlingGenerateOperator`` in a process that is armed, and that keeps its record where the run says."""
 
     def execute(self, context: Context) -> Any:
+        keep_record(context)
         arm(context)
         return super().execute(context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        keep_record(context)
         arm(context)
         return super().resume_execution(next_method, next_kwargs, context)
-
-
-class StatelessGenerateOperator(PerilousGenerateOperator):
-    """The same as if on an Airflow without a task state store."""
-
-    def execute(self, context: Context) -> Any:
-        context["task_state_store"] = None
-        return super().execute(context)
 
 
 class CrashingTrigger(KlingTaskTrigger):

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
 import requests
 
-from airflow_provider_kling.records import RECORD_KEY
+from airflow_provider_kling.journal import Event, Journal
+from airflow_provider_kling.records import Identity
+from airflow_provider_kling.records.folder import FolderStore
+from airflow_provider_kling.records.stores import RECORD_KEY, VariableStore
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from tests.system.airflow_api import FINISHED_TASK, AirflowApi, wait_for
+from tests.system.perils import RECORDS
 
 TASK_ID = "generate"
 PATIENCE = 300.0
@@ -27,26 +33,65 @@ class Scene:
     :param airflow: the Airflow to run it.
     :param sandbox: the server that the task's connection leads to, and the witness.
     :param prompt: the prompt; part of no other scene's.
+    :param environment: the environment variables of the Airflow, for the folders where records may lie.
     """
 
-    def __init__(self, airflow: AirflowApi, sandbox: Sandbox, prompt: str) -> None:
+    def __init__(
+        self, airflow: AirflowApi, sandbox: Sandbox, prompt: str, *, environment: Mapping[str, str]
+    ) -> None:
         self.airflow = airflow
         self.sandbox = sandbox
         self.prompt = prompt
+        self.environment = environment
         self.key = ("", "", "")
+        self._place = RECORDS["state store"]
+        self._conn_id = "kling_paid_once"
         self._first_attempt = 1
+
+    def part(self, name: str) -> Scene:
+        """Return a scene beside this one, with another run and a prompt of its own."""
+        return Scene(self.airflow, self.sandbox, f"{self.prompt} {name}.", environment=self.environment)
+
+    @contextmanager
+    def server_of_its_own(self) -> Iterator[Sandbox]:
+        """Move to another server meanwhile: a probe has no prompt that would tell whose it is."""
+        with Sandbox(run_seconds=3600) as self.sandbox:
+            self._conn_id = f"kling_at_port_{self.sandbox.base_url.rpartition(':')[2]}"
+            connect(self.airflow, self._conn_id, self.sandbox)
+            yield self.sandbox
 
     def arrange(self, **fault: Any) -> None:
         """Let the server make trouble for this scene's prompt; see ``Fault``."""
         self.sandbox.add_fault(Fault(match=self.prompt, **fault))
 
-    def play(self, dag_id: str, **conf: Any) -> None:
-        """Start the run, with these params."""
-        self.key = (dag_id, self.airflow.trigger_dag(dag_id, {"prompt": self.prompt, **conf}), TASK_ID)
+    def play(self, dag_id: str, *, record: str = "state store", **conf: Any) -> None:
+        """Start the run, with these params and its record there."""
+        self._place = RECORDS[record]
+        conf |= {"prompt": self.prompt, "record": record, "conn_id": self._conn_id}
+        self.key = (dag_id, self.airflow.trigger_dag(dag_id, conf), TASK_ID)
+
+    def process(self) -> psutil.Process:
+        """Return the process that runs the task; its parent is the one that reports of it."""
+        return psutil.Process(self.airflow.task_instance(*self.key)["pid"])
+
+    def until_asleep(self) -> list[psutil.Process]:
+        """Return the processes of an attempt once they have fallen asleep: the task's own, then its parent."""
+
+        def asleep() -> psutil.Process | None:
+            with suppress(psutil.NoSuchProcess, TypeError, ValueError):
+                process = self.process()
+                return process if process.status() == psutil.STATUS_STOPPED else None
+            return None
+
+        process = wait_for(asleep, f"{self.prompt!r} to be asleep", timeout=PATIENCE, pause=PAUSE)
+        assert process is not None
+        parent = process.parent()
+        assert parent is not None
+        return [process, parent]
 
     def kill(self, *, supervisor: bool) -> None:
         """Kill the process that runs the task, and before it, if wished, the one that would report that."""
-        process = psutil.Process(self.airflow.task_instance(*self.key)["pid"])
+        process = self.process()
         supervising = process.parent()
         if supervisor and supervising is not None:
             supervising.kill()
@@ -63,24 +108,24 @@ class Scene:
         for task_id in self.bought():
             self.sandbox.finish(task_id)
 
-    def until(self, state: str) -> None:
+    def until(self, *states: str) -> str:
         """
-        Return when the task is in this state, and was started since it was cleared.
+        Return the state when the task is in one of these, and was started since it was cleared.
 
         :raises AssertionError: if it ends in another one, or does not come to it, with its log.
         """
-        awaited = f"{self.prompt!r} to be {state}"
+        awaited = f"{self.prompt!r} to be {' or '.join(states)}"
 
-        def reached() -> bool:
+        def reached() -> str | None:
             task = self.airflow.task_instance(*self.key)
             if task["try_number"] < self._first_attempt:
-                return False
-            ended_otherwise = task["state"] in FINISHED_TASK - {state}
+                return None
+            ended_otherwise = task["state"] in FINISHED_TASK - set(states)
             assert not ended_otherwise, f"waited for {awaited}\n{self.report()}"
-            return task["state"] == state
+            return task["state"] if task["state"] in states else None
 
         try:
-            wait_for(reached, awaited, timeout=PATIENCE, pause=PAUSE)
+            return str(wait_for(reached, awaited, timeout=PATIENCE, pause=PAUSE))
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self.report()}") from error
 
@@ -100,12 +145,24 @@ class Scene:
         """Return the id of the newest job as soon as it is on record."""
 
         def recorded() -> str | None:
-            record = self.record()
-            return record[-1]["task_id"] if record else None
+            ids = [submit.kling_task_id for submit in self.record().submits.values() if submit.kling_task_ids]
+            return ids[-1] if ids else None
 
         found = wait_for(recorded, f"the id of {self.prompt!r} on record", timeout=PATIENCE, pause=PAUSE)
         assert found is not None
         return found
+
+    def until_intended(self) -> None:
+        """Return as soon as a submit is on record."""
+        wait_for(lambda: self.record().submits, f"a submit of {self.prompt!r}", timeout=PATIENCE)
+
+    def uncertain(self) -> dict[str, Any]:
+        """Return what the attempt that ended for a submit of unknown fate left in XCom."""
+        return dict(self.airflow.xcom(*self.key, key="kling_uncertain"))
+
+    def answer(self, word: str) -> None:
+        """Say what became of the submit of unknown fate, in the Variable that the task named."""
+        self.airflow.set_variable(self.uncertain()["name"], word)
 
     def clear(self) -> None:
         """Clear the task as a user does, who sees a finished task in a finished run."""
@@ -151,12 +208,40 @@ class Scene:
         """Return the id of the video that the task returned."""
         return str(self.airflow.xcom(*self.key)["task_id"])
 
-    def record(self) -> list[dict[str, Any]]:
-        """Return the submits on record in Airflow's task state store, the newest last."""
-        stored = self.airflow.task_state(*self.key, RECORD_KEY)
-        return stored["submissions"] if stored else []
+    def record(self) -> Journal:
+        """Return the submits on record."""
+        return Journal(self._events())
+
+    def on_record(self) -> list[tuple[str, str | None]]:
+        """Return the fate of each submit on record and its newest job, the oldest submit first."""
+        submits = self.record().submits.values()
+        return [(submit.fate, submit.kling_task_id if submit.kling_task_ids else None) for submit in submits]
+
+    def _events(self) -> list[Event]:
+        identity, place = Identity(*self.key, map_index=-1), self._place
+        found: list[Event] = []
+        if place.state_store and (document := self.airflow.task_state(*self.key, RECORD_KEY)):
+            found += document["events"]
+        if place.folder:
+            found += FolderStore(self.environment[place.folder], identity, prove=False).load()
+        if not place.state_store and not place.folder:
+            text = self.airflow.variable(VariableStore(identity).name)
+            found += json.loads(text)["events"] if text else []
+        return found
 
     def report(self) -> str:
         """Return what a reader needs to see why a scene went wrong."""
         state = self.airflow.task_instance(*self.key)["state"]
-        return f"{self.key}: {state}; bought {self.bought()}; on record {self.record()}\n{self.log()}"
+        return f"{self.key}: {state}; bought {self.bought()}; on record {self.on_record()}\n{self.log()}"
+
+
+def connect(airflow: AirflowApi, conn_id: str, sandbox: Sandbox) -> None:
+    """Make the connection that leads to a server."""
+    airflow.set_connection(
+        {
+            "connection_id": conn_id,
+            "conn_type": "kling",
+            "host": sandbox.base_url,
+            "password": sandbox.api_key,
+        }
+    )

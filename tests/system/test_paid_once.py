@@ -8,27 +8,38 @@ server finishes a job when the scenario says so, and not before.
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 
-from airflow_provider_kling.sandbox import Sandbox
+from airflow_provider_kling.sandbox import Fault, Sandbox
+from tests.system import scenarios
 from tests.system.airflow_api import wait_for
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.dags.paid_once import IMPATIENT_TIMEOUT
-from tests.system.scene import PATIENCE, PAUSE, Scene
+from tests.system.scenarios import DEATHS, UNCERTAIN, assert_paid_once, assert_uncertain
+from tests.system.scene import PATIENCE, PAUSE, Scene, connect
 
 Scenario = Callable[[Scene], None]
 
 SCENARIOS: dict[str, Scenario] = {}
-DEATHS = ("dies", "dies with its supervisor")
-UNCERTAIN = "KlingUncertainSubmissionError: "
 GOES_ON = "Kling task {} goes on at the vendor, and bills"
 JOINING = "Joining Kling task {}"
+LIES = {
+    "the words of Node": ("", "socket hang up"),
+    "the words of Go": ("do_request_failed", 'Post "https://api.example/v1/videos": EOF'),
+    "words of its own": ("gateway_hiccup", "something went wrong, please try again"),
+    "no words": ("", "error"),
+    "the words of a timeout, in Chinese": ("fail_to_fetch_task", "上游请求超时"),
+    "the words of a refusal": ("system_error", "no slot free, nothing was submitted"),
+}
+"""Codes and messages of a gateway that has submitted the job, and answers 500."""
 
 
 def scenario(*cases: str) -> Callable[[Callable[..., None]], None]:
@@ -43,15 +54,10 @@ def scenario(*cases: str) -> Callable[[Callable[..., None]], None]:
     return register
 
 
-def assert_paid_once(scene: Scene) -> None:
-    """One job was accepted, it is on record, and the task returned its video."""
-    (task_id,) = scene.bought()
-    assert scene.video_id() == task_id
-    assert on_record(scene) == [("submitted", task_id)]
-
-
-def on_record(scene: Scene) -> list[tuple[str, str | None]]:
-    return [(entry["state"], entry["task_id"]) for entry in scene.record()]
+def errors_of(scene: Scene) -> list[str]:
+    """Return what the attempts ended with for a submit of unknown fate."""
+    said = [line.partition(UNCERTAIN)[2] for line in scene.log().splitlines()]
+    return [message for message in said if message.startswith("A submit may have been accepted")]
 
 
 # ---- the worker is killed ----------------------------------------------------------------------------------
@@ -59,47 +65,46 @@ def on_record(scene: Scene) -> list[tuple[str, str | None]]:
 
 @scenario(*DEATHS)
 def killed_before_the_post(scene: Scene, case: str) -> None:
-    """Nobody can know that it was not sent: a person looks, and clears the task."""
+    """Nobody can know that it was not sent: a person looks, and says that there is no job."""
     scene.play("paid_once", point="before the POST", misfortune=case)
     scene.until("failed")
+    assert_uncertain(scene)
     assert scene.bought() == []
-    assert on_record(scene) == [("uncertain", None)]
-    assert UNCERTAIN in scene.log()
+    assert scene.on_record() == [("unknown", None)]
+    scene.answer("none")
     scene.clear()
-    scene.play_to_the_end()
+    task_id = scene.play_to_the_end()
     assert_paid_once(scene)
+    assert scene.on_record() == [("dismissed", None), ("job", task_id)]
 
 
 @scenario(*DEATHS)
 def killed_before_the_answer(scene: Scene, case: str) -> None:
-    """A person finds the job at the vendor, hands its id over and clears the task."""
-    scene.arrange(on="submit", kind="delay_after", seconds=600)
-    scene.play("paid_once")
-    (task_id,) = scene.until_bought(1)
-    scene.kill(supervisor=case == "dies with its supervisor")
-    scene.until("failed")
-    assert scene.bought() == [task_id]
-    assert on_record(scene) == [("uncertain", None)]
-    assert UNCERTAIN in scene.log()
-    variable = re.search(r"Airflow Variable (\w+)", scene.log())
-    assert variable is not None
-    scene.airflow.set_variable(variable[1], task_id)
-    scene.clear()
-    scene.play_to_the_end()
-    assert_paid_once(scene)
+    scenarios.killed_before_the_answer(scene, "state store", case)
 
 
-@scenario(*DEATHS)
+@scenario(*DEATHS, "fails")
 def killed_before_the_record(scene: Scene, case: str) -> None:
-    """The id was in memory only; whoever clears the task without an id says that there is no job."""
+    """The id was in memory only: each further attempt says the same, and none buys."""
     scene.play("paid_once", point="before the record", misfortune=case)
     scene.until("failed")
+    scene.clear()
+    scene.until("failed")
+    scene.clear()
+    scene.until("failed")
+    assert len(scene.bought()) == 1
+    assert_uncertain(scene)
+    assert len(errors_of(scene)) >= 3
+    assert len(set(errors_of(scene))) == 1
     (first,) = scene.bought()
-    assert on_record(scene) == [("uncertain", None)]
+    # A person who errs pays once more, and no more than once.
+    scene.answer("none")
     scene.clear()
     second = scene.play_to_the_end()
+    scene.clear()
+    scene.until("success")
     assert scene.bought() == [first, second]
-    assert on_record(scene) == [("submitted", second)]
+    assert scene.on_record() == [("dismissed", None), ("job", second)]
 
 
 @scenario(*DEATHS)
@@ -136,18 +141,27 @@ def killed_in_a_blocking_wait(scene: Scene, case: str) -> None:
     assert_paid_once(scene)
 
 
-@scenario("before the deferral", "before the record")
+@scenario("folder", "variable")
 def killed_without_a_state_store(scene: Scene, case: str) -> None:
-    """The record lies in object storage."""
-    scene.play("paid_once_without_state_store", point=case, misfortune="dies")
-    if case == "before the record":
-        scene.until("failed")
-        assert UNCERTAIN in scene.log()
-        assert len(scene.bought()) == 1
+    scenarios.killed_after_the_record(scene, case)
+    if case == "variable":
+        wait_for(lambda: not scene.on_record(), "the Variable to be deleted", timeout=PATIENCE, pause=PAUSE)
     else:
-        video_id = scene.play_to_the_end()
-        assert scene.bought() == [video_id]
-    assert scene.record() == []
+        assert scene.on_record() == [("job", scene.bought()[0])]
+
+
+@scenario("folder", "variable")
+def killed_before_the_answer_without_a_state_store(scene: Scene, case: str) -> None:
+    scenarios.killed_before_the_answer(scene, case)
+
+
+@scenario()
+def killed_with_two_records(scene: Scene) -> None:
+    """The record lies in the state store and in a folder: what either holds counts."""
+    scenarios.killed_before_the_answer(scene, "state store and folder")
+    scene.clear()
+    scene.until("success")
+    assert_paid_once(scene)
 
 
 # ---- the task fails, and is retried ------------------------------------------------------------------------
@@ -187,8 +201,7 @@ def the_job_fails(scene: Scene) -> None:
     scene.finish_jobs()
     failed, task_id = scene.until_bought(2)
     assert scene.play_to_the_end() == task_id
-    (entry,) = scene.record()
-    assert (entry["task_id"], entry["earlier"]) == (task_id, [failed])
+    assert scene.on_record() == [("job", failed), ("job", task_id)]
 
 
 @scenario()
@@ -275,8 +288,130 @@ def cleared_with_on_clear_resubmit(scene: Scene) -> None:
     scene.clear()
     second = scene.play_to_the_end()
     assert scene.bought() == [first, second]
-    (entry,) = scene.record()
-    assert (entry["task_id"], entry["earlier"]) == (second, [first])
+    assert scene.on_record() == [("job", first), ("job", second)]
+
+
+@scenario(*scenarios.CLEARS[::3])
+def cleared_during_the_post(scene: Scene, case: str) -> None:
+    scenarios.cleared_during_the_post(scene, "state store", case)
+
+
+@scenario("in the POST of the other", "in the wait of the other")
+def cleared_while_two_attempts_are_alive(scene: Scene, case: str) -> None:
+    scenarios.cleared_while_two_attempts_are_alive(scene, "folder", case)
+
+
+@scenario("in the POST of the other")
+def cleared_while_two_attempts_share_a_variable(scene: Scene, case: str) -> None:
+    scenarios.cleared_while_two_attempts_are_alive(scene, "variable", case)
+
+
+# ---- a submit of unknown fate ------------------------------------------------------------------------------
+
+
+@scenario(*LIES)
+def the_gateway_lies(scene: Scene, case: str) -> None:
+    """It has submitted the job, and answers with an error of its own: no retry follows, whatever it says."""
+    code, message = LIES[case]
+    scene.arrange(on="submit", kind="error", accepted=True, times=None, status=500, code=code, message=message)
+    scene.play("paid_once")
+    scene.until("failed")
+    assert_uncertain(scene)
+    assert scene.airflow.task_instance(*scene.key)["try_number"] == 1
+    scene.clear()
+    scene.until("failed")
+    assert len(scene.bought()) == 1
+    assert len(set(errors_of(scene))) == 1, errors_of(scene)
+    (task_id,) = scene.bought()
+    scene.answer(task_id)
+    scene.clear()
+    scene.play_to_the_end()
+    assert_paid_once(scene)
+
+
+@scenario()
+def answered_in_bulk(scene: Scene) -> None:
+    """One Variable says that none of the submits of an outage made a job; it does not count for later ones."""
+    dag_id = "paid_once_answered_in_bulk"
+    lost, later = [scene.part("one"), scene.part("two")], scene.part("three")
+    begin = datetime.now(UTC)
+    for one in lost:
+        one.arrange(on="submit", kind="drop_before")
+        one.play(dag_id)
+    for one in lost:
+        one.until("failed")
+    end = datetime.now(UTC)
+    time.sleep(1)
+    later.arrange(on="submit", kind="drop_before")
+    later.play(dag_id)
+    later.until("failed")
+    between = {"conn_id": "kling_paid_once", "dag_id": dag_id, "from": begin.isoformat(), "to": end.isoformat()}
+    said = {"looked_at": datetime.now(UTC).isoformat(), "none_sent_between": [between]}
+    scene.airflow.set_variable("kling_adopt", json.dumps(said))
+    for one in (*lost, later):
+        one.clear()
+    for one in lost:
+        one.play_to_the_end()
+        assert_paid_once(one)
+    later.until("failed")
+    assert later.bought() == []
+    said["answers"] = {later.uncertain()["name"]: "none"}
+    scene.airflow.set_variable("kling_adopt", json.dumps(said))
+    later.clear()
+    later.play_to_the_end()
+    assert_paid_once(later)
+    assert len(scene.bought()) == 3
+
+
+@scenario()
+def resubmitted_by_argument(scene: Scene) -> None:
+    """It pays twice at most, over all attempts."""
+    scene.arrange(on="submit", kind="drop_after", times=None)
+    scene.play("paid_once_or_twice")
+    scene.until("failed")
+    scene.clear()
+    scene.until("failed")
+    first, second = scene.bought()
+    assert_uncertain(scene)
+    assert scene.on_record() == [("dismissed", None), ("unknown", None)]
+    scene.answer(second)
+    scene.clear()
+    assert scene.play_to_the_end() == second
+    assert scene.bought() == [first, second]
+
+
+# ---- the API is not there ----------------------------------------------------------------------------------
+
+
+@scenario()
+def an_outage(scene: Scene) -> None:
+    """Nothing is sent to a server where something else answers; the task waits as for a slot."""
+    with scene.server_of_its_own() as server:
+        server.add_fault(Fault(on="probe", kind="proxy_error", times=None))
+        scene.play("paid_once")
+        scene.until("deferred")
+        server.wait_for("probe", 2, timeout=PATIENCE)
+        assert server.requests["submit"] == 0
+        assert scene.on_record() == []
+        server.clear_faults()
+        scene.until_recorded()
+        scene.play_to_the_end()
+        assert_paid_once(scene)
+        assert server.requests["submit"] == 1
+        assert scene.airflow.task_instance(*scene.key)["try_number"] == 1
+
+
+@scenario()
+def a_wrong_key(scene: Scene) -> None:
+    """It fails at once, with nothing sent."""
+    with scene.server_of_its_own() as server:
+        server.add_fault(Fault(on="probe", kind="error", status=401, message="who are you?", times=None))
+        scene.play("paid_once")
+        scene.until("failed")
+        assert scene.airflow.task_instance(*scene.key)["try_number"] == 1
+        assert "KlingAuthenticationError: " in scene.log()
+        assert server.requests["submit"] == 0
+        assert scene.on_record() == []
 
 
 # ---- the play ----------------------------------------------------------------------------------------------
@@ -286,14 +421,7 @@ def cleared_with_on_clear_resubmit(scene: Scene) -> None:
 def vendor(cluster: AirflowCluster) -> Iterator[Sandbox]:
     """A server of this module's own, behind the connection of its DAGs."""
     with Sandbox(run_seconds=3600) as vendor:
-        cluster.api.set_connection(
-            {
-                "connection_id": "kling_paid_once",
-                "conn_type": "kling",
-                "host": vendor.base_url,
-                "password": vendor.api_key,
-            }
-        )
+        connect(cluster.api, "kling_paid_once", vendor)
         cluster.api.wait_for_dags({"paid_once", "paid_once_many"})
         yield vendor
 
@@ -311,7 +439,8 @@ def outcomes(
     with ThreadPoolExecutor(len(names)) as pool:
 
         def start(name: str) -> Future[None]:
-            return pool.submit(SCENARIOS[name], Scene(cluster.api, vendor, prompt=f"<{name}>"))
+            scene = Scene(cluster.api, vendor, prompt=f"<{name}>", environment=cluster.environment)
+            return pool.submit(SCENARIOS[name], scene)
 
         yield {name: start(name) for name in names}
 

@@ -5,14 +5,29 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.sandbox import Sandbox
 from tests.system.airflow_api import FINISHED_RUN, FINISHED_TASK, AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster
+from tests.system.conftest import TEST_DAGS
 from tests.system.test_example_dags import busy_workers
-from tests.versions.runs import CHECKOUT, DAG_FOLDERS, DAG_IDS, Task, params_of, videos_of, waiting_task
+from tests.versions.paid_once import CONNECTION, play_paid_once, records_left
+from tests.versions.runs import (
+    CHECKOUT,
+    DAG_FOLDERS,
+    DAG_IDS,
+    RETRIED,
+    TEST_RUN,
+    Outcome,
+    Report,
+    Task,
+    params_of,
+    videos_of,
+    waiting_task,
+)
 
 RUN_SECONDS = 3600
 """A job goes on until it is told to end, so that nothing depends on how fast a machine is."""
@@ -20,9 +35,9 @@ PATIENCE = 300.0
 """Seconds to wait for anything; far more than needed, for a busy machine."""
 
 
-def run_dags(sandbox: Sandbox, videos: Path) -> list[Task]:
+def run_dags(sandbox: Sandbox, videos: Path, records: Collection[str], report: Report) -> Outcome:
     """
-    Run every DAG to its end, and return how their tasks ended.
+    Run every DAG to its end, then play ``paid_once`` with these records, and return what came of the DAGs.
 
     :raises ValueError: if a DAG file cannot be parsed.
     """
@@ -32,14 +47,17 @@ def run_dags(sandbox: Sandbox, videos: Path) -> list[Task]:
             "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
             "kwargs": {"path": str(folder)},
         }
-        for folder in DAG_FOLDERS
+        for folder in (*DAG_FOLDERS, TEST_DAGS)
     ]
     environment = {
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
         # Airflow 3.0 has four of them unless told otherwise.
         "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__KLING__STATE_PATH": os.environ.get("AIRFLOW__KLING__STATE_PATH", ""),
+        # How a task is found out that was cleared while it ran, before 3.2.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
         "PYTHONPATH": str(CHECKOUT),
+        **{name: value for name, value in os.environ.items() if name == CONNECTION},
     }
     connections = {"kling_default": sandbox.connection_json}
     home = Path(os.environ["AIRFLOW_HOME"])
@@ -50,12 +68,26 @@ def run_dags(sandbox: Sandbox, videos: Path) -> list[Task]:
         wait_for(lambda: all_wait(api, runs), "every video to be waited for", timeout=PATIENCE, pause=1)
         # Airflow before 3.3.2 fails a task that is resumed before its executor has noted that it deferred.
         wait_for(lambda: not busy_workers(cluster), "every worker process to be idle", timeout=PATIENCE)
+        kept = api.variables("kling_record_")
         for job in sandbox.jobs():
             sandbox.finish(job["id"])
         for dag_id, run_id in runs.items():
             if api.wait_for_run(dag_id, run_id, timeout=PATIENCE) != "success":
                 print(api.report(dag_id, run_id))
-        return [task for dag_id, run_id in runs.items() for task in tasks_of(api, dag_id, run_id)]
+        outcome = Outcome(
+            tasks=[task for dag_id, run_id in runs.items() for task in tasks_of(api, dag_id, run_id)],
+            records=kept,
+            records_left=records_left(api),
+            test_runs={dag_id for dag_id in RETRIED if TEST_RUN in log_of(api, dag_id, runs[dag_id])},
+        )
+        if records:
+            with report.column("paid once"):
+                play_paid_once(cluster, records)
+        return outcome
+
+
+def log_of(api: AirflowApi, dag_id: str, run_id: str) -> str:
+    return "\n".join(api.task_log(dag_id, run_id, "generate", try_number=number) for number in (1, 2))
 
 
 def all_wait(api: AirflowApi, runs: dict[str, str]) -> bool:

@@ -6,17 +6,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-COLUMNS = ("install", "unit tests", "form", "parse", "submit", "wait", "retry joins", "transfer", "link")
+COLUMNS = (
+    "install",
+    "unit tests",
+    "form",
+    "parse",
+    "submit",
+    "wait",
+    "retry joins",
+    "paid once",
+    "transfer",
+    "link",
+)
 """
 What is tried on each version: ``form`` is the connection's form, ``parse`` every example DAG, ``retry joins`` that
-a retry of a task that failed after its submit joins the job, ``link`` the button that opens the video.
+a retry of a task that failed after its submit joins the job, with the record in every place that needs no server,
+``paid once`` that kills and clears around the submit buy nothing twice, ``link`` the button that opens the video.
 """
 
-STATE_PATH = "before 3.3 there is no task state store: [kling] state_path has to name a folder"
+VARIABLE = "before 3.3 there is no task state store: the record is a Variable, or lies in [kling] state_path"
 NO_ON_KILL = "before 3.3 a deferred task that a user ends says nothing of the job that goes on"
 NO_RETRY_POLICY = "before 3.3 there are no retry policies, so kling_retry_policy() is not to be had"
 NO_FORM = "3.0 makes a connection's form with the FAB provider alone: without it, extras are written as JSON"
 SCHEDULER = "before 3.0 this is run without a scheduler, by dag.test(), but with a real triggerer"
+NO_RETRY = "3.0 itself fails a task whose process is killed, retries or not"
+NO_KILLS = "a process that dag.test() runs tasks in cannot be killed without the test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +43,8 @@ class Version:
     :param pythons: The Python versions that it supports, the one to take first.
     :param pins: What it needs beside it to work at all, since its release knew no later ones.
     :param lowest: Whether everything that ``pyproject.toml`` names is installed in the lowest version it admits.
-    :param state_path: Whether ids of paid jobs are kept in ``[kling] state_path``.
+    :param groups: The dependency groups of ``pyproject.toml`` that its tests need.
+    :param records: Where ``paid once`` keeps records: keys of ``tests.system.perils.RECORDS``.
     :param skipped: Columns that cannot be tried, with the reason.
     :param limits: What it cannot do besides.
     """
@@ -39,9 +54,10 @@ class Version:
     pythons: tuple[str, ...]
     pins: tuple[str, ...] = ()
     lowest: bool = False
-    state_path: bool = True
+    groups: tuple[str, ...] = ("test",)
+    records: tuple[str, ...] = ("variable",)
     skipped: Mapping[str, str] = field(default_factory=dict)
-    limits: tuple[str, ...] = (STATE_PATH, NO_ON_KILL, NO_RETRY_POLICY)
+    limits: tuple[str, ...] = (VARIABLE, NO_ON_KILL, NO_RETRY_POLICY)
 
 
 VERSIONS = (
@@ -51,13 +67,15 @@ VERSIONS = (
         pythons=("3.11", "3.12"),
         pins=("universal-pathlib<0.3",),
         lowest=True,
-        limits=(STATE_PATH, NO_ON_KILL, NO_RETRY_POLICY, SCHEDULER),
+        skipped={"paid once": NO_KILLS},
+        limits=(VARIABLE, NO_ON_KILL, NO_RETRY_POLICY, SCHEDULER),
     ),
     Version(
         name="2.11",
         airflow="2.11.*",
         pythons=("3.12", "3.11"),
-        limits=(STATE_PATH, NO_ON_KILL, NO_RETRY_POLICY, SCHEDULER),
+        skipped={"paid once": NO_KILLS},
+        limits=(VARIABLE, NO_ON_KILL, NO_RETRY_POLICY, SCHEDULER),
     ),
     Version(
         name="3.0",
@@ -71,7 +89,8 @@ VERSIONS = (
             "pyjwt<2.11",
             "universal-pathlib<0.3",
         ),
-        skipped={"form": NO_FORM},
+        records=(),
+        skipped={"form": NO_FORM, "paid once": NO_RETRY},
     ),
     Version(name="3.1", airflow="3.1.*", pythons=("3.13", "3.12", "3.11")),
     Version(
@@ -79,8 +98,12 @@ VERSIONS = (
         airflow="3.2.*",
         pythons=("3.13", "3.12", "3.11", "3.14"),
         pins=("fastapi<0.137", "cadwyn<7", "svcs<26"),
+        groups=("test", "stores"),
+        records=("variable", "folder", "bucket"),
     ),
-    Version(name="3.3", airflow="3.3.*", pythons=("3.13", "3.12", "3.11", "3.14"), state_path=False, limits=()),
+    Version(
+        name="3.3", airflow="3.3.*", pythons=("3.13", "3.12", "3.11", "3.14"), records=("state store",), limits=()
+    ),
 )
 
 UNIT_TESTS_LEFT_OUT = {

@@ -2,18 +2,16 @@
 """
 Try one Airflow version, inside the environment that it is installed in.
 
-``python -m tests.versions.probe FOLDER`` runs the example DAGs and a task that is retried, against the sandbox,
-in the Airflow that ``AIRFLOW_HOME`` names, and writes ``FOLDER/report.json``: column -> "" for what works, or what
-went wrong. All else goes to the standard output.
+``python -m tests.versions.probe FOLDER RECORD ...`` runs the example DAGs, tasks that are retried and, with each
+of these records, what ``paid_once`` plays, against the sandbox, in the Airflow that ``AIRFLOW_HOME`` names. It
+writes ``FOLDER/report.json``: column -> "" for what works, or what went wrong. All else is printed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from airflow import __version__ as airflow_version
@@ -22,27 +20,11 @@ from airflow_provider_kling.connection import EXTRAS
 from airflow_provider_kling.sandbox import Sandbox
 from tests.system.test_example_dags import EXAMPLES
 from tests.system.video import VideoFacts, look_into
-from tests.versions.runs import RETRIED, RETRIED_PROMPT, VIDEOS, Task
+from tests.versions.paid_once import places
+from tests.versions.runs import RETRIED, VIDEOS, Outcome, Report, Task
 
 IS_AIRFLOW_2 = airflow_version.startswith("2.")
-
-
-class Report:
-    """What works, and what does not."""
-
-    def __init__(self) -> None:
-        self.columns: dict[str, str] = {}
-
-    @contextmanager
-    def column(self, name: str) -> Iterator[None]:
-        """Note that what the block tries works, or else the error that it ends with."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001
-            traceback.print_exc()
-            self.columns[name] = f"{type(error).__name__}: {error}"
-        else:
-            self.columns[name] = ""
+HAS_STATE_STORE = not airflow_version.startswith(("2.", "3.0", "3.1", "3.2"))
 
 
 def check_installed() -> None:
@@ -75,24 +57,30 @@ def check_form() -> None:
     assert password == "API key", f"the form calls the password {password!r}"
 
 
-def judge(report: Report, tasks: list[Task], sandbox: Sandbox, videos: Path) -> None:
+def judge(report: Report, outcome: Outcome, sandbox: Sandbox, videos: Path) -> None:
     """Fill in the columns that tell of runs that have ended."""
     ledger = sandbox.ledger()
-    examples = [task for task in tasks if task.dag_id != RETRIED]
-    waiting = [task for task in tasks if task.waits]
+    examples = [task for task in outcome.tasks if task.dag_id not in RETRIED]
+    waiting = [task for task in outcome.tasks if task.waits]
     with report.column("submit"):
-        all_succeeded([task for task in examples if task.name == "generate"], count=VIDEOS - 1)
+        all_succeeded([task for task in examples if task.name == "generate"], count=VIDEOS - len(RETRIED))
         assert len(ledger) == VIDEOS, f"{len(ledger)} jobs were bought instead of {VIDEOS}"
     with report.column("wait"):
-        all_succeeded([task for task in examples if task.waits], count=VIDEOS - 1)
+        all_succeeded([task for task in examples if task.waits], count=VIDEOS - len(RETRIED))
     with report.column("retry joins"):
-        retried = [task for task in tasks if task.dag_id == RETRIED]
-        all_succeeded(retried, count=1)
-        assert retried[0].attempts == 2, f"it was tried {retried[0].attempts} times"
-        bought = sum(entry["request"].get("prompt") == RETRIED_PROMPT for entry in ledger)
-        assert bought == 1, f"it was bought {bought} times"
+        for dag_id, retried in RETRIED.items():
+            [task] = [task for task in outcome.tasks if task.dag_id == dag_id]
+            all_succeeded([task], count=1)
+            assert task.attempts == 2, f"{dag_id} was tried {task.attempts} times"
+            bought = sum(entry["request"].get("prompt") == retried.prompt for entry in ledger)
+            assert bought == 1, f"{dag_id} was bought {bought} times"
+        if outcome.records is not None:
+            assert bool(outcome.records) != HAS_STATE_STORE, f"while it waited, there were {outcome.records}"
+        assert not outcome.records_left, f"after success there are still {outcome.records_left}"
+        expected = set(RETRIED) if IS_AIRFLOW_2 else set()
+        assert outcome.test_runs == expected, f"these took themselves for test runs: {outcome.test_runs}"
     with report.column("transfer"):
-        all_succeeded([task for task in examples if task.name == "store"], count=VIDEOS - 1)
+        all_succeeded([task for task in examples if task.name == "store"], count=VIDEOS - len(RETRIED))
         for dag_id, example in EXAMPLES.items():
             found = [look_into(path) for path in (videos / dag_id).iterdir()]
             assert len(found) == example.count, f"{dag_id} stored {len(found)} files"
@@ -111,7 +99,7 @@ def all_succeeded(tasks: list[Task], *, count: int) -> None:
     assert len(tasks) == count, f"{len(tasks)} tasks instead of {count}"
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, records: list[str]) -> int:
     """Write the report, and return the exit code."""
     if IS_AIRFLOW_2:
         from tests.versions.airflow_2 import RUN_SECONDS, run_dags
@@ -123,15 +111,19 @@ def main(folder: Path) -> int:
         check_form()
     with report.column("install"):
         check_installed()
-    with Sandbox(run_seconds=RUN_SECONDS, cache_dir=folder / "rendered") as sandbox:
-        tasks: list[Task] = []
+    with (
+        Sandbox(run_seconds=RUN_SECONDS, cache_dir=folder / "rendered") as sandbox,
+        places(folder / "records", records) as environment,
+    ):
+        os.environ.update(environment)
+        outcome = Outcome(tasks=[], records=None, records_left=set(), test_runs=set())
         with report.column("parse"):
-            tasks = run_dags(sandbox, folder / "videos")
-        print(*tasks, sep="\n")
-        judge(report, tasks, sandbox, folder / "videos")
+            outcome = run_dags(sandbox, folder / "videos", records, report)
+        print(*outcome.tasks, sep="\n")
+        judge(report, outcome, sandbox, folder / "videos")
     (folder / "report.json").write_text(json.dumps(report.columns, indent=2))
     return int(any(report.columns.values()))
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]).absolute()))
+    sys.exit(main(Path(sys.argv[1]).absolute(), sys.argv[2:]))

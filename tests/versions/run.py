@@ -88,8 +88,15 @@ def build(trial: Trial, processes: Processes, python: str) -> None:
     version = trial.version
     requirements = [f"apache-airflow=={version.airflow}", *version.pins]
     resolution = "lowest-direct" if version.lowest else "highest"
+    groups = [word for group in version.groups for word in ("--group", group)]
     recipe = "\n".join(
-        [python, resolution, *requirements, sha256((CHECKOUT / "pyproject.toml").read_bytes()).hexdigest()]
+        [
+            python,
+            resolution,
+            *requirements,
+            *groups,
+            sha256((CHECKOUT / "pyproject.toml").read_bytes()).hexdigest(),
+        ]
     )
     ready = trial.folder / "ready"
     if not ready.exists() or ready.read_text() != recipe:
@@ -101,7 +108,7 @@ def build(trial: Trial, processes: Processes, python: str) -> None:
             [_uv(), "venv", "--clear", "--python", python, str(trial.folder / "venv")],
             [*install, "--resolution", resolution, "--editable", ".[sandbox]", *requirements],
             # Apart: how low the tools of the tests may be is nobody's concern.
-            [*install, "--group", "test"],
+            [*install, *groups],
         ):
             if processes.run(command, _environment(), log):
                 raise RuntimeError(_last_words(log))
@@ -132,10 +139,9 @@ def probe(trial: Trial, processes: Processes) -> dict[str, str]:
     folder = trial.folder
     report, log = folder / "report.json", folder / "probe.log"
     report.unlink(missing_ok=True)
-    for old in ("airflow", "videos", "kling-state"):
+    for old in ("airflow", "videos", "records"):
         shutil.rmtree(folder / old, ignore_errors=True)
-    for new in ("airflow", "kling-state"):
-        (folder / new).mkdir()
+    (folder / "airflow").mkdir()
     environment = {
         **_environment(),
         "AIRFLOW_HOME": str(folder / "airflow"),
@@ -143,9 +149,8 @@ def probe(trial: Trial, processes: Processes) -> dict[str, str]:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow/airflow.db?timeout=60",
         "PYTHONPATH": str(CHECKOUT),
     }
-    if trial.version.state_path:
-        environment["AIRFLOW__KLING__STATE_PATH"] = f"file://{folder}/kling-state"
-    processes.run([trial.interpreter, "-m", "tests.versions.probe", folder], environment, log)
+    command = [trial.interpreter, "-m", "tests.versions.probe", folder, *trial.version.records]
+    processes.run(command, environment, log)
     if not report.exists():
         return dict.fromkeys(COLUMNS, _last_words(log))
     verdicts: dict[str, str] = json.loads(report.read_text())

@@ -9,18 +9,14 @@ from typing import Any
 from airflow.sdk import DAG, task
 
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
-from tests.system.perils import (
-    CrashingGenerateOperator,
-    PerilousGenerateOperator,
-    StatelessGenerateOperator,
-)
+from tests.system.perils import CrashingGenerateOperator, PerilousGenerateOperator
 
 IMPATIENT_TIMEOUT = 10.0
 
 COMMON: dict[str, Any] = {
     "task_id": "generate",
     "model": "kling-v3-std-silent",
-    "kling_conn_id": "kling_paid_once",
+    "kling_conn_id": "{{ params.conn_id }}",
     "wait_for_completion": True,
     # More than any scenario needs: under load, Airflow itself takes a deferral that ends within seconds for lost.
     "retries": 5,
@@ -29,7 +25,14 @@ COMMON: dict[str, Any] = {
 
 
 def dag(dag_id: str) -> DAG:
-    params = {"prompt": "", "point": "", "misfortune": "", "count": 1}
+    params = {
+        "prompt": "",
+        "point": "",
+        "misfortune": "",
+        "record": "",
+        "conn_id": "kling_paid_once",
+        "count": 1,
+    }
     return DAG(dag_id, schedule=None, params=params, max_active_runs=100, max_active_tasks=100)
 
 
@@ -42,7 +45,8 @@ def one_video(
 
 one_video("paid_once")
 one_video("paid_once_blocking", deferrable=False)
-one_video("paid_once_without_state_store", StatelessGenerateOperator)
+one_video("paid_once_answered_in_bulk")
+one_video("paid_once_or_twice", on_uncertain="resubmit")
 one_video("paid_once_with_crashing_trigger", CrashingGenerateOperator)
 one_video("paid_once_unless_cleared", on_clear="resubmit")
 one_video("paid_once_impatient_deferred", timeout=IMPATIENT_TIMEOUT, retries=20)
