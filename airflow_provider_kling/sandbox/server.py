@@ -141,10 +141,11 @@ class Sandbox(Controls):
                 self.port = runner.addresses[0][1]
                 listening.set_result(None)
                 await self._stopping.wait()
+                await site.stop()
+                # A connection that was accepted just now is known to the runner a few turns of the loop later.
+                await asyncio.sleep(0.01)
             finally:
                 await runner.cleanup()
-                # A transport that was told to close does so in a later turn of the loop.
-                await asyncio.sleep(0.01)
 
     def __enter__(self) -> Self:
         return self.start()
