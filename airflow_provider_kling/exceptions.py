@@ -10,10 +10,12 @@ signature of a pre-signed URL.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from airflow_provider_kling.signed_urls import mask_signatures
+from airflow_provider_kling.utils.signed_urls import mask_signatures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class KlingError(Exception):

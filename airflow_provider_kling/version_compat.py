@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ AIRFLOW_V_3_0_PLUS = _VERSION >= (3, 0)
 AIRFLOW_V_3_3_PLUS = _VERSION >= (3, 3)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from airflow.providers.common.compat.sdk import BaseOperator, Context
     from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 

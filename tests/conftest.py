@@ -67,7 +67,7 @@ def _no_connections() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _short_deferrals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let triggers end as soon as they can: the scheduler that must not be overtaken is not there."""
-    monkeypatch.setattr("airflow_provider_kling.triggers.kling.SHORTEST_DEFERRAL", 0.0)
+    monkeypatch.setattr("airflow_provider_kling.tasks.waiting.SHORTEST_DEFERRAL", 0.0)
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_kling.exceptions import KlingContentRefusedError, KlingTimeoutError
-from airflow_provider_kling.journal import VERSION, Journal
+from airflow_provider_kling.jobs.journal import VERSION, Journal
+from airflow_provider_kling.jobs.polling import FORMAT, video_of
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
-from airflow_provider_kling.polling import FORMAT, video_of
 from airflow_provider_kling.records.stores import RECORD_KEY, TaskStateStore
 from airflow_provider_kling.sandbox import Sandbox
 from tests.task_context import StateStore, context

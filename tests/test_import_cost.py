@@ -28,10 +28,10 @@ HEAVY = (
     "airflow.providers.http",
     "airflow_provider_kling.hooks",
     "airflow_provider_kling.sandbox",
-    "airflow_provider_kling.schedule",
-    "airflow_provider_kling.submission",
+    "airflow_provider_kling.jobs.poll_schedule",
+    "airflow_provider_kling.jobs.submission",
     "airflow_provider_kling.triggers",
-    "airflow_provider_kling.wire.answer",
+    "airflow_provider_kling.api.gateway.responses",
 )
 PROGRAM = """
 import importlib, json, sys

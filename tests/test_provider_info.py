@@ -13,7 +13,7 @@ import airflow
 import jsonschema
 import pytest
 
-from airflow_provider_kling.connection import EXTRAS
+from airflow_provider_kling.client.connection import EXTRAS
 from airflow_provider_kling.get_provider_info import get_provider_info
 from airflow_provider_kling.hooks.kling import KlingHook
 

@@ -5,7 +5,7 @@ import pytest
 
 from airflow_provider_kling import exceptions
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.failures import task_failure
+from airflow_provider_kling.tasks.failures import task_failure
 
 retry_policy = pytest.importorskip("airflow.sdk.definitions.retry_policy", reason="Airflow before 3.3")
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +13,19 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.http.hooks.http import HttpHook
 from requests.auth import AuthBase
 
-from airflow_provider_kling.connection import HEADERS, KlingConnection
+from airflow_provider_kling.api.gateway.responses import (
+    PROBE_TASK_ID,
+    read_presence,
+    read_probe,
+    read_status,
+    read_submit,
+    status_path,
+)
+from airflow_provider_kling.api.request import SUBMIT_PATH, VideoRequest
+from airflow_provider_kling.api.response import Answer
+from airflow_provider_kling.client.connection import HEADERS, KlingConnection
+from airflow_provider_kling.client.response_body import PACKING, Body
+from airflow_provider_kling.client.transport import TRANSPORT_ERRORS, BoundedAdapter, Session
 from airflow_provider_kling.exceptions import (
     KlingConnectionError,
     KlingError,
@@ -22,24 +33,15 @@ from airflow_provider_kling.exceptions import (
     KlingUnavailableError,
     KlingUncertainSubmissionError,
 )
-from airflow_provider_kling.hooks.body import PACKING, Body
-from airflow_provider_kling.hooks.transport import TRANSPORT_ERRORS, BoundedAdapter, Session
-from airflow_provider_kling.polling import Finished, Poller, steady_clock
-from airflow_provider_kling.schedule import delay_for
-from airflow_provider_kling.wire.answer import (
-    PROBE_TASK_ID,
-    Answer,
-    VideoJob,
-    read_presence,
-    read_probe,
-    read_status,
-    read_submit,
-    status_path,
-)
-from airflow_provider_kling.wire.request import SUBMIT_PATH, VideoRequest
+from airflow_provider_kling.jobs.poll_schedule import delay_for
+from airflow_provider_kling.jobs.polling import Finished, Poller, steady_clock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from requests import PreparedRequest, Response
+
+    from airflow_provider_kling.api.job import VideoJob
 
 
 #: Seconds beyond the connect timeout that may pass between the record of a submit and its sending.
@@ -214,7 +216,7 @@ class KlingHook(HttpHook):
 
         All callers in one loop that name the same connection share one HTTP client.
         """
-        from airflow_provider_kling.hooks.shared_client import shared_client
+        from airflow_provider_kling.client.async_client import shared_client
 
         async with shared_client(self.kling_conn_id) as client:
             return await client.get_video(task_id)

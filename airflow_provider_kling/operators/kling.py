@@ -6,11 +6,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_kling.api.request import REQUEST_FIELDS, VideoRequest, find_problems
 from airflow_provider_kling.exceptions import (
     KlingError,
     KlingRateLimitError,
@@ -20,35 +20,33 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
     Problem,
 )
-from airflow_provider_kling.failures import failing_the_task, task_failure
-from airflow_provider_kling.links.kling import KlingVideoLink, announce
-from airflow_provider_kling.polling import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, seconds_of, video_of
-from airflow_provider_kling.rendered import masking_signatures
+from airflow_provider_kling.jobs.polling import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, seconds_of, video_of
+from airflow_provider_kling.links.kling import KlingVideoLink
+from airflow_provider_kling.tasks.failures import failing_the_task, task_failure
+from airflow_provider_kling.tasks.waiting import SHORTEST_DEFERRAL, WaitingTask
 from airflow_provider_kling.version_compat import (
     TaskDeferralError,
     TaskDeferralTimeout,
     is_test_run,
     telling_timeouts,
 )
-from airflow_provider_kling.wire.request import REQUEST_FIELDS, VideoRequest, find_problems
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_kling.hooks.kling import KlingHook
-    from airflow_provider_kling.journal import Submit
-    from airflow_provider_kling.submission import Obtained, OnClear, OnUncertain, Purchase, Submitter
+    from airflow_provider_kling.jobs.journal import Submit
+    from airflow_provider_kling.jobs.submission import Obtained, OnClear, OnUncertain, Purchase, Submitter
 
 #: Seconds to go on submitting while the account has no slot free.
 DEFAULT_SUBMIT_TIMEOUT = 24 * 3600.0
 
 
-class KlingGenerateOperator(BaseOperator):
+class KlingGenerateOperator(WaitingTask, BaseOperator):
     """
     Submit a video job, and wait for it if asked to.
 
     A video is paid for once: a retry, a restarted worker or a cleared task joins the job that an earlier attempt
-    bought, as :mod:`airflow_provider_kling.submission` decides. While the account has no slot free, the task
+    bought, as :mod:`airflow_provider_kling.jobs.submission` decides. While the account has no slot free, the task
     defers and submits later.
 
     Wrong arguments are refused before a cent is spent: literal ones when the DAG file is parsed, templated ones
@@ -153,7 +151,6 @@ class KlingGenerateOperator(BaseOperator):
         self._kling_task_id: str | None = None
         self._submitter: Submitter | None = None
         self._video_seconds: int | None = None
-        self.video_url: str | None = None
         _refuse_wrong_choices(on_clear=on_clear, on_uncertain=on_uncertain, take=take)
         _refuse_wrong_literals(self._arguments())
 
@@ -167,11 +164,6 @@ class KlingGenerateOperator(BaseOperator):
         given = {name: kwargs[name] for name in REQUEST_FIELDS if name in kwargs}
         _refuse_wrong_literals(given, others_follow=True)
         return _checking_expand(super().partial(**kwargs), given)
-
-    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
-        """Render as every operator does, mapped or not; no signature of a URL is shown."""
-        with masking_signatures(self):
-            super()._do_render_template_fields(*args, **kwargs)
 
     def execute(self, context: Context) -> Any:
         """Submit the job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
@@ -202,7 +194,7 @@ class KlingGenerateOperator(BaseOperator):
         from airflow_provider_kling.records import forget_after_success, is_durable
 
         with failing_the_task(final=not is_durable(context)):
-            video = announce(self, context, video_of(event))
+            video = self._publish_result(context, video_of(event))
         forget_after_success(self, context)
         return video
 
@@ -276,11 +268,11 @@ class KlingGenerateOperator(BaseOperator):
         if not self.wait_for_completion:
             return obtained.task_id
         if obtained.job is not None and obtained.job.status == "completed" and obtained.job.video_url:
-            return announce(self, context, obtained.job.as_dict())
+            return self._publish_result(context, obtained.job.as_dict())
         return self._wait(context, obtained.task_id, submitted_at=obtained.submitted_at)
 
     def _purchase(self, context: Context) -> Purchase:
-        from airflow_provider_kling.submission import Purchase, fingerprint_of
+        from airflow_provider_kling.jobs.submission import Purchase, fingerprint_of
 
         request = VideoRequest.build(**self._arguments())
         self._video_seconds = request.duration
@@ -308,8 +300,8 @@ class KlingGenerateOperator(BaseOperator):
         return {name: getattr(self, name) for name in REQUEST_FIELDS}
 
     def _submitter_for(self, purchase: Purchase, context: Context, *, is_first_look: bool) -> Submitter:
+        from airflow_provider_kling.jobs.submission import Submitter
         from airflow_provider_kling.records import read_variable, record_store
-        from airflow_provider_kling.submission import Submitter
 
         store = record_store(
             context,
@@ -329,7 +321,7 @@ class KlingGenerateOperator(BaseOperator):
 
     def _await_slot(self, error: KlingError, *, since: float, refusals: int) -> None:
         """Wait until the account may have a slot free, holding no worker if deferrable."""
-        from airflow_provider_kling.submission import pause_for_slot
+        from airflow_provider_kling.jobs.submission import pause_for_slot
 
         now = time.time()
         left = since + self.submit_timeout - now
@@ -341,7 +333,7 @@ class KlingGenerateOperator(BaseOperator):
         if not self.deferrable:
             time.sleep(pause)
             return
-        from airflow_provider_kling.triggers.kling import SHORTEST_DEFERRAL, KlingSlotTrigger
+        from airflow_provider_kling.triggers.kling import KlingSlotTrigger
 
         self.defer(
             trigger=KlingSlotTrigger(
@@ -356,11 +348,10 @@ class KlingGenerateOperator(BaseOperator):
     def _resume_after_crash(self, context: Context) -> Any:
         """Wait on for the job whose trigger crashed; its id is in XCom, since the attempt has not ended."""
         from airflow_provider_kling.records import is_durable
-        from airflow_provider_kling.triggers.kling import count_crash
 
         kling_task_id = self._submitted_id(context)
         with failing_the_task(final=bool(kling_task_id) and not is_durable(context)):
-            crashes = count_crash(context, advice=STILL_RUNNING if kling_task_id else "It waited to submit.")
+            crashes = self._count_crash(context, advice=STILL_RUNNING if kling_task_id else "It waited to submit.")
             if kling_task_id:
                 self.log.warning("The trigger crashed (%d); waiting on for Kling task %s", crashes, kling_task_id)
                 return self._wait(context, kling_task_id, submitted_at=time.time())
@@ -374,10 +365,7 @@ class KlingGenerateOperator(BaseOperator):
 
     def _wait(self, context: Context, kling_task_id: str, *, submitted_at: float) -> dict[str, Any]:
         if self.deferrable:
-            from airflow_provider_kling.triggers.kling import defer_until_finished
-
-            defer_until_finished(
-                self,
+            self._defer_until_finished(
                 kling_task_id,
                 started_at=submitted_at,
                 model=self.model,
@@ -389,18 +377,12 @@ class KlingGenerateOperator(BaseOperator):
             deadline=time.time() + self.timeout,
             poll_interval=self.poll_interval,
         )
-        return announce(self, context, video)
-
-    @cached_property
-    def _hook(self) -> KlingHook:
-        from airflow_provider_kling.hooks.kling import KlingHook
-
-        return KlingHook(self.kling_conn_id)
+        return self._publish_result(context, video)
 
 
 def _uncertain_entry(submit: Submit) -> dict[str, Any]:
     """Return what lets a person find a submit of unknown fate at the vendor, and answer for it."""
-    from airflow_provider_kling.consent import word_name
+    from airflow_provider_kling.jobs.consent import word_name
 
     sent_at = datetime.fromtimestamp(submit.sent_at, tz=UTC) if submit.sent_at else None
     return {

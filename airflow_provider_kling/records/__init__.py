@@ -9,31 +9,23 @@ airflow_provider_kling.records`` lists and deletes what lies in a folder.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import Variable, conf
 
+from airflow_provider_kling.records.folder import FolderStore
+from airflow_provider_kling.records.stores import (
+    BothStores,
+    Identity,
+    NoStore,
+    Store,
+    TaskStateStore,
+    VariableStore,
+)
 from airflow_provider_kling.version_compat import after_success, task_state_store
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
-
-    from airflow_provider_kling.records.stores import Store
-
-
-class Identity(NamedTuple):
-    """A task instance, the same for every attempt at it."""
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int
-
-    @classmethod
-    def of(cls, context: Context) -> Identity:
-        """Return the task instance that is running."""
-        ti = context["ti"]
-        return cls(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
 
 
 def record_store(context: Context, *, conn_id: str, fingerprint: str, is_first_look: bool) -> Store:
@@ -46,9 +38,6 @@ def record_store(context: Context, *, conn_id: str, fingerprint: str, is_first_l
     :param is_first_look: Whether no earlier attempt, and no earlier part of this one, can have written a record;
         only then is an empty store believed at once.
     """
-    from airflow_provider_kling.records.folder import FolderStore
-    from airflow_provider_kling.records.stores import BothStores, NoStore, TaskStateStore, VariableStore
-
     identity = Identity.of(context)
     prove = not is_first_look
     folder = _state_path()
@@ -83,8 +72,6 @@ def forget_after_success(task: BaseOperator, context: Context) -> None:
     :param context: Its context.
     """
     if task_state_store(context) is None and not _state_path() and not _is_turned_off():
-        from airflow_provider_kling.records.stores import VariableStore
-
         after_success(task, context, VariableStore(Identity.of(context)).delete)
 
 

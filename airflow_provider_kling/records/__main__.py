@@ -7,16 +7,19 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.file_names import safe_name
-from airflow_provider_kling.journal import Journal, Submit
+from airflow_provider_kling.jobs.journal import Journal, Submit
+from airflow_provider_kling.jobs.submission import iso
 from airflow_provider_kling.records.folder import RecordFiles, records_in
-from airflow_provider_kling.submission import iso
+from airflow_provider_kling.utils.file_names import safe_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

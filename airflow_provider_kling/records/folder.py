@@ -5,21 +5,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.file_names import safe_name
-from airflow_provider_kling.journal import Event, unreadable
-from airflow_provider_kling.records.stores import Store
+from airflow_provider_kling.jobs.journal import Event, unreadable
+from airflow_provider_kling.records.stores import Identity, Store
+from airflow_provider_kling.utils.file_names import safe_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    from airflow_provider_kling.records import Identity
 
 #: How often a listing is repeated whose objects disappear while they are read: another attempt forgets a submit.
 LISTINGS = 5

@@ -9,13 +9,13 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow.providers.common.compat.sdk import Variable
 
-from airflow_provider_kling.consent import word_for
 from airflow_provider_kling.exceptions import shown
-from airflow_provider_kling.journal import (
+from airflow_provider_kling.jobs.consent import word_for
+from airflow_provider_kling.jobs.journal import (
     CLOSED_WITHOUT_A_JOB,
     SENT_AT_UNKNOWN,
     VERSION,
@@ -26,15 +26,30 @@ from airflow_provider_kling.journal import (
     new_id,
     unreadable,
 )
-from airflow_provider_kling.signed_urls import mask_signatures
+from airflow_provider_kling.utils.signed_urls import mask_signatures
 from airflow_provider_kling.version_compat import NEVER_EXPIRE
 
 if TYPE_CHECKING:
-    from airflow_provider_kling.records import Identity
+    from airflow.providers.common.compat.sdk import Context
 
 log = logging.getLogger(__name__)
 
 RECORD_KEY = "kling_submissions"
+
+
+class Identity(NamedTuple):
+    """A task instance, the same for every attempt at it."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+    @classmethod
+    def of(cls, context: Context) -> Identity:
+        """Return the task instance that is running."""
+        ti = context["ti"]
+        return cls(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
 
 
 class Store(ABC):

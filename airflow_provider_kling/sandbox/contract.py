@@ -8,6 +8,7 @@ other. Where the vendor's page is silent, a value is accepted.
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 import socket
 from collections.abc import Mapping
@@ -30,6 +31,12 @@ class ApiError(Exception):
         self.status = status
         self.code = code
         self.message = message
+
+
+def upstream_message(code: int, message: str) -> str:
+    """Word an answer of the platform behind a gateway, the way it surfaces inside the gateway's own message."""
+    answer = {"code": code, "message": message, "request_id": "sandbox"}
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True)

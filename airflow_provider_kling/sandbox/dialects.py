@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from dataclasses import dataclass, fields
@@ -175,12 +174,6 @@ def error_body(style: str, code: str, message: str) -> dict[str, Any]:
     if style == "flat":
         return {"code": code, "message": message, "data": None}
     return {"error": {"message": message, "type": "new_api_error", "code": code}}
-
-
-def upstream_message(code: int, message: str) -> str:
-    """Word an answer of the platform behind a gateway, the way it surfaces inside the gateway's own message."""
-    answer = {"code": code, "message": message, "request_id": "sandbox"}
-    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
 
 
 def put(target: dict[str, Any], path: str, value: object) -> None:

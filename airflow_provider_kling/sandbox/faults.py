@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_provider_kling.sandbox.dialects import Dialect, dialect_of, error_body, upstream_message
+from airflow_provider_kling.sandbox.contract import upstream_message
+from airflow_provider_kling.sandbox.dialects import Dialect, dialect_of, error_body
 from airflow_provider_kling.sandbox.jobs import OVER_CONCURRENCY, Failure
 
 if TYPE_CHECKING:

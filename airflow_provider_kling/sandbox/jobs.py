@@ -7,8 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_provider_kling.sandbox.contract import ApiError, VideoRequest
-from airflow_provider_kling.sandbox.dialects import Dialect, upstream_message
+from airflow_provider_kling.sandbox.contract import ApiError, VideoRequest, upstream_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +45,7 @@ class Job:
     accepted_at: float
     queue_seconds: float
     run_seconds: float
-    dialect: Dialect
+    dialect: Any  # a Dialect, which knows jobs
     failure: Failure | None = None
     stuck: bool = False
     finished_at: float | None = None

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -13,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
-from airflow_provider_kling.failures import sensor_failure
-from airflow_provider_kling.links.kling import KlingVideoLink, announce
-from airflow_provider_kling.polling import (
+from airflow_provider_kling.jobs.polling import (
     DEFAULT_TIMEOUT,
     STILL_RUNNING,
     Finished,
@@ -24,7 +21,9 @@ from airflow_provider_kling.polling import (
     seconds_of,
     video_of,
 )
-from airflow_provider_kling.rendered import masking_signatures
+from airflow_provider_kling.links.kling import KlingVideoLink
+from airflow_provider_kling.tasks.failures import sensor_failure
+from airflow_provider_kling.tasks.waiting import BACKSTOP, WaitingTask
 from airflow_provider_kling.version_compat import (
     AIRFLOW_V_3_3_PLUS,
     TaskDeferralError,
@@ -34,16 +33,17 @@ from airflow_provider_kling.version_compat import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from airflow.providers.common.compat.sdk import Context, XComArg
     from airflow.triggers.base import StartTriggerArgs
 
-    from airflow_provider_kling.hooks.kling import KlingHook
 
 #: Seconds between two pokes of a sensor that is not deferrable, where the user names none.
 POKE_INTERVAL = 30.0
 
 
-class KlingTaskSensor(BaseSensorOperator):
+class KlingTaskSensor(WaitingTask, BaseSensorOperator):
     """
     Wait until a submitted video job is finished, and return the finished video.
 
@@ -92,7 +92,6 @@ class KlingTaskSensor(BaseSensorOperator):
         self.kling_task_id = kling_task_id
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable
-        self.video_url: str | None = None
         # On the instance: as attributes of the class they would break mapping.
         self.start_from_trigger = start_from_trigger and deferrable and AIRFLOW_V_3_3_PLUS
         if self.start_from_trigger:
@@ -109,11 +108,6 @@ class KlingTaskSensor(BaseSensorOperator):
             raise ValueError("start_from_trigger=True is not for a mapped task: Airflow starts those on a worker")
         return super().partial(**kwargs)
 
-    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
-        """Render as every operator does, mapped or not; no signature of a URL is shown."""
-        with masking_signatures(self):
-            super()._do_render_template_fields(*args, **kwargs)
-
     def execute(self, context: Context) -> Any:
         """Return the video if it is finished already; wait for it otherwise."""
         if not self.deferrable:
@@ -121,22 +115,18 @@ class KlingTaskSensor(BaseSensorOperator):
         return self._execute_deferrable(context)
 
     def _execute_deferrable(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_kling.triggers.kling import defer_until_finished
-
         with self._failing():
             now = time.time()
             # Once here, on the worker that is held anyway: many jobs are finished, or wrong, before the sensor is.
             poller = self._poller(started_at=now)
             decision = self._check(poller)
             if isinstance(decision, Finished):
-                return announce(self, context, decision.video())
+                return self._publish_result(context, decision.video())
             model = poller.job.model if poller.job else None
-            return defer_until_finished(self, self._task_id, started_at=now, model=model)
+            return self._defer_until_finished(self._task_id, started_at=now, model=model)
 
     def _start_trigger_args(self) -> StartTriggerArgs:
         from airflow.triggers.base import StartTriggerArgs
-
-        from airflow_provider_kling.triggers.kling import BACKSTOP
 
         return StartTriggerArgs(
             trigger_cls="airflow_provider_kling.triggers.kling.KlingTaskTrigger",
@@ -161,17 +151,15 @@ class KlingTaskSensor(BaseSensorOperator):
             decision = self._check(poller)
             if isinstance(decision, Pause):
                 return False
-            return PokeReturnValue(is_done=True, xcom_value=announce(self, context, decision.video()))
+            return PokeReturnValue(is_done=True, xcom_value=self._publish_result(context, decision.video()))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the finished video that the trigger reported, or end as it reported."""
         with self._failing():
-            return announce(self, context, video_of(event))
+            return self._publish_result(context, video_of(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume as every operator does; after a trigger that crashed, wait on."""
-        from airflow_provider_kling.triggers.kling import count_crash
-
         with self._failing():
             try:
                 with telling_timeouts():
@@ -184,7 +172,7 @@ class KlingTaskSensor(BaseSensorOperator):
                     advice=STILL_RUNNING,
                 ) from None
             except TaskDeferralError:
-                self.log.warning("The trigger crashed (%d); waiting on", count_crash(context))
+                self.log.warning("The trigger crashed (%d); waiting on", self._count_crash(context))
                 return self._execute_deferrable(context)
 
     def on_kill(self) -> None:
@@ -193,12 +181,12 @@ class KlingTaskSensor(BaseSensorOperator):
 
     @cached_property
     def _task_id(self) -> str:
-        from airflow_provider_kling.wire.answer import task_reference
+        from airflow_provider_kling.jobs.result import task_reference
 
         return task_reference(self.kling_task_id)[0]
 
     def _poller(self, started_at: float) -> Poller:
-        from airflow_provider_kling.schedule import delay_for
+        from airflow_provider_kling.jobs.poll_schedule import delay_for
 
         return Poller(
             self._task_id,
@@ -219,12 +207,6 @@ class KlingTaskSensor(BaseSensorOperator):
         if line := poller.news(now=time.time()):
             self.log.info(line)
         return decision
-
-    @cached_property
-    def _hook(self) -> KlingHook:
-        from airflow_provider_kling.hooks.kling import KlingHook
-
-        return KlingHook(self.kling_conn_id)
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

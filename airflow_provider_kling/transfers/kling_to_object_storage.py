@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -16,16 +13,18 @@ from airflow_provider_kling.exceptions import (
     KlingDownloadError,
     KlingError,
 )
-from airflow_provider_kling.failures import failing_the_task
-from airflow_provider_kling.file_names import safe_name
-from airflow_provider_kling.polling import seconds_of
-from airflow_provider_kling.rendered import masking_signatures
+from airflow_provider_kling.jobs.polling import seconds_of
+from airflow_provider_kling.tasks.base import KlingTask
+from airflow_provider_kling.tasks.failures import failing_the_task
+from airflow_provider_kling.utils.file_names import safe_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_kling.hooks.kling import KlingHook
-    from airflow_provider_kling.transfers.target import Target
+    from airflow_provider_kling.media.target import Target
 
 #: Seconds before the second, third and fourth attempt at a download that broke off.
 PAUSES = (2.0, 10.0, 30.0)
@@ -34,7 +33,7 @@ DEFAULT_TIMEOUT = 3600.0
 MAX_BYTES = 4 << 30
 
 
-class KlingToObjectStorageOperator(BaseOperator):
+class KlingToObjectStorageOperator(KlingTask, BaseOperator):
     """
     Stream a finished video into any object storage, or onto a local disk.
 
@@ -92,15 +91,10 @@ class KlingToObjectStorageOperator(BaseOperator):
             raise ValueError(f"max_bytes={max_bytes!r} must be a positive whole number, or None for no bound")
         self.max_bytes = max_bytes
 
-    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
-        """Render as every operator does, mapped or not; no signature of a URL is shown."""
-        with masking_signatures(self):
-            super()._do_render_template_fields(*args, **kwargs)
-
     def execute(self, context: Context) -> str:
         """Store the video and return its path."""
-        from airflow_provider_kling.transfers.target import target_of
-        from airflow_provider_kling.wire.answer import task_reference
+        from airflow_provider_kling.jobs.result import task_reference
+        from airflow_provider_kling.media.target import target_of
 
         with failing_the_task():
             task_id, url = task_reference(self.video)
@@ -132,7 +126,7 @@ class KlingToObjectStorageOperator(BaseOperator):
         return job.video_url
 
     def _store(self, task_id: str, url: str, target: Target) -> int:
-        from airflow_provider_kling.hooks.download import EXPIRED_STATUSES, is_transient
+        from airflow_provider_kling.media.download import EXPIRED_STATUSES, is_transient
 
         give_up_at = time.monotonic() + self.timeout
         pauses = iter(PAUSES)
@@ -155,15 +149,9 @@ class KlingToObjectStorageOperator(BaseOperator):
                 time.sleep(pause)
 
     def _attempt(self, url: str, target: Target, seconds: float) -> int:
-        from airflow_provider_kling.hooks.download import download
+        from airflow_provider_kling.media.download import download
 
         return target.store(
             lambda file: download(self._hook, url, file, seconds=seconds, max_bytes=self.max_bytes),
             overwrite=self.overwrite,
         )
-
-    @cached_property
-    def _hook(self) -> KlingHook:
-        from airflow_provider_kling.hooks.kling import KlingHook
-
-        return KlingHook(self.kling_conn_id)

@@ -5,102 +5,34 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.polling import (
+from airflow_provider_kling.jobs.poll_schedule import delay_for, learned_durations
+from airflow_provider_kling.jobs.polling import (
     DEFAULT_TIMEOUT,
     FORMAT,
-    STILL_RUNNING,
     Finished,
     Poller,
     steady_clock,
 )
-from airflow_provider_kling.schedule import delay_for
-from airflow_provider_kling.wire.answer import task_reference
+from airflow_provider_kling.jobs.result import task_reference
 
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import AsyncIterator, Callable
 
-    from airflow.providers.common.compat.sdk import Context
-
-    from airflow_provider_kling.hooks.shared_client import SharedClient
-    from airflow_provider_kling.operators.kling import KlingGenerateOperator
-    from airflow_provider_kling.sensors.kling import KlingTaskSensor
+    from airflow_provider_kling.client.async_client import SharedClient
 
 
-#: How much longer Airflow's own deferral timeout is than the trigger's deadline, which it reports in words.
-BACKSTOP = timedelta(minutes=10)
-#: Seconds that a deferral lasts at least. The scheduler learns 5 seconds late, and later on a busy machine, that a
-#: worker is through with a task that deferred; a task that is queued again by then is taken for lost, and failed.
-SHORTEST_DEFERRAL = 15.0
-#: Crashes of a trigger after which an attempt gives up waiting.
-MAX_CRASHES = 3
-_CRASHES = "kling_trigger_crashes"
 #: The thread that writes what triggers tell while they wait. A line goes through a pipe to the triggerer's
 #: supervisor, which may be slow to read. Neither an event loop nor a trigger waits for that, nor do the loop's own
 #: threads, which look up host names for everybody.
 _SCRIBE = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kling-scribe")
-
-
-def defer_until_finished(
-    task: KlingGenerateOperator | KlingTaskSensor,
-    kling_task_id: str,
-    *,
-    started_at: float,
-    model: str | None = None,
-    video_seconds: int | None = None,
-) -> NoReturn:
-    """
-    Free the worker until a job is finished; ``task.execute_complete`` gets the event.
-
-    :param task: The operator or sensor that waits; its connection, timeout and poll interval apply.
-    :param kling_task_id: The Kling task to wait for.
-    :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
-    :param model: The model asked for, if known.
-    :param video_seconds: Length of the video asked for, if known.
-    """
-    now = time.time()
-    task.defer(
-        trigger=KlingTaskTrigger(
-            kling_task_id=kling_task_id,
-            kling_conn_id=task.kling_conn_id,
-            started_at=started_at,
-            deadline=now + task.timeout,
-            poll_interval=task.poll_interval,
-            model=model,
-            video_seconds=video_seconds,
-            not_before=now + SHORTEST_DEFERRAL,
-        ),
-        method_name="execute_complete",
-        timeout=timedelta(seconds=task.timeout) + BACKSTOP,
-    )
-
-
-def count_crash(context: Context, advice: str = STILL_RUNNING) -> int:
-    """
-    Return how often a trigger of this attempt has crashed, this crash included.
-
-    XCom holds the number: it is wiped with the next attempt, and not before.
-
-    :param context: The task's context.
-    :param advice: What the error says of the job.
-    :raises KlingError: if that is too often to go on; a trigger that always crashes must not go in circles.
-    """
-    ti = context["ti"]
-    crashes = int(ti.xcom_pull(task_ids=ti.task_id, key=_CRASHES, map_indexes=ti.map_index) or 0) + 1
-    if crashes > MAX_CRASHES:
-        raise KlingError(f"The trigger crashed {crashes} times; its log says why", advice=advice)
-    ti.xcom_push(key=_CRASHES, value=crashes)
-    return crashes
 
 
 class KlingTaskTrigger(BaseTrigger):
@@ -171,7 +103,7 @@ class KlingTaskTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: ``version``, ``status``, ``task_id``, and ``video`` or ``error``."""
         await _client_loaded()
-        from airflow_provider_kling.hooks.shared_client import shared_client
+        from airflow_provider_kling.client.async_client import shared_client
 
         now = steady_clock()
         try:
@@ -187,8 +119,6 @@ class KlingTaskTrigger(BaseTrigger):
         yield TriggerEvent(finished.event())
 
     def _poller(self, now: float) -> Poller:
-        from airflow_provider_kling.hooks.shared_client import learned_durations
-
         kling_task_id, _ = task_reference(self.kling_task_id)
         started_at = now if self.started_at is None else self.started_at
         return Poller(
@@ -270,7 +200,7 @@ class KlingSlotTrigger(BaseTrigger):
         """Yield one event, ``{"version", "status": "slot"}``."""
         now = steady_clock()
         await _client_loaded()
-        from airflow_provider_kling.hooks.shared_client import shared_client
+        from airflow_provider_kling.client.async_client import shared_client
 
         async with shared_client(self.kling_conn_id) as client:
             await client.slots.wait(seconds=self.at_latest - now())
@@ -285,5 +215,5 @@ _loaded = threading.Event()
 async def _client_loaded() -> None:
     """Have the HTTP client imported in a thread: that takes long enough to hold up all triggers of the loop."""
     if not _loaded.is_set():
-        await asyncio.to_thread(import_module, "airflow_provider_kling.hooks.shared_client")
+        await asyncio.to_thread(import_module, "airflow_provider_kling.client.async_client")
         _loaded.set()

@@ -50,7 +50,7 @@ CLIENTS = {
 #: What every client's process has loaded, as a triggerer has: collections of garbage look at all of it.
 LOADED = (
     "airflow.providers.http.triggers.http",
-    "airflow_provider_kling.hooks.shared_client",
+    "airflow_provider_kling.client.async_client",
     "airflow_provider_kling.triggers.kling",
 )
 

@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import mean, quantiles
 
-from airflow_provider_kling.polling import Finished, Poller
-from airflow_provider_kling.schedule import Delay, Durations, FixedDelay, LearnedDelay
-from airflow_provider_kling.wire.answer import VideoJob
+from airflow_provider_kling.api.job import VideoJob
+from airflow_provider_kling.jobs.poll_schedule import Delay, Durations, FixedDelay, LearnedDelay
+from airflow_provider_kling.jobs.polling import Finished, Poller
 from tests.benchmarks.report import table, verdict
 
 VIDEOS = 5000

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_kling import __version__
+from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingBalanceError,
@@ -33,7 +34,6 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import DIALECTS, Fault, Sandbox
-from airflow_provider_kling.wire.request import VideoRequest
 from tests.conftest import Connect, TaskLog
 from tests.raw_server import FullBacklog, RawServer, Request, Silent, answer, free_port, reset
 from tests.tls import server_context

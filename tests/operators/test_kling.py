@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred
 
+from airflow_provider_kling.api.request import REQUEST_FIELDS
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingBalanceError,
@@ -24,7 +25,6 @@ from airflow_provider_kling.exceptions import (
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
-from airflow_provider_kling.wire.request import REQUEST_FIELDS
 from tests.conftest import Connect, TaskLog
 from tests.task_context import DEFERRAL_TIMEOUT, StateStore, TaskInstance, context, event_of, run
 

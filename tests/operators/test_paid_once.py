@@ -62,7 +62,7 @@ class Stateless(Task):
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_kling.submission.pause_in_place", lambda error, attempt: 0.0)
+    monkeypatch.setattr("airflow_provider_kling.jobs.submission.pause_in_place", lambda error, attempt: 0.0)
 
 
 @pytest.fixture

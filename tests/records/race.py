@@ -13,12 +13,12 @@ import airflow  # noqa: F401 -- first of all, since it loads the secrets backend
 from airflow.sdk.io import attach
 from s3fs import S3FileSystem
 
+from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import KlingError
 from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.jobs.submission import Purchase, Submitter, fingerprint_of
 from airflow_provider_kling.records import Identity
 from airflow_provider_kling.records.folder import FolderStore
-from airflow_provider_kling.submission import Purchase, Submitter, fingerprint_of
-from airflow_provider_kling.wire.request import VideoRequest
 from tests.connections import BOOK
 from tests.s3_server import NAME, REGION
 

@@ -16,7 +16,7 @@ pytest.importorskip("s3fs", reason="the S3 server and its client are tried with 
 
 from airflow.sdk.io import attach
 
-from airflow_provider_kling.journal import Journal
+from airflow_provider_kling.jobs.journal import Journal
 from airflow_provider_kling.records import Identity
 from airflow_provider_kling.records.__main__ import main
 from airflow_provider_kling.records.folder import FolderStore

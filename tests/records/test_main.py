@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kling.journal import Journal, new_event, new_id
+from airflow_provider_kling.jobs.journal import Journal, new_event, new_id
 from airflow_provider_kling.records import Identity
 from airflow_provider_kling.records.__main__ import main
 from airflow_provider_kling.records.folder import FolderStore

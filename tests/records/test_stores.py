@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.journal import Journal, new_event, new_id
+from airflow_provider_kling.jobs.journal import Journal, new_event, new_id
 from airflow_provider_kling.records import (
     Identity,
     forget_after_success,
@@ -355,7 +355,7 @@ class TestNoStore:
         return NoStore(IDENTITY, conn_id="c", fingerprint="f", try_number=try_number, read_variable=variables.get)
 
     def names(self, store: NoStore) -> list[str]:
-        from airflow_provider_kling.consent import word_name
+        from airflow_provider_kling.jobs.consent import word_name
 
         return [word_name(submit.id) for submit in Journal(store.load()).unknown()]
 
@@ -372,7 +372,7 @@ class TestNoStore:
         assert self.names(self.store(4, **{reported: "none"})) != [reported]
 
     def test_a_word_for_a_submit_of_the_attempt_itself_is_found_by_the_next(self) -> None:
-        from airflow_provider_kling.consent import word_name
+        from airflow_provider_kling.jobs.consent import word_name
 
         first = self.store(1)
         name = word_name(first.new_intent())

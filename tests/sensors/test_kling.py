@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
-from airflow_provider_kling import polling
+from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingContentRefusedError,
@@ -25,12 +25,12 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.jobs import polling
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.sensors.kling import POKE_INTERVAL, KlingTaskSensor
 from airflow_provider_kling.triggers import kling as triggers
 from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS, TaskDeferralError
-from airflow_provider_kling.wire.request import VideoRequest
 from tests.conftest import Connect, TaskLog
 from tests.raw_server import free_port
 from tests.task_context import DEFERRAL_TIMEOUT, TaskInstance, context, run

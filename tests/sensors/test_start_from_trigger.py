@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_kling.jobs.polling import video_of
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
-from airflow_provider_kling.polling import video_of
 from airflow_provider_kling.sandbox import Sandbox
 from airflow_provider_kling.sensors.kling import KlingTaskSensor
 from airflow_provider_kling.triggers.kling import BACKSTOP, KlingTaskTrigger

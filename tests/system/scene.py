@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import requests
 
-from airflow_provider_kling.journal import Event, Journal
+from airflow_provider_kling.jobs.journal import Event, Journal
 from airflow_provider_kling.records import Identity
 from airflow_provider_kling.records.folder import FolderStore
 from airflow_provider_kling.records.stores import RECORD_KEY, VariableStore

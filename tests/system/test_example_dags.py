@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_kling.api.request import REQUEST_FIELDS
 from airflow_provider_kling.sandbox import Sandbox
-from airflow_provider_kling.wire.request import REQUEST_FIELDS
 from tests.system.airflow_api import AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.conftest import EXAMPLE_DAGS

@@ -18,6 +18,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem
 
+from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
     KlingAddressRefusedError,
     KlingConnectionError,
@@ -27,16 +28,15 @@ from airflow_provider_kling.exceptions import (
     KlingNotFoundError,
     KlingValidationError,
 )
-from airflow_provider_kling.file_names import safe_name
-from airflow_provider_kling.hooks import container
 from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.media import mp4 as container
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.transfers import kling_to_object_storage
 from airflow_provider_kling.transfers.kling_to_object_storage import PAUSES, KlingToObjectStorageOperator
-from airflow_provider_kling.wire.request import VideoRequest
+from airflow_provider_kling.utils.file_names import safe_name
 from tests.conftest import Connect, TaskLog
-from tests.hooks.test_download import BOXES, MP4, VIDEO
 from tests.hooks.test_kling import KEY
+from tests.media.test_download import BOXES, MP4, VIDEO
 from tests.raw_server import RawServer, Request, answer
 from tests.task_context import context
 

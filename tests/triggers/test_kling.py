@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_kling.api.job import COMPLETED, FAILED, RUNNING, WAITING
+from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingContentRefusedError,
@@ -23,15 +25,13 @@ from airflow_provider_kling.exceptions import (
     KlingTimeoutError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
-from airflow_provider_kling.polling import VISIBILITY_GRACE, video_of
+from airflow_provider_kling.jobs.polling import VISIBILITY_GRACE, video_of
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
-from airflow_provider_kling.wire.answer import COMPLETED, FAILED, RUNNING, WAITING
-from airflow_provider_kling.wire.request import VideoRequest
+from tests.client.test_async_client import longest_lag
 from tests.conftest import Connect, TaskLog
 from tests.connections import BOOK
 from tests.hooks.test_kling import RAW_ANSWERS
-from tests.hooks.test_shared_client import longest_lag
 from tests.raw_server import RawServer, Request, answer, free_port
 
 PROMPT = "A traveler in desert ruins"
@@ -388,7 +388,7 @@ def test_whatever_a_server_answers_it_ends_in_one_event_in_time(answers: list[by
         connection.sendall(answers[min(len(server.requests), len(answers)) - 1])
 
     with RawServer(respond) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("airflow_provider_kling.polling.MAX_BACKOFF", 0.01)
+        patch.setattr("airflow_provider_kling.jobs.polling.MAX_BACKOFF", 0.01)
         connect(server.base_url, connect_timeout=1, read_timeout=1)
         started = time.monotonic()
         event = asyncio.run(event_of(trigger_for("task_1", deadline=time.time() + 0.2, poll_interval=0.01)))

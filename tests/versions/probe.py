@@ -16,7 +16,7 @@ from pathlib import Path
 
 from airflow import __version__ as airflow_version
 
-from airflow_provider_kling.connection import EXTRAS
+from airflow_provider_kling.client.connection import EXTRAS
 from airflow_provider_kling.sandbox import Sandbox
 from tests.system.test_example_dags import EXAMPLES
 from tests.system.video import VideoFacts, look_into

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may be asked of the API: the request, checked before a cent is spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from airflow_provider_kling.exceptions import KlingValidationError, Problem, shown
+from airflow_provider_kling.utils.addresses import unreachable_reason
+from airflow_provider_kling.utils.coerce import FOUND_NOTHING, is_nothing, number_in, value_in
+
+SUBMIT_PATH = "/v1/video/generations"
+
+
+MODELS = (
+    "kling-v3-std-silent",
+    "kling-v3-std-audio",
+    "kling-v3-pro-silent",
+    "kling-v3-pro-audio",
+)
+
+
+ASPECT_RATIOS = ("16:9", "9:16", "1:1")
+
+
+SHOT_TYPES = ("customize", "intelligent")
+
+
+MIN_SECONDS, MAX_SECONDS = 3, 15
+
+
+#: Fields that the API expects inside the nested ``extra_body`` object.
+EXTRA_BODY_FIELDS = ("negative_prompt", "cfg_scale", "multi_prompt", "element_list", "shot_type")
+
+
+class VideoRequest(NamedTuple):
+    """
+    One request for a video, valid by construction when made with :meth:`build`.
+
+    :param model: One of :data:`MODELS`.
+    :param prompt: The main prompt. In image mode it excludes ``multi_prompt``.
+    :param image: Public URL of the reference image; the first frame when ``last_image`` is given.
+    :param last_image: Public URL of the last frame.
+    :param aspect_ratio: One of :data:`ASPECT_RATIOS`; may not be honoured in image mode.
+    :param duration: Whole seconds, 3 to 15.
+    :param negative_prompt: What to avoid.
+    :param cfg_scale: Prompt adherence; higher follows the prompt more closely.
+    :param multi_prompt: The shots of a multi-shot video.
+    :param element_list: Element references.
+    :param shot_type: One of :data:`SHOT_TYPES`.
+    :param extra_body: Anything else, passed through inside ``extra_body``.
+    """
+
+    model: str
+    prompt: str | None = None
+    image: str | None = None
+    last_image: str | None = None
+    aspect_ratio: str | None = None
+    duration: int | None = None
+    negative_prompt: str | None = None
+    cfg_scale: float | None = None
+    multi_prompt: list[Any] | None = None
+    element_list: list[Any] | None = None
+    shot_type: str | None = None
+    extra_body: Mapping[str, Any] = {}
+
+    @classmethod
+    def build(cls, **arguments: Any) -> VideoRequest:
+        """
+        Return the request that these arguments describe.
+
+        Rendered templates are strings, so ``"5"`` is taken as a duration, ``"[...]"`` as a list, and ``""``
+        as absent.
+
+        :raises KlingValidationError: naming every problem, if there is one.
+        """
+        values, problems = _normalise(arguments)
+        problems += _check(values)
+        if problems:
+            raise KlingValidationError.of(problems)
+        return cls(**values)
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any]) -> VideoRequest:
+        """Return the request for a JSON body in the vendor's own form; raises like :meth:`build`."""
+        return cls.build(**payload)
+
+    def payload(self) -> dict[str, Any]:
+        """Return the JSON body to submit."""
+        given = {name: value for name, value in self._asdict().items() if value is not None}
+        del given["extra_body"]
+        nested = {name: given.pop(name) for name in EXTRA_BODY_FIELDS if name in given}
+        nested = {**self.extra_body, **nested}
+        return {**given, "extra_body": nested} if nested else given
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what the vendor may not honour: allowed by its page, but past a limit it is known to have."""
+        if self.image and self.aspect_ratio:
+            yield f"aspect_ratio={self.aspect_ratio!r} may not be honoured: the video follows the image's ratio"
+        for name in ("prompt", "negative_prompt"):
+            text = getattr(self, name)
+            if text and len(text) > 2500:
+                yield f"{name} has {len(text)} characters; the official platform takes at most 2500"
+        if self.cfg_scale is not None and not 0 <= self.cfg_scale <= 1:
+            yield f"cfg_scale={self.cfg_scale} is outside 0 to 1, the official platform's range"
+        if self.element_list and len(self.element_list) > 3:
+            yield f"element_list has {len(self.element_list)} elements; the official platform takes at most 3"
+        yield from self._shot_warnings()
+
+    def _shot_warnings(self) -> Iterator[str]:
+        if not self.multi_prompt:
+            return
+        if not self.image:
+            yield "multi_prompt is documented for image mode only, and no image is given"
+        if len(self.multi_prompt) > 6:
+            yield f"multi_prompt has {len(self.multi_prompt)} shots; the official platform takes at most 6"
+        seconds = [number_in(shot.get("duration")) for shot in self.multi_prompt if isinstance(shot, Mapping)]
+        told = [second for second in seconds if second is not None]
+        if any(second < 1 for second in told):
+            yield "a shot of multi_prompt is shorter than 1 second, the official platform's minimum"
+        if self.duration and len(told) == len(self.multi_prompt) and sum(told) != self.duration:
+            yield f"the shots of multi_prompt last {sum(told):g} seconds together, not duration={self.duration}"
+
+
+REQUEST_FIELDS = VideoRequest._fields
+
+
+def find_problems(arguments: Mapping[str, Any], unknown: Collection[str] = ()) -> list[Problem]:
+    """
+    Return what is wrong with a request of which some fields are not known yet.
+
+    :param arguments: The arguments of :meth:`VideoRequest.build` whose values are known.
+    :param unknown: Names of fields whose value comes later (a template, an upstream task's output).
+    """
+    values, problems = _normalise(arguments)
+    return problems + _check(values, frozenset(unknown))
+
+
+def _normalise(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Bring every argument to its own type and place; what cannot be brought there stays, for the check."""
+    given = _parsed(arguments)
+    extra = given.pop("extra_body", {})
+    if not isinstance(extra, Mapping):
+        return given, [Problem("extra_body", extra, "must be an object (dict)")]
+    own_place = {name for name in extra if name in REQUEST_FIELDS and name != "extra_body"}
+    brought = _parsed({name: extra[name] for name in own_place})
+    problems = [
+        Problem(
+            f"extra_body.{name}", value, f"differs from the argument {name}={shown(given[name])}; give it once"
+        )
+        for name, value in brought.items()
+        if name in given and given[name] != value
+    ]
+    passed_through = {name: value for name, value in extra.items() if name not in own_place}
+    return brought | given | ({"extra_body": passed_through} if passed_through else {}), problems
+
+
+def _parsed(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that are given at all, each in its own type where it can be brought to that."""
+    return {
+        name: _PARSERS[name](value) if name in _PARSERS else value
+        for name, value in arguments.items()
+        if value is not None and not (isinstance(value, str) and value == "")
+    }
+
+
+def _whole_number_or_same(value: Any) -> Any:
+    number = number_in(value)
+    return int(number) if number is not None and number == int(number) else value
+
+
+def _number_or_same(value: Any) -> Any:
+    number = number_in(value)
+    return value if number is None else number
+
+
+def _value_or_same(value: Any) -> Any:
+    return value_in(value) if isinstance(value, str) else value
+
+
+def _list_or_same(value: Any) -> Any:
+    value = _value_or_same(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "duration": _whole_number_or_same,
+    "cfg_scale": _number_or_same,
+    "multi_prompt": _list_or_same,
+    "element_list": _list_or_same,
+    "extra_body": _value_or_same,
+}
+
+
+def _check(values: Mapping[str, Any], unknown: Collection[str] = ()) -> list[Problem]:
+    problems = [
+        Problem(name, values[name], "is not a field of the API") for name in values.keys() - set(REQUEST_FIELDS)
+    ]
+    problems += _check_types(values)
+    problems += _check_texts(values)
+    problems += _check_choices(values, unknown)
+    problems += _check_combinations(values, frozenset(unknown))
+    for name in ("image", "last_image"):
+        url = values.get(name)
+        if isinstance(url, str) and (reason := unreachable_reason(url)):
+            problems.append(Problem(name, url, reason))
+    return problems
+
+
+def _check_types(values: Mapping[str, Any]) -> Iterator[Problem]:
+    for name in ("prompt", "image", "last_image", "negative_prompt"):
+        if not isinstance(values.get(name, ""), str):
+            yield Problem(name, values[name], "must be a string")
+    if isinstance(values.get("prompt"), str) and not values["prompt"].strip():
+        yield Problem("prompt", values["prompt"], "must not be blank")
+    for name in ("multi_prompt", "element_list"):
+        if not isinstance(values.get(name, []), list):
+            yield Problem(name, values[name], "must be a list")
+    for name in ("multi_prompt", "element_list", "extra_body"):
+        if reason := _why_not_json(values.get(name)):
+            yield Problem(name, values[name], f"must be plain JSON: {reason}")
+    cfg_scale = values.get("cfg_scale", 0)
+    if number_in(cfg_scale) is None:
+        yield Problem("cfg_scale", cfg_scale, "must be a number, usually 0 to 1")
+    duration = values.get("duration", MIN_SECONDS)
+    if isinstance(duration, bool) or not isinstance(duration, int) or not MIN_SECONDS <= duration <= MAX_SECONDS:
+        yield Problem(
+            "duration", duration, f"must be a whole number of seconds from {MIN_SECONDS} to {MAX_SECONDS}"
+        )
+
+
+def _check_texts(values: Mapping[str, Any]) -> Iterator[Problem]:
+    shots = values.get("multi_prompt")
+    texts = {name: values.get(name, "") for name in ("prompt", "negative_prompt")}
+    for number, shot in enumerate(shots if isinstance(shots, list) else []):
+        texts[f"multi_prompt[{number}]"] = shot.get("prompt", "") if isinstance(shot, Mapping) else shot
+    for name, text in texts.items():
+        if is_nothing(text):
+            yield Problem(name, text, f"is no text to make a video of: {FOUND_NOTHING}")
+
+
+def _why_not_json(value: Any) -> str | None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        return str(error)
+    return None
+
+
+def _check_choices(values: Mapping[str, Any], unknown: Collection[str]) -> Iterator[Problem]:
+    for name, choices in (("model", MODELS), ("aspect_ratio", ASPECT_RATIOS), ("shot_type", SHOT_TYPES)):
+        value = values.get(name)
+        if value is None:
+            if name == "model" and name not in unknown:
+                yield Problem(name, value, f"is required; one of {', '.join(MODELS)}")
+        elif value not in choices:
+            from difflib import get_close_matches
+
+            near = get_close_matches(value, choices, n=2, cutoff=0.5) if isinstance(value, str) else []
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            yield Problem(name, value, f"{hint}must be one of {', '.join(choices)}")
+
+
+def _check_combinations(values: Mapping[str, Any], unknown: frozenset[str]) -> Iterator[Problem]:
+    given = values.keys()
+    # extra_body may still bring any of the fields, so nothing can be called missing before it is known.
+    maybe_given = set(REQUEST_FIELDS) if "extra_body" in unknown else unknown
+    if "last_image" in given and "image" not in given and "image" not in maybe_given:
+        yield Problem("last_image", values["last_image"], "needs image too, which is the first frame")
+    if (
+        not values.get("prompt")
+        and not values.get("multi_prompt")
+        and not {"prompt", "multi_prompt"} & maybe_given
+    ):
+        yield Problem(
+            "prompt", values.get("prompt"), "give a prompt, or multi_prompt with the prompt of each shot"
+        )
+    if "image" in given and "prompt" in given and values.get("multi_prompt"):
+        yield Problem("multi_prompt", values["multi_prompt"], "excludes prompt in image mode; give one of the two")

@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+One HTTP client for everybody who waits on the same connection in the same event loop.
+
+A triggerer runs thousands of triggers in one loop. A connection look-up there costs tens of milliseconds of a
+supervisor that serves everybody, and a TLS handshake as much again, so neither happens per poll or per trigger:
+the client appears with the first user, is shared by all, and closes with the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+from weakref import WeakKeyDictionary
+
+import aiohttp
+import requests
+from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
+
+from airflow_provider_kling.api.gateway.responses import read_status, status_path
+from airflow_provider_kling.api.response import Answer
+from airflow_provider_kling.client.connection import HEADERS, MAX_REQUESTS_PER_SECOND, KlingConnection, proxy_url
+from airflow_provider_kling.client.rate_limiter import Pace
+from airflow_provider_kling.client.response_body import PACKING, Body
+from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingConnectionError,
+    KlingError,
+    KlingRateLimitError,
+    KlingValidationError,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.api.job import VideoJob
+
+#: Sockets per connection. Polls are short, so these serve thousands of waiting videos, and a server that takes two
+#: seconds to answer is still asked at the full pace.
+MAX_SOCKETS = 100
+#: Bytes of a status answer, which has a few hundred. Fewer than a worker takes: reading it holds up all triggers,
+#: for a second where a kilobyte on the wire unpacks to a mebibyte of nested lists.
+MAX_STATUS_BYTES = 128 << 10
+#: Seconds by which somebody may be called too late, since the event loop or all sockets were busy, without slowing
+#: the pace down for all who follow.
+LATEST_CALL = 1.0
+#: Seconds for which a refused key that Airflow gave once more counts as the one it has: thousands who are refused
+#: one after another must not cost the supervisor a look-up each. Short, since a key may be corrected meanwhile.
+KEY_SETTLED = 10.0
+#: Seconds for which a connection that could not be had is not asked for again: whoever keeps it may be in trouble.
+FAILURE_KEPT = 1.0
+
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]] = WeakKeyDictionary()
+#: The clients that are being closed: nobody else holds them.
+_closing: set[asyncio.Task[None]] = set()
+
+
+def shared_client(conn_id: str) -> SharedClient:
+    """Return the client that everybody in this event loop shares for this connection; use it in ``async with``."""
+    clients = _clients.setdefault(asyncio.get_running_loop(), {})
+    if conn_id not in clients:
+        clients[conn_id] = SharedClient(conn_id)
+    return clients[conn_id]
+
+
+class SharedClient:
+    """
+    An HTTP client that looks its connection up once, and anew if the key is refused.
+
+    :param conn_id: The Airflow connection.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self.conn_id = conn_id
+        self._users = 0
+        #: Those who wait for a slot of the account, and learn in turn when a job that is watched here ends.
+        self.slots = Line()
+        self._turns = Turns()
+        self._link: asyncio.Future[_Link] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._users == 0:
+            # Forgotten before it is closed: closing awaits, and whoever comes meanwhile needs a fresh one.
+            del _clients[asyncio.get_running_loop()][self.conn_id]
+            closing = asyncio.ensure_future(self._close())
+            _closing.add(closing)
+            closing.add_done_callback(_closing.discard)
+            # Shielded: Airflow cancels a trigger once a second until it has gone.
+            await asyncio.shield(closing)
+
+    async def get_video(self, task_id: str, *, patience: float = math.inf) -> VideoJob:
+        """
+        Ask for the state of a job, once.
+
+        :param task_id: The id that the submit gave.
+        :param patience: Seconds to wait for one's turn at most; a server may have asked for a long pause.
+        :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
+        """
+        link = await self._connected()
+        # Even past a deadline one may ask once, if nobody has to be waited for.
+        if not await self._turns.wait(seconds=patience):
+            raise KlingRateLimitError(
+                "No turn to ask came in time: others on this connection, its pace or a slow server left none",
+                advice="Raise its max_requests_per_second, if the server allows more, or the timeout.",
+            )
+        try:
+            if link.retired:  # its key was replaced while this one stood in line
+                link = await self._connected()
+            try:
+                return await link.get_video(task_id)
+            except KlingAuthenticationError:
+                # The key may have been replaced in Airflow since it was looked up.
+                renewed = await self._reconnected(link)
+                if renewed.connection.api_key == link.connection.api_key:
+                    renewed.settled = True
+                    raise
+                return await renewed.get_video(task_id)
+        finally:
+            self._turns.give_back()
+
+    async def _close(self) -> None:
+        """Close the sockets."""
+        self._turns.close()
+        opening, self._link = self._link, None
+        if opening is not None:
+            # One that is still being opened is awaited: nobody else would close it.
+            with suppress(Exception):
+                await (await asyncio.shield(opening)).retire()
+
+    async def _connected(self) -> _Link:
+        """Return the open link; the first caller opens it, and all others await the same opening."""
+        if self._link is None:
+            self._link = asyncio.ensure_future(_Link.open(self.conn_id, self._turns.pace))
+            self._link.add_done_callback(self._opened)
+        # Shielded: a trigger that is cancelled meanwhile must not take the others' link with it.
+        return self._link.result() if self._link.done() else await asyncio.shield(self._link)
+
+    def _opened(self, opening: asyncio.Future[_Link]) -> None:
+        """Forget a link that could not be opened, after a while."""
+        if not opening.cancelled() and opening.exception() is not None:
+            asyncio.get_running_loop().call_later(FAILURE_KEPT, self._forget, opening)
+
+    def _forget(self, opening: asyncio.Future[_Link]) -> None:
+        if self._link is opening:
+            self._link = None
+
+    async def _reconnected(self, refused: _Link) -> _Link:
+        """Return the link to go on with, looking the connection up once for all who were refused together."""
+        settled = refused.settled and time.monotonic() - refused.opened_at < KEY_SETTLED
+        if not refused.retired and not settled:
+            self._link = None
+            await refused.retire()
+        return await self._connected()
+
+
+class Line:
+    """Those who wait for the same thing: first come, first served."""
+
+    def __init__(self) -> None:
+        # Ordered by arrival, and left in no time from anywhere: thousands are cancelled together.
+        self._waiting: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
+
+    async def wait(self, *, seconds: float) -> bool:
+        """Return whether it was this waiter's turn before the seconds were over."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
+        self._waiting[turn] = None
+        patience = None if math.isinf(seconds) else loop.call_later(seconds, self._give_up, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.result():
+                self._pass_on()  # woken, and gone all the same
+            raise
+        finally:
+            self._waiting.pop(turn, None)
+            if patience is not None:
+                patience.cancel()
+
+    def free_one(self) -> bool:
+        """Wake the one who has waited longest; return whether there was one."""
+        while self._waiting:
+            turn, _ = self._waiting.popitem(last=False)
+            if not turn.done():  # cancelled, and not gone yet
+                turn.set_result(True)
+                return True
+        return False
+
+    def _pass_on(self) -> None:
+        self.free_one()
+
+    def _give_up(self, turn: asyncio.Future[bool]) -> None:
+        if not turn.done():
+            self._waiting.pop(turn, None)
+            turn.set_result(False)
+
+
+class Turns(Line):
+    """
+    The turns to ask: at the pace of the connection, and as many at once as there are sockets.
+
+    Those who wait for a slow server to free a socket wait here, where their patience counts, and not in the HTTP
+    client, where the timeout of their request would run out meanwhile.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pace = Pace(MAX_REQUESTS_PER_SECOND)
+        self._taken = 0
+        #: Set while the next turn is not due yet: one timer for all.
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self, *, seconds: float) -> bool:
+        """Return whether one's turn came before the seconds were over, to be given back after the request."""
+        return self.take() or await super().wait(seconds=seconds)
+
+    def take(self) -> bool:
+        """Take a turn if one has come that nobody waits for; idle time is not saved up."""
+        return not self._waiting and self._has_come(late=0.0)
+
+    def give_back(self) -> None:
+        """End a turn, which frees a socket."""
+        self._taken -= 1
+        if self._waiting:
+            self._call()
+
+    def close(self) -> None:
+        """Forget those who waited last; whoever closes this knows that they are gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _has_come(self, *, late: float) -> bool:
+        """Take the next turn if it is due and a socket is free; if not, it will be called."""
+        if self._timer is not None or self._taken == MAX_SOCKETS:
+            return False
+        if left := self.pace.take(now=time.monotonic(), late=late):
+            self._timer = asyncio.get_running_loop().call_later(left, self._due)
+            return False
+        self._taken += 1
+        return True
+
+    def _due(self) -> None:
+        self._timer = None
+        self._call()
+
+    def _call(self) -> None:
+        """Call all whose turn has come."""
+        while self._waiting and self._has_come(late=LATEST_CALL):
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if not self.free_one():
+            self._taken -= 1
+
+
+class _Link:
+    """A resolved connection and the session opened for it."""
+
+    def __init__(self, connection: KlingConnection, session: aiohttp.ClientSession, pace: Pace) -> None:
+        self.connection = connection
+        self.session = session
+        self.pace = pace
+        self.opened_at = time.monotonic()
+        #: Whether its key had been refused before it was looked up anew.
+        self.settled = False
+        self.retired = False
+        self._in_flight = 0
+
+    @classmethod
+    async def open(cls, conn_id: str, pace: Pace) -> _Link:
+        try:
+            found = await get_async_connection(conn_id)
+            extra = await get_async_extra_dejson(found)
+        except AirflowNotFoundException as error:
+            # Airflow says the same when its secrets backend or its API server did not answer.
+            raise KlingError(str(error), advice="Add it, or see whether Airflow can reach where it is.") from error
+        except Exception as error:
+            raise KlingError(
+                f"Airflow could not look up the connection {conn_id!r}: {type(error).__name__}: {error}",
+                advice="See whether Airflow can reach where it is.",
+            ) from error
+        connection = KlingConnection.parse(
+            conn_id=conn_id,
+            host=found.host,
+            password=found.password,
+            schema=found.schema,
+            port=found.port,
+            extra=extra,
+        )
+        connection = _with_environment(connection)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=MAX_SOCKETS, ssl=await _tls(connection.verify)),
+            timeout=aiohttp.ClientTimeout(
+                total=connection.connect_timeout + connection.read_timeout,
+                sock_connect=connection.connect_timeout,
+            ),
+            headers={**HEADERS, "Accept-Encoding": PACKING} | ({} if connection.proxy else _key(connection)),
+            auto_decompress=False,
+            proxy=connection.proxy,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        pace.per_second = connection.max_requests_per_second
+        return cls(connection, session, pace)
+
+    async def get_video(self, task_id: str) -> VideoJob:
+        """Ask for the state of a job, once."""
+        url = self.connection.url(status_path(task_id))
+        # What a session sends with each request aiohttp tells a proxy too, the key as Proxy-Authorization.
+        key = _key(self.connection) if self.connection.proxy else None
+        self._in_flight += 1
+        try:
+            async with self.session.get(url, headers=key, allow_redirects=False) as response:
+                body = Body(f"GET {url}", response.status, most=MAX_STATUS_BYTES)
+                while not response.content.at_eof():
+                    body.add(await response.content.readany())
+                content = body.content(response.headers.get("Content-Encoding", ""))
+                answer = Answer.received(response.status, content, response.headers, masked=self.connection.masked)
+        # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            raise self._failure(url, error) from None
+        finally:
+            self._in_flight -= 1
+            if self.retired:
+                await self.retire()
+        if answer.http_status == 429:
+            self.pace.refused(now=time.monotonic(), retry_after=answer.retry_after)
+        else:
+            self.pace.accepted()
+        return read_status(answer, task_id)
+
+    async def retire(self) -> None:
+        """Close the session once nobody waits for an answer: closed earlier, it would cancel those who do."""
+        self.retired = True
+        if self._in_flight == 0:
+            await self.session.close()
+
+    def _failure(self, url: str, error: Exception) -> KlingConnectionError:
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            reason = f"the proxy answered {error.status} {error.message}"
+        elif isinstance(error, TimeoutError) and not str(error):
+            reason = f"timeout: no whole answer within {self.session.timeout.total:g} seconds"
+        # aiohttp's errors hold addresses, passwords and headers as they are.
+        return KlingConnectionError(f"GET {url} failed: {self.connection.masked(reason)}")
+
+
+def _key(connection: KlingConnection) -> dict[str, str]:
+    return {"Authorization": connection.authorization}
+
+
+def _with_environment(connection: KlingConnection) -> KlingConnection:
+    """
+    Return the connection with the proxy and the CA bundle that the environment names where it names none itself.
+
+    By the rules of ``requests``, which are a worker's: a job that could be submitted can be asked for. Found once:
+    aiohttp's own ``trust_env`` asks the environment and ``.netrc`` in a thread at every request, which costs more
+    than the request.
+    """
+    with requests.Session() as session:
+        session.trust_env = connection.trust_env
+        found = session.merge_environment_settings(connection.base_url, {}, None, connection.verify, None)
+    proxy = connection.proxy or select_proxy(connection.base_url, found["proxies"])
+    verify = cast("bool | str", found["verify"])
+    try:
+        return replace(connection, proxy=proxy and proxy_url(proxy), verify=verify)
+    except ValueError as error:
+        raise KlingValidationError(
+            f"The proxy that the environment names for {connection.base_url} cannot be used: it {error}",
+            advice="Correct it, or set the connection's extra proxy, or trust_env to false.",
+        ) from None
+
+
+async def _tls(verify: bool | str) -> Any:
+    if verify is False:
+        return False
+    try:
+        # Reading certificates from disk would block the loop.
+        return await asyncio.to_thread(_trusting, None if verify is True else Path(str(verify)))
+    except OSError as error:
+        raise KlingConnectionError(f"The CA bundle {verify} cannot be used: {error}") from error
+
+
+def _trusting(authorities: Path | None) -> ssl.SSLContext:
+    if authorities is None:
+        context = ssl.create_default_context()
+        # A worker goes by these alone, and what it could submit must not be lost to a triggerer without any.
+        context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+        return context
+    if authorities.is_dir():
+        return ssl.create_default_context(capath=authorities)
+    return ssl.create_default_context(cafile=authorities)

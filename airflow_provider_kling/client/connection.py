@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What an Airflow connection of type ``kling`` says, as plain checked values.
+
+The extras are read by name from a fixed list. Nothing else of the connection leaves this process: unknown extras
+never become HTTP headers, which is what ``HttpHook`` would do with them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from base64 import b64encode
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from airflow_provider_kling import __version__
+from airflow_provider_kling.exceptions import KlingValidationError, Problem
+from airflow_provider_kling.utils.coerce import number_in
+from airflow_provider_kling.utils.masking import without
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Headers of every request, the Authorization apart.
+HEADERS = {"User-Agent": f"airflow-provider-kling/{__version__}", "Accept": "application/json"}
+
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 60.0
+#: Characters that a part of a key has at least to be a secret of its own, and no word.
+SHORTEST_SECRET = 16
+#: Status requests per second that all waiting videos of a process share.
+MAX_REQUESTS_PER_SECOND = 50.0
+_BASE_URL = "must be the API's base URL, such as https://api.example.com"
+EXTRAS = (
+    "connect_timeout",
+    "read_timeout",
+    "verify",
+    "proxy",
+    "trust_env",
+    "max_requests_per_second",
+    "private_hosts",
+    "refusal_codes",
+    "probe",
+)
+#: The ports of the schemes.
+_PORTS = {"http": 80, "https": 443}
+_PRIVATE_HOST = re.compile(
+    r"(?:(?P<scheme>https?)://)?(?P<host>[^\s/:@?#\[\]*]+|\[[0-9a-f:.]+\])(?::(?P<port>\d{1,5}|\*))?/?"
+)
+_NUMBERS = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "read_timeout": READ_TIMEOUT,
+    "max_requests_per_second": MAX_REQUESTS_PER_SECOND,
+}
+
+
+class PrivateHost(NamedTuple):
+    """
+    A host inside this network that may serve videos.
+
+    Other ports belong to other services, so a name alone stands for the ports of http and https only.
+
+    :param scheme: ``http``, ``https``, or "" for both.
+    :param host: Its name or address.
+    :param port: A number, ``*`` for all ports, or "" for the scheme's own.
+    """
+
+    scheme: str
+    host: str
+    port: str
+
+    @classmethod
+    def parse(cls, text: str) -> PrivateHost:
+        """
+        Return what ``host``, ``host:port`` or ``scheme://host[:port]`` says; the port may be ``*``.
+
+        :raises ValueError: if it is none of these.
+        """
+        found = _PRIVATE_HOST.fullmatch(_bracketed(text.strip().lower()))
+        port = (found["port"] or "") if found else ""
+        if not found or (port.isdecimal() and not 0 < int(port) < 65536):
+            raise ValueError(f"{text!r} is no host, host:port or scheme://host:port")
+        return cls(found["scheme"] or "", found["host"].strip("[]"), port.lstrip("0"))
+
+    def takes(self, scheme: str, host: str, port: int | None) -> bool:
+        """Return whether this is an origin, as :func:`origin` returns it."""
+        ports = ("*", str(port), "" if port == _PORTS.get(scheme) else None)
+        return host == self.host and self.scheme in ("", scheme) and self.port in ports
+
+
+@dataclass(frozen=True, kw_only=True)
+class KlingConnection:
+    """
+    A resolved connection.
+
+    :param base_url: Scheme, host, port and path prefix, without a slash at the end.
+    :param api_key: The bearer key. Kept out of ``repr``.
+    :param connect_timeout: Seconds to reach the server.
+    :param read_timeout: Seconds without a byte of the answer. The whole exchange may take both together, and a
+        triggerer, for which a timer at each byte is too dear, goes by that alone.
+    :param verify: TLS verification: True, False, or the path of a CA bundle that replaces the public ones.
+    :param proxy: URL of an HTTP proxy for both schemes; without one the environment's proxy variables count.
+    :param trust_env: Whether the environment's variables for proxies and CA bundles count at all.
+    :param max_requests_per_second: The pace of status requests that all waiting videos of one process share.
+    :param private_hosts: Hosts inside this network that a video URL may lead to, as :class:`PrivateHost`.
+    :param refusal_codes: Error codes, in lower case, of this vendor's refusals: a submit surely bought nothing.
+    :param probe: Whether a free status request precedes each submit, which is held back if the API is not there.
+    :param unknown_extras: Names of extras that nobody reads, worth a warning: most are typing errors.
+    """
+
+    base_url: str
+    api_key: str
+    connect_timeout: float = CONNECT_TIMEOUT
+    read_timeout: float = READ_TIMEOUT
+    verify: bool | str = True
+    proxy: str | None = None
+    trust_env: bool = True
+    max_requests_per_second: float = MAX_REQUESTS_PER_SECOND
+    private_hosts: tuple[PrivateHost, ...] = ()
+    refusal_codes: tuple[str, ...] = ()
+    probe: bool = True
+    unknown_extras: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"KlingConnection({self.base_url!r})"
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        conn_id: str,
+        host: str | None,
+        password: str | None,
+        schema: str | None = None,
+        port: int | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> KlingConnection:
+        """
+        Return the connection that these fields of an Airflow connection describe.
+
+        :raises KlingValidationError: naming every field that is missing or wrong.
+        """
+        extra = {name: value for name, value in (extra or {}).items() if value is not None and value != ""}
+        problems: list[Problem] = []
+        base_url = _base_url(host, schema, port, problems)
+        key = (password or "").strip()
+        if not key:
+            problems.append(Problem("password", "", "must hold the API key"))
+        elif not key.isascii() or not key.isprintable():
+            problems.append(Problem("password", "***", "holds characters that no API key has"))
+        proxy = None
+        if "proxy" in extra:
+            try:
+                proxy = proxy_url(str(extra["proxy"]))
+            except ValueError as error:
+                problems.append(Problem("extra.proxy", "***", str(error)))
+        private_hosts = _private_hosts(extra.get("private_hosts", ""), problems)
+        refusal_codes = _codes(extra.get("refusal_codes", ""), problems)
+        numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
+        if problems:
+            listed = "".join(f"\n  - {problem}" for problem in problems)
+            raise KlingValidationError(
+                f"The Airflow connection {conn_id!r} cannot be used:{listed}",
+                advice="Correct the connection; its host is the API's base URL and its password the API key.",
+            )
+        return cls(
+            base_url=base_url,
+            api_key=key,
+            verify=_switch(extra.get("verify", True)),
+            proxy=proxy,
+            trust_env=bool(_switch(extra.get("trust_env", True))),
+            private_hosts=private_hosts,
+            refusal_codes=refusal_codes,
+            probe=bool(_switch(extra.get("probe", True))),
+            unknown_extras=tuple(sorted(extra.keys() - set(EXTRAS))),
+            **numbers,
+        )
+
+    def url(self, path: str) -> str:
+        """Return the URL of an API path."""
+        return self.base_url + path
+
+    def owns(self, url: str) -> bool:
+        """Return whether a URL lies on this connection's own scheme, host and port: only there the key may go."""
+        try:
+            return origin(url) == origin(self.base_url)
+        except ValueError:  # no URL at all
+            return False
+
+    def trusts(self, url: str) -> bool:
+        """Return whether a video may be fetched from here even if the address lies inside this network."""
+        if self.owns(url):
+            return True
+        scheme, host, port = origin(url)
+        return any(entry.takes(scheme, host, port) for entry in self.private_hosts)
+
+    def masked(self, text: str) -> str:
+        """Return others' words without the key, which some servers repeat, and without the login of the proxy."""
+        return without(self._secrets, text)
+
+    @cached_property
+    def _secrets(self) -> tuple[str, ...]:
+        # Gateways of this kind keep their keys without the prefix, and repeat them so.
+        rest = self.api_key.removeprefix("sk-")
+        key = rest if len(rest) >= SHORTEST_SECRET else self.api_key
+        user, at, _ = urlsplit(self.proxy or "").netloc.rpartition("@")
+        if not at:
+            return (key,)
+        # A proxy's password alone may be any word, and hence in any answer: it is known by what stands around it.
+        return key, user + at, f"Basic {b64encode(unquote(user).encode()).decode()}"
+
+    @property
+    def authorization(self) -> str:
+        """The Authorization header; send it only where :meth:`owns` allows."""
+        return f"Bearer {self.api_key}"
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """
+    Return scheme, host and port of a URL, with the scheme's own port where none is written.
+
+    :raises ValueError: if it cannot be taken apart.
+    """
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    return scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(scheme)
+
+
+def proxy_url(told: str) -> str:
+    """
+    Return the URL of a proxy; without a scheme it is http.
+
+    :raises ValueError: if it is none, or another kind of proxy; not in its words, for they may hold a password.
+    """
+    told = told.strip()
+    url = told if "://" in told else f"http://{told.lstrip('/')}"
+    try:
+        scheme, host, _ = origin(url)
+    except ValueError:
+        scheme = host = ""
+    if scheme not in ("http", "https") or not re.fullmatch(r"[^\s/]+", host):
+        raise ValueError("must be the http(s) URL of a proxy")
+    return url
+
+
+def _base_url(host: str | None, schema: str | None, port: int | None, problems: list[Problem]) -> str:
+    host = (host or "").strip()
+    # What stands there besides a plain URL may be a key in the wrong field.
+    told = "***" if re.search("[@?#]", host) else host
+    # The URI form of a connection puts a path prefix where other connection types have the scheme.
+    scheme, prefix = ("https", schema or "") if (schema or "").lower() not in ("http", "https") else (schema, "")
+    try:
+        parts = urlsplit(host if "://" in host else f"{scheme}://{_bracketed(host)}")
+        name, told_port = parts.hostname or "", parts.port or port
+    except ValueError:
+        problems.append(Problem("host", told, _BASE_URL))
+        return ""
+    if parts.username or parts.password or parts.query or parts.fragment:
+        problems.append(Problem("host", "***", "must be a plain base URL, without user, query or fragment"))
+    elif parts.scheme not in ("http", "https") or not name or not re.fullmatch(r"[^\s/]+", name):
+        problems.append(Problem("host", told, _BASE_URL))
+    elif told_port and not 0 < told_port < 65536:
+        problems.append(Problem("port", told_port, "must be 1 to 65535"))
+    netloc = _bracketed(name) + (f":{told_port}" if told_port else "")
+    path = "/".join(filter(None, (parts.path.strip("/"), prefix.strip("/"))))
+    # Documentation of OpenAI-style gateways writes the base URL with the version; the API's paths have it already.
+    path = re.sub(r"(^|/)v1$", "", path)
+    return f"{parts.scheme}://{netloc}" + (f"/{path}" if path else "")
+
+
+def _bracketed(host: str) -> str:
+    """Return a host as a URL has it: the URI form of a connection loses the brackets of an IPv6 address."""
+    try:
+        return f"[{ipaddress.IPv6Address(host)}]"
+    except ValueError:
+        return host
+
+
+def _positive(name: str, extra: Mapping[str, Any], default: float, problems: list[Problem]) -> float:
+    if name not in extra:
+        return default
+    seconds = number_in(extra[name])
+    if seconds is None or seconds <= 0:
+        problems.append(Problem(f"extra.{name}", extra[name], "must be a positive number"))
+        return default
+    return seconds
+
+
+def _switch(value: Any) -> bool | str:
+    """Return a boolean however it was typed; any other text (a path) stays as it is."""
+    words = {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "on": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "off": False,
+    }
+    return words.get(str(value).strip().lower(), str(value))
+
+
+def _private_hosts(value: Any, problems: list[Problem]) -> tuple[PrivateHost, ...]:
+    """Return the hosts given as a list, or as text with commas between."""
+    entries = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    hosts = []
+    for entry in filter(None, (str(entry).strip() for entry in entries)):
+        try:
+            hosts.append(PrivateHost.parse(entry))
+        except ValueError:
+            expected = "must be host, host:port or scheme://host:port, where the port may be *"
+            problems.append(Problem("extra.private_hosts", "***" if "@" in entry else entry, expected))
+    return tuple(hosts)
+
+
+def _codes(value: Any, problems: list[Problem]) -> tuple[str, ...]:
+    """Return error codes given as a list, or as text with commas between; pasted brackets and quotes go."""
+    told = value.split(",") if isinstance(value, str) else [value] if type(value) is int else value
+    if not isinstance(told, (list, tuple)) or not all(type(code) in (str, int) for code in told):
+        expected = "must be error codes, in a list or with commas between"
+        problems.append(Problem("extra.refusal_codes", value, expected))
+        return ()
+    codes = (str(code).strip(" \t\r\n[]\"'").lower() for code in told)
+    return tuple(code for code in codes if code)

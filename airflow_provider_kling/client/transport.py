@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``requests`` lacks for servers that cannot be trusted: an end to each exchange, a look at the address."""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
+
+from airflow_provider_kling.client.connection import origin
+from airflow_provider_kling.exceptions import KlingAddressRefusedError
+from airflow_provider_kling.utils.addresses import is_public, parse_address, private_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+#: What ``getaddrinfo`` tells of one address.
+_Found = tuple[Any, ...]
+
+#: Everything by which an exchange can break, from any layer.
+TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+
+
+class Session(requests.Session):
+    """
+    A session that does as it is told.
+
+    To it a redirect is an answer like any other: not followed, and its body not read ahead.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return nothing: ``requests`` would read the whole body, and fail on a target that is no URL."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Put the session's own proxies before the environment's, which to ``requests`` are the stronger ones."""
+        proxies = {**self.proxies, **(proxies or {})}
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+
+class BoundedAdapter(HTTPAdapter):
+    """
+    A transport whose exchanges end in time, and which can refuse to talk to this network's own machines.
+
+    The timeouts of ``requests`` count from byte to byte, so a server that drips holds its client for ever;
+    :meth:`within` bounds a whole exchange, with all the addresses that a name leads to. Only a resolver that hangs
+    can hold it longer: no look-up can be called off.
+
+    :param public_only: Refuse loopback, private and link-local addresses before they are connected to. What counts
+        is where the name really leads. A proxy looks names up by itself, so through one a name that is unknown
+        here is its business; one that is private by its spelling, or known here as private, is refused too.
+    """
+
+    def __init__(self, *, public_only: bool = False) -> None:
+        self._public_only = public_only
+        self._watch = _Watch()
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Have the pools make connections whose sockets are watched."""
+        options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+        super().init_poolmanager(*args, socket_options=options, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _pools(self._watch, public_only=self._public_only)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the same for connections to a proxy, which is a machine of this network's own choice."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _pools(self._watch, public_only=False)
+        return manager
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a request, unless it would have a proxy ask this network's own machines."""
+        url = request.url or ""
+        proxy = select_proxy(url, kwargs.get("proxies"))
+        if proxy and self._public_only:
+            _, host, port = origin(url)
+            _refuse_private_name(host, port)
+        try:
+            return super().send(request, *args, **kwargs)
+        except requests.exceptions.InvalidURL:
+            if not proxy:
+                raise
+            # The other words hold the whole of it, password included.
+            raise requests.exceptions.InvalidProxyURL("the address of the proxy is no URL") from None
+
+    @contextmanager
+    def within(self, seconds: float, connected: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """
+        Cut every connection of this adapter if the block lasts longer than this; it then raises ``Timeout``.
+
+        :param seconds: How long the exchange may take.
+        :param connected: Called whenever a connection stands, before anything is sent on it. What it raises ends
+            the exchange.
+        """
+        over = self._watch.start(seconds, connected)
+        timer = threading.Timer(seconds, self._watch.cut, (over,))
+        timer.daemon = True
+        cause = None
+        try:
+            timer.start()
+            yield
+        except Exception as error:
+            # After a cut, anything can follow: an answer without its end is no video, no JSON, no HTTP.
+            if not over.is_set():
+                raise
+            cause = error
+        finally:
+            timer.cancel()
+            self._watch.end()
+        # Asked even after success: a cut can look like an answer that ended.
+        if over.is_set():
+            raise requests.Timeout(f"not complete after {seconds:g} s") from cause
+
+
+class _Watch:
+    """
+    The sockets of an adapter, to be cut when its exchange is over.
+
+    Sockets, not connections: a connection lets go of its socket as soon as the server says that it will close it,
+    which may be long before the answer has been read.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sockets: WeakSet[Any] = WeakSet()
+        self._over = threading.Event()
+        self._until = math.inf
+        self._connected: Callable[[], None] = lambda: None
+
+    def start(self, seconds: float, connected: Callable[[], None]) -> threading.Event:
+        """Begin an exchange; return the event that is set when it is cut."""
+        with self._lock:
+            self._over = threading.Event()
+            self._until = time.monotonic() + seconds
+            self._connected = connected
+            return self._over
+
+    def end(self) -> None:
+        """End the exchange: what is sent without :meth:`BoundedAdapter.within` has no bound."""
+        self._until = math.inf
+        self._connected = lambda: None
+
+    def left(self) -> float:
+        """Return the seconds that are left of the exchange."""
+        return self._until - time.monotonic()
+
+    def add(self, sock: Any) -> None:
+        """Watch a socket; one that was opened too late is cut at once."""
+        with self._lock:
+            self._sockets.add(sock)
+            if self._over.is_set():
+                _cut(sock)
+        self._connected()
+
+    def cut(self, over: threading.Event) -> None:
+        """Cut the exchange that was started with this event, unless another has begun."""
+        with self._lock:
+            if over is self._over:
+                over.set()
+                for sock in self._sockets:
+                    _cut(sock)
+
+
+def _cut(sock: Any) -> None:
+    # The plain shutdown for every kind of socket: that of a TLS socket pulls its state from under the reader.
+    with suppress(OSError):
+        socket.socket.shutdown(getattr(sock, "socket", sock), socket.SHUT_RDWR)
+
+
+def _pools(watch: _Watch, *, public_only: bool) -> dict[str, type[HTTPConnectionPool]]:
+    class Watched(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return _dial(self, watch, public_only=public_only)
+
+    class WatchedTLS(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return _dial(self, watch, public_only=public_only)
+
+        def connect(self) -> None:
+            super().connect()
+            watch.add(self.sock)  # another one now: TLS takes the place of the plain socket
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Watched
+
+    class TLSPool(HTTPSConnectionPool):
+        ConnectionCls = WatchedTLS
+
+    return {"http": Pool, "https": TLSPool}
+
+
+def _dial(connection: HTTPConnection, watch: _Watch, *, public_only: bool) -> socket.socket:
+    """Connect as urllib3 does, with its errors, but look at the addresses first, and at the time before each."""
+    host = connection.host
+    try:
+        found = _resolve(host, connection.port or 0)
+        if public_only:
+            _refuse_private(host, connection.port, found)
+        return _connected(connection, found, watch)
+    except (socket.gaierror, UnicodeError) as error:
+        raise NameResolutionError(host, connection, error) from error  # type: ignore[arg-type]
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, f"Connection to {host} timed out") from error
+    except OSError as error:
+        raise NewConnectionError(connection, f"Failed to establish a new connection: {error}") from error
+
+
+def _connected(connection: HTTPConnection, found: Sequence[_Found], watch: _Watch) -> socket.socket:
+    """Return a socket to the first address that takes one; each may take the connect timeout, in the time left."""
+    trouble: OSError = TimeoutError("no time left")
+    for one in found:
+        left = min(watch.left(), connection.timeout or math.inf)
+        if left <= 0:
+            break
+        try:
+            sock = _connect(one, connection.socket_options or (), left)
+        except OSError as error:
+            trouble = error
+        else:
+            try:
+                watch.add(sock)
+            except BaseException:
+                sock.close()
+                raise
+            return sock
+    raise trouble
+
+
+def _connect(one: _Found, options: Iterable[Any], seconds: float) -> socket.socket:
+    family, kind, protocol, _, address = one
+    sock = socket.socket(family, kind, protocol)
+    try:
+        for option in options:
+            sock.setsockopt(*option)
+        sock.settimeout(seconds if seconds < math.inf else None)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _resolve(host: str, port: int = 0) -> list[_Found]:
+    return list(socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM))
+
+
+def _refuse_private(host: str, port: int | None, found: Sequence[_Found]) -> None:
+    for *_, (peer, *_) in found:
+        address = parse_address(peer)
+        if address is None or not is_public(address):
+            raise _refusal(host, port, peer)
+
+
+def _refuse_private_name(host: str, port: int | None) -> None:
+    if kind := private_kind(host):
+        raise _refusal(host, port, kind)
+    with suppress(OSError, UnicodeError):
+        _refuse_private(host, port, _resolve(host))
+
+
+def _refusal(host: str, port: int | None, what: str) -> KlingAddressRefusedError:
+    entry = f"[{host}]" if ":" in host else host
+    return KlingAddressRefusedError(
+        f"The video URL leads to {host}, which is {what}, inside this network",
+        advice="A server must not have this machine ask its neighbours (SSRF protection). If the video does lie "
+        f"there, add {entry}:{port} to the connection's extra private_hosts.",
+    )

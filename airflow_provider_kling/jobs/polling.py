@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The polling decision: what one status check means, and when to ask again.
+
+The trigger, the sensor's poke and the blocking wait all drive this one state machine with different I/O
+(``await`` or a plain call, ``asyncio.sleep`` or ``time.sleep``), so they cannot drift apart. Time is passed in,
+and nothing here sleeps, logs, or talks to anybody.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_kling.exceptions import (
+    KlingError,
+    KlingNotFoundError,
+    KlingServerError,
+    KlingTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_provider_kling.api.job import VideoJob
+    from airflow_provider_kling.jobs.poll_schedule import Delay
+
+#: Version of the arguments of triggers and of their events. They lie in Airflow's database over an upgrade.
+FORMAT = 1
+#: Seconds after the submit during which "no such task" means "not stored yet": gateways answer before they store.
+VISIBILITY_GRACE = 60.0
+#: Consecutive failed status checks after which the wait ends. With the back-off below: about a quarter of an hour.
+FAILURE_BUDGET = 20
+#: Seconds between a job's first "completed" without a URL and giving up on the URL.
+URL_GRACE = 60.0
+MAX_BACKOFF = 60.0
+#: Seconds to wait for a video unless the user says otherwise. Ten-minute jobs took over an hour on busy days.
+DEFAULT_TIMEOUT = 4 * 3600.0
+#: Seconds past its deadline that a wait may stand in line for its last check: a batch that was submitted together,
+#: or found by a triggerer that was away, reaches its deadlines together.
+LAST_CHECK = 60.0
+#: Seconds by which a wait may begin after its job and still tell how long the job took; clocks differ by less.
+LATE_START = 30.0
+#: Seconds without any change after which a line says that the wait goes on.
+HEARTBEAT = 300.0
+
+
+class Pause(NamedTuple):
+    """Not finished: ask again after so many seconds."""
+
+    seconds: float
+
+
+class Finished(NamedTuple):
+    """The wait is over, with a finished video or with an error."""
+
+    job: VideoJob | None = None
+    error: KlingError | None = None
+
+    def event(self) -> dict[str, Any]:
+        """Return the plain JSON event that carries this from the triggerer to a worker."""
+        if self.error is not None:
+            status = "timeout" if isinstance(self.error, KlingTimeoutError) else "error"
+            return {
+                "version": FORMAT,
+                "status": status,
+                "task_id": self.error.task_id,
+                "error": self.error.to_dict(),
+            }
+        video = self.video()
+        return {"version": FORMAT, "status": "success", "task_id": video["task_id"], "video": video}
+
+    def video(self) -> dict[str, Any]:
+        """Return the finished video as a plain dict, or raise the error that ended the wait."""
+        if self.error is not None:
+            raise self.error
+        if self.job is None:
+            raise ValueError("a finished wait holds a job or an error")
+        return self.job.as_dict()
+
+
+def video_of(event: Mapping[str, Any] | None) -> dict[str, Any]:
+    """
+    Return the finished video that :meth:`Finished.event` carried, or raise the error that it carried.
+
+    :raises KlingError: the error; or that the event is none of ours, which only a foreign trigger can send.
+    """
+    event = event or {}
+    if isinstance(event.get("error"), dict):
+        raise KlingError.from_dict(event["error"])
+    video = event.get("video")
+    if event.get("status") != "success" or not isinstance(video, dict):
+        raise KlingError(f"The trigger sent an event that makes no sense: {dict(event)!r}")
+    return video
+
+
+class Poller:
+    """
+    Decides after each status check, for one job.
+
+    :param task_id: The Kling task waited for.
+    :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
+    :param deadline: When to give up (epoch seconds). Wall clock, since it survives in the database.
+    :param delay: The schedule.
+    """
+
+    def __init__(
+        self,
+        task_id: str,
+        *,
+        started_at: float,
+        deadline: float,
+        delay: Delay,
+    ) -> None:
+        self.task_id = task_id
+        self.started_at = started_at
+        self.deadline = deadline
+        self.delay = delay
+        self.job: VideoJob | None = None
+        self.failures = 0
+        self.last_error: KlingError | None = None
+        self._url_missing_since: float | None = None
+        self._reported: tuple[str, int | None] | None = None
+        self._reported_at = started_at
+
+    def first_pause(self, *, now: float) -> float:
+        """
+        Return the seconds to wait before the first check.
+
+        A job that was submitted, or looked at, just before the wait began has nothing new to tell yet; one that
+        has been running for long, as after a restart of the triggerer, is asked for at once.
+        """
+        first_check = self.started_at + self.delay.next_check(0.0, None)
+        return max(0.0, min(first_check, self.deadline) - now)
+
+    def patience(self, *, now: float) -> float:
+        """Return the seconds to stand in line for a check; past the deadline only if the last one did not fail."""
+        left = self.deadline - now
+        return left if self.failures else max(left, LAST_CHECK)
+
+    def on_job(self, job: VideoJob, *, now: float) -> Pause | Finished:
+        """Decide after a status check that the server answered."""
+        self.job = job
+        self.failures = 0
+        self.last_error = None
+        if job.status == "failed":
+            return Finished(error=job.failure())
+        if job.status == "completed":
+            if job.video_url:
+                if self._began_with(job):
+                    self.delay.ended(now - self.started_at, job)
+                return Finished(job=job)
+            if self._url_overdue(now):
+                return Finished(error=self._url_missing())
+        return self._pause(self.delay.next_check(now - self.started_at, job), now)
+
+    def on_error(self, error: KlingError, *, now: float) -> Pause | Finished:
+        """Decide after a status check that failed."""
+        if isinstance(error, KlingNotFoundError) and now - self.started_at < VISIBILITY_GRACE:
+            return self._pause(self.delay.next_check(now - self.started_at, None), now)
+        if not error.retryable:
+            return Finished(error=self._still_running(error))
+        self.failures += 1
+        self.last_error = error
+        if self.failures >= FAILURE_BUDGET:
+            return Finished(error=self._gave_up(error))
+        backoff = min(2.0**self.failures, MAX_BACKOFF) * random.uniform(0.75, 1.25)
+        return self._pause(max(backoff, error.retry_after or 0.0), now)
+
+    def news(self, *, now: float) -> str | None:
+        """Return a line for the log if something changed since the last one, or for long nothing was said."""
+        job = self.job
+        if self.last_error is not None:
+            if now - self._reported_at < HEARTBEAT:
+                return None
+            self._reported_at = now
+            return f"Kling task {self.task_id}: the last {self.failures} checks failed: {self.last_error}"
+        if job is None:
+            return None
+        state = (job.status_word, job.progress)
+        if state == self._reported and now - self._reported_at < HEARTBEAT:
+            return None
+        first_seen = self._reported is None or self._reported[0] != job.status_word
+        self._reported, self._reported_at = state, now
+        line = f"Kling task {self.task_id}: {progress_bar(job)} after {_span(now - self.started_at)}"
+        if first_seen and not job.is_known_word:
+            line += f" (status word {job.status_word!r} is unknown here and counts as running)"
+        return line
+
+    def _pause(self, seconds: float, now: float) -> Pause | Finished:
+        if now >= self.deadline:
+            return Finished(error=self._timed_out(now))
+        return Pause(min(seconds, self.deadline - now))
+
+    def _began_with(self, job: VideoJob) -> bool:
+        """Return whether this wait has lasted as long as the job, for all that the server tells."""
+        if job.created_at is None:
+            return True
+        return self.started_at - datetime.fromisoformat(job.created_at).timestamp() < LATE_START
+
+    def _url_overdue(self, now: float) -> bool:
+        if self._url_missing_since is None:
+            self._url_missing_since = now
+        return now - self._url_missing_since >= URL_GRACE
+
+    def _url_missing(self) -> KlingError:
+        return KlingServerError(
+            f"Kling task {self.task_id} is completed, but the server tells no video URL",
+            task_id=self.task_id,
+            advice="The video was made and paid for; look it up at the vendor under this id.",
+        )
+
+    def _still_running(self, error: KlingError) -> KlingError:
+        """Have an error that ends the wait say that it does not end the job."""
+        if isinstance(error, KlingNotFoundError):
+            return error
+        return KlingError.from_dict(error.to_dict() | {"advice": f"{error.advice} {STILL_RUNNING}".strip()})
+
+    def _gave_up(self, error: KlingError) -> KlingError:
+        data = error.to_dict() | {
+            "what": f"Gave up asking for Kling task {self.task_id} after {self.failures} failed checks in a row; "
+            f"the last: {error.what}",
+            "task_id": self.task_id,
+            "advice": f"{STILL_RUNNING} {error.advice}".strip(),
+        }
+        return KlingError.from_dict(data)
+
+    def _timed_out(self, now: float) -> KlingError:
+        state = f"still {progress_bar(self.job)}" if self.job else "not seen once"
+        trouble = f"; the last {self.failures} checks failed: {self.last_error}" if self.last_error else ""
+        deadline = datetime.fromtimestamp(self.deadline, tz=UTC).isoformat(timespec="seconds")
+        return KlingTimeoutError(
+            f"Kling task {self.task_id} was {state} at the deadline {deadline}, "
+            f"after {_span(now - self.started_at)}{trouble}",
+            task_id=self.task_id,
+            advice=STILL_RUNNING,
+        )
+
+
+#: Says no more than is true: another request, or another connection, buys another video.
+STILL_RUNNING = (
+    "The job goes on at the vendor, and bills. A retry, or a clear without on_clear='resubmit', waits for the "
+    "same job if request, connection and take are the same (new signatures of media URLs aside), unless the task "
+    "warned that nothing keeps its id; another submit would buy a second video."
+)
+
+
+def progress_bar(job: VideoJob) -> str:
+    """Return a job's state as a person reads it: ``[######--------] 43% in_progress``."""
+    if job.progress is None:
+        return job.status_word or job.status
+    filled = round(job.progress / 100 * 20)
+    return f"[{'#' * filled}{'-' * (20 - filled)}] {job.progress}% {job.status_word or job.status}"
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def steady_clock() -> Callable[[], float]:
+    """Return a wall clock for one wait: right when it starts, and untouched by later jumps of the system's."""
+    offset = time.time() - time.monotonic()
+    return lambda: time.monotonic() + offset
+
+
+def seconds_of(name: str, value: float | timedelta) -> float:
+    """
+    Return a duration in seconds.
+
+    :raises ValueError: if it is not positive, or longer than dates can hold.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not 0 < seconds < 1e9:
+        raise ValueError(f"{name} must be a positive number of seconds (under 1e9), not {value!r}")
+    return seconds

@@ -1,0 +1,626 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The submission decision: which job is bought, which is joined, and what may be sent again.
+
+Each accepted submit is billed and none can be cancelled. So an *intent* is recorded before the POST and its
+outcome right after the response, and the next attempt reads that: a retry, a restarted worker, a cleared task.
+This module decides on the record and knows neither Airflow nor HTTP. Its rules are few: what is not proven unspent
+counts as spent, only an explicit word of a person or an argument allows another purchase, and no id is forgotten.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from airflow_provider_kling.exceptions import (
+    KlingConnectionError,
+    KlingError,
+    KlingNotFoundError,
+    KlingRateLimitError,
+    KlingServerError,
+    KlingUncertainSubmissionError,
+    KlingValidationError,
+)
+from airflow_provider_kling.jobs.consent import word_for, word_name
+from airflow_provider_kling.jobs.fingerprint import fingerprint_of
+from airflow_provider_kling.jobs.journal import SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
+from airflow_provider_kling.jobs.polling import VISIBILITY_GRACE
+from airflow_provider_kling.utils.signed_urls import mask_signatures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from airflow_provider_kling.api.job import VideoJob
+    from airflow_provider_kling.api.request import VideoRequest
+
+__all__ = ["Obtained", "Purchase", "RecordStore", "SubmitSession", "Submitter", "fingerprint_of"]
+
+OnClear = Literal["reuse", "resubmit"]
+OnUncertain = Literal["fail", "resubmit"]
+
+#: POSTs that surely bought nothing: at most so many within one run of the task (about half a minute together) ...
+ATTEMPTS_IN_PLACE = 6
+#: ... and within one purchase, over all its attempts; a clear starts the count anew.
+ATTEMPTS_PER_PURCHASE = 24
+#: Attempts to record the id of a paid job, before the task goes on with the id in memory alone.
+ATTEMPTS_TO_RECORD = 5
+#: Seconds to wait for a slot of the account, or for an API that is not there: at first, and at most.
+FIRST_SLOT_PAUSE, LONGEST_SLOT_PAUSE = 15.0, 300.0
+#: What an intent cites when the argument, and no person, allowed it to ignore a submit of unknown fate.
+BY_ARGUMENT = "on_uncertain"
+
+
+class RecordStore(Protocol):
+    """Where a record outlives its process. A failure to read raises; it never passes for an empty record."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether the next attempt will find what is written."""
+        ...
+
+    def new_intent(self) -> str:
+        """Return the id of the next intent."""
+        ...
+
+    def load(self) -> Sequence[Event]:
+        """Return all events, in any order."""
+        ...
+
+    def append(self, event: Event) -> None:
+        """Add an event; it is there for every reader when this returns."""
+        ...
+
+    def forget(self, intent: str) -> None:
+        """Drop a submit that surely made no job and that no count needs, so that the record stays short."""
+        ...
+
+
+class SubmitSession(Protocol):
+    """A keep-alive connection to the server on which one submit is sent."""
+
+    def probe(self) -> None:
+        """
+        Ask whether the API is there, at no cost.
+
+        :raises KlingUnavailableError: if it surely is not.
+        :raises KlingAuthenticationError: if it refuses the key.
+        """
+        ...
+
+    def submit(self, request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
+        """
+        Send the POST, once.
+
+        :param age: Returns the seconds since its intent was recorded; one that is too old is not sent.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purchase:
+    """
+    A request for one video, plus the policies for joining, submitting again or stopping.
+
+    :param request: The request.
+    :param fingerprint: See :func:`fingerprint_of`.
+    :param conn_id: The Airflow connection.
+    :param dag_id: The DAG.
+    :param map_index: The index of a mapped task, -1 for a task that is not mapped.
+    :param max_tries: Airflow's ``max_tries`` of the running attempt.
+    :param on_clear: After a clear, join the job that was bought (``reuse``) or buy another (``resubmit``).
+    :param on_uncertain: With a submit whose fate is unknown, ``fail`` or buy another (``resubmit``).
+    """
+
+    request: VideoRequest
+    fingerprint: str
+    conn_id: str
+    dag_id: str
+    max_tries: int
+    map_index: int = -1
+    on_clear: OnClear = "reuse"
+    on_uncertain: OnUncertain = "fail"
+
+    @property
+    def prompt(self) -> str:
+        """The start of the prompt, as a person recognises it in the vendor's console."""
+        text = self.request.prompt or f"{len(self.request.multi_prompt or [])} shots"
+        text = mask_signatures(" ".join(text.split()))
+        return text if len(text) <= 80 else text[:79] + "…"
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """
+    A job that is ours.
+
+    :param task_id: Its id.
+    :param submitted_at: When it was submitted (epoch seconds).
+    :param job: Its state, where it is known.
+    """
+
+    task_id: str
+    submitted_at: float
+    job: VideoJob | None = None
+
+
+@dataclass
+class Submitter:
+    """
+    Meets one :class:`Purchase`: joins the job that an earlier attempt bought, or buys one.
+
+    :param store: Where the record lives.
+    :param connect: Opens a session to submit with; ``KlingHook.submitting``.
+    :param look: Asks for a job's state once; ``KlingHook.get_video``.
+    :param read_variable: Returns the text of an Airflow Variable, None if there is none or it cannot be had.
+    :param log: Takes a line for the task's log.
+    :param now: The wall clock.
+    :param sleep: Waits in place.
+    """
+
+    store: RecordStore
+    connect: Callable[[], AbstractContextManager[SubmitSession]]
+    look: Callable[[str], VideoJob]
+    read_variable: Callable[[str], str | None] = lambda name: None
+    log: Callable[[str], None] = lambda line: None
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    #: The submit of unknown fate that stopped this attempt.
+    unresolved: Submit | None = None
+    #: Whether a POST is under way.
+    is_sending: bool = False
+    #: The job that this attempt bought, from the moment of the response on.
+    bought: str | None = None
+    #: The submit of unknown fate of this attempt that ``on_uncertain="resubmit"`` ignores.
+    _ignored: Submit | None = None
+    #: When the last intent was recorded: by the wall clock, and by the monotonic one.
+    _recorded_at: tuple[float, float] = (0.0, 0.0)
+    _journal: Journal = field(default_factory=lambda: Journal(()))
+
+    def obtain(self, purchase: Purchase) -> Obtained:
+        """
+        Return the job for a purchase.
+
+        :raises KlingUncertainSubmissionError: if a submit's fate is unknown and nothing says to buy another.
+        :raises KlingRateLimitError: if the account has no slot free; ask again later.
+        :raises KlingUnavailableError: if the API is not there; ask again later.
+        :raises KlingError: any other refusal, by name; no job was made.
+        """
+        self._load()
+        self._record_named_jobs(purchase)
+        jobs = self._journal.jobs_of(purchase.fingerprint)
+        last = jobs[-1] if jobs else None
+        if last is None or self._has_begun_another(purchase, len(jobs)):
+            return self._buy(purchase)
+        cleared = purchase.max_tries not in last.tries_seen
+        if cleared and purchase.on_clear == "resubmit":
+            self.log(f"Cleared with on_clear='resubmit': not joining Kling task {last.kling_task_id}")
+            return self._buy(purchase)
+        return self._join(purchase, last, cleared=cleared)
+
+    def _has_begun_another(self, purchase: Purchase, jobs: int) -> bool:
+        """Return whether a POST for one more job was sent; its fate is settled before a job is joined."""
+        return any(
+            submit.purchase >= jobs and submit.fate in ("unknown", "dismissed")
+            for submit in self._journal.of(purchase.fingerprint)
+        )
+
+    # ---- joining
+
+    def _join(self, purchase: Purchase, last: Submit, *, cleared: bool) -> Obtained:
+        """Return the job bought earlier; one that failed is bought again, unless it would only fail again."""
+        job = self._state_of(last)
+        if job is not None and job.status == "failed":
+            failure = job.failure()
+            if not failure.retryable and not cleared:
+                raise failure
+            self.log(f"{failure} Submitting again.")
+            return self._buy(purchase)
+        state = (job.status_word or job.status) if job else "in a state that could not be asked for"
+        self.log(
+            f"Joining Kling task {last.kling_task_id}, which this task bought before ({state}). For a new video "
+            "from the same request, set another take, or on_clear='resubmit' and clear the task"
+        )
+        if cleared:
+            # From here on another attempt without another clear is a retry.
+            self._append(new_event("joined", last.id, at=self.now(), max_tries=purchase.max_tries))
+        return Obtained(last.kling_task_id, last.submitted_at or last.sent_at, job)
+
+    def _state_of(self, submit: Submit) -> VideoJob | None:
+        """Return the job, or None if its state cannot be fetched right now."""
+        try:
+            return self.look(submit.kling_task_id)
+        except KlingNotFoundError as error:
+            since = submit.submitted_at or submit.sent_at
+            if self.now() - since < VISIBILITY_GRACE:
+                return None
+            error.advice = (
+                f"It was submitted {iso(since)} and may be gone at the vendor by now. For a new video, set "
+                "another take, or on_clear='resubmit' and clear the task."
+            )
+            raise
+        except KlingError as error:
+            if not error.retryable:
+                raise
+            self.log(f"The state of Kling task {submit.kling_task_id} cannot be asked for now: {error}")
+            return None
+
+    # ---- submits of unknown fate
+
+    def _record_named_jobs(self, purchase: Purchase) -> None:
+        """Record every job that a person named for a submit of unknown fate."""
+        for submit in self._journal.unknown():
+            word = word_for(submit, read=self.read_variable, now=self.now())
+            if word is None or word.kling_task_id is None:
+                continue
+            self._check_named_job(word.by, word.kling_task_id)
+            self.log(f"Taking Kling task {word.kling_task_id}, which the Airflow Variable {word.by} names")
+            event = new_event(
+                "submitted",
+                submit.id,
+                at=self.now(),
+                kling_task_id=word.kling_task_id,
+                by=word.by,
+                max_tries=purchase.max_tries,
+            )
+            self._append(event)
+            self._load()
+
+    def _check_named_job(self, by: str, task_id: str) -> None:
+        """
+        Raise unless the server knows a job that a person named, and no other submit has it.
+
+        :raises KlingError: saying what to correct, or why the server cannot be asked now.
+        """
+        advice = f"Correct the Airflow Variable {by} (the id of the job, or none), and clear this task."
+        if any(task_id in submit.kling_task_ids for submit in self._journal.submits.values()):
+            raise KlingValidationError(
+                f"Kling task {task_id}, which {by} names, is on record for another submit of this task",
+                advice=advice,
+            )
+        try:
+            self.look(task_id)
+        except KlingNotFoundError as error:
+            error.what = f"The server does not know Kling task {task_id}, which the Variable {by} names"
+            error.advice = advice
+            raise
+        except KlingError as error:
+            if not error.retryable:
+                error.advice = advice
+            raise
+
+    def _allowed(self, purchase: Purchase) -> dict[str, str]:
+        """
+        Return the submits of unknown fate that another POST may ignore, each with what allows it.
+
+        A submit of another request counts as well: a template that differs at every attempt must not bury it.
+
+        :raises KlingUncertainSubmissionError: if one may not be ignored.
+        """
+        allowed: dict[str, str] = {}
+        for submit in self._journal.unknown():
+            word = word_for(submit, read=self.read_variable, now=self.now())
+            if word is not None and word.kling_task_id is None:
+                self.log(f"No job was made by the submit of {iso(submit.sent_at)}, says the Variable {word.by}")
+                allowed[submit.id] = word.by
+            elif purchase.on_uncertain == "resubmit" and not self._argument_is_spent(submit, allowed):
+                self.log(
+                    f"Whether the submit of {iso(submit.sent_at)} made a job is unknown; on_uncertain='resubmit', "
+                    "so submitting once more, which may pay twice"
+                )
+                allowed[submit.id] = BY_ARGUMENT
+            else:
+                raise self._report(submit, purchase)
+        return allowed
+
+    def _argument_is_spent(self, submit: Submit, allowed: Mapping[str, str]) -> bool:
+        """Return whether ``on_uncertain="resubmit"`` has allowed one more POST for this purchase already."""
+        return any(
+            other.dismissed_by == BY_ARGUMENT or allowed.get(other.id) == BY_ARGUMENT
+            for other in self._journal.of(submit.fingerprint)
+            if other.purchase == submit.purchase and other.id != submit.id
+        )
+
+    def _report(
+        self, submit: Submit, purchase: Purchase, cause: KlingUncertainSubmissionError | None = None
+    ) -> KlingUncertainSubmissionError:
+        """Return the error for a submit of unknown fate, and record what was reported."""
+        self.unresolved = submit
+        return uncertain_error(submit, purchase, self._known_of(submit, cause))
+
+    def _known_of(self, submit: Submit, cause: KlingUncertainSubmissionError | None = None) -> Event:
+        """Return what is known of a submit of unknown fate, and record it at first: it may name the job."""
+        if submit.uncertain is not None:
+            return submit.uncertain
+        details: dict[str, Any] = {
+            "why": "its process ended, or its record failed, before a response was recorded"
+        }
+        if cause is not None:
+            details = {
+                "why": cause.what,
+                "http_status": cause.http_status,
+                "code": cause.code,
+                "server_message": cause.server_message,
+                "hint": "" if cause.task_id else cause.advice.removeprefix(cause.default_advice).strip(),
+                "offered": cause.task_id,
+            }
+        submit.uncertain = details
+        try:
+            self._append(new_event("uncertain", submit.id, at=self.now(), **details))
+        except KlingError as error:
+            # The intent alone stops the next attempt as well.
+            self.log(str(error))
+        return details
+
+    # ---- buying
+
+    def _buy(self, purchase: Purchase) -> Obtained:
+        try:
+            return self._send_until_bought(purchase)
+        except KlingUncertainSubmissionError:
+            raise
+        except KlingError as error:
+            if self.store.durable or self._ignored is None:
+                raise
+            # Whoever goes on later would not know of it, and could buy without end.
+            raise self._report(self._ignored, purchase) from error
+
+    def _send_until_bought(self, purchase: Purchase) -> Obtained:
+        """Buy a job: send, and send again in place only what surely bought nothing."""
+        decided_on, ours = self._journal, list[str]()
+        jobs = len(decided_on.jobs_of(purchase.fingerprint))
+        self._warn_of_other_requests(purchase)
+        allowed = self._allowed(purchase)
+        spent, in_place = self._bought_nothing(purchase, jobs), 0
+        failure: KlingError | None = None
+        while True:
+            if spent >= ATTEMPTS_PER_PURCHASE:
+                raise _exhausted(spent) from failure
+            with self.connect() as session:
+                session.probe()
+                intent = self._record_intent(purchase, jobs, allowed, decided_on, ours)
+                try:
+                    job = self._send(session, purchase.request, intent)
+                except KlingUncertainSubmissionError as error:
+                    if purchase.on_uncertain == "fail" or self._argument_is_spent(intent, allowed):
+                        raise self._report(intent, purchase, error) from error
+                    self._known_of(intent, error)
+                    self._ignored = intent
+                    allowed[intent.id] = BY_ARGUMENT
+                    self.log(f"{error} on_uncertain='resubmit', so submitting once more, which may pay twice")
+                    continue
+                except KlingRateLimitError:
+                    self._close(intent.id, "slot")
+                    raise
+                except KlingError as error:
+                    self._close(intent.id, "error")
+                    spent, in_place = spent + 1, in_place + 1
+                    pause = pause_in_place(error, in_place)
+                    if pause is None:
+                        raise
+                    failure = error
+                else:
+                    self._record_id(intent.id, job.task_id, purchase)
+                    return Obtained(job.task_id, self.now(), job)
+            self.log(f"{failure} Nothing was bought; sending again in {pause:.0f} s ({in_place})")
+            self.sleep(pause)
+
+    def _send(self, session: SubmitSession, request: VideoRequest, intent: Submit) -> VideoJob:
+        self.is_sending = True
+        try:
+            job = session.submit(request, age=self._age)
+            self.bought = job.task_id
+        finally:
+            self.is_sending = False
+        return job
+
+    def _age(self) -> float:
+        """Return the seconds since the last intent was recorded, by the clock that has gone further."""
+        wall, steady = self._recorded_at
+        return max(self.now() - wall, time.monotonic() - steady)
+
+    def _record_intent(
+        self, purchase: Purchase, jobs: int, allowed: Mapping[str, str], decided_on: Journal, ours: list[str]
+    ) -> Submit:
+        """
+        Record that a POST is about to be sent.
+
+        :raises KlingError: if another attempt has recorded something since the decision; nothing is sent then.
+        """
+        intent = self.store.new_intent()
+        self._recorded_at = self.now(), time.monotonic()
+        event = new_event(
+            "intent",
+            intent,
+            at=self._recorded_at[0],
+            fingerprint=purchase.fingerprint,
+            purchase=jobs,
+            max_tries=purchase.max_tries,
+            conn_id=purchase.conn_id,
+            dag_id=purchase.dag_id,
+            model=purchase.request.model,
+            seconds=purchase.request.duration,
+            prompt=purchase.prompt,
+            cites=dict(allowed),
+        )
+        ours.append(intent)
+        try:
+            self._append(event)
+            self._load()
+        except KlingError:
+            self._withdraw(intent)
+            raise
+        if self._others_moved(decided_on, ours, allowed):
+            self._withdraw(intent)
+            raise KlingError(
+                "Another attempt of this task is submitting, or has submitted, at the same time",
+                advice="Nothing was submitted by this one. A retry goes on with what the other one did.",
+            )
+        if not self._journal.submits.keys() >= {intent, *(job.id for job in decided_on.jobs())}:
+            self._withdraw(intent)
+            raise KlingError(
+                "The record of this task's submits does not show what was written to it",
+                advice="Nothing was submitted. Look at the store that keeps the record.",
+            )
+        return self._journal.submits[intent]
+
+    def _others_moved(self, decided_on: Journal, ours: Sequence[str], allowed: Mapping[str, str]) -> bool:
+        """
+        Return whether another attempt has recorded a POST, or its job, since the decision.
+
+        One that Airflow takes for dead may be alive, and one that replaces this attempt may be just here as well.
+        """
+        before = decided_on.fates(without=ours)
+        for submit_id, found in self._journal.fates(without=ours).items():
+            expected = ("dismissed", 0) if submit_id in allowed else before.get(submit_id, ("nothing", 0))
+            if found != expected:
+                return True
+        return False
+
+    def _bought_nothing(self, purchase: Purchase, jobs: int) -> int:
+        """Return how many POSTs of this purchase surely bought nothing since the last clear, slots apart."""
+        return sum(
+            submit.refusal == "error" and submit.purchase == jobs and purchase.max_tries in submit.tries_seen
+            for submit in self._journal.of(purchase.fingerprint)
+        )
+
+    def _close(self, intent: str, reason: str) -> None:
+        """Record that a POST surely bought nothing."""
+        self._append(new_event("refused", intent, at=self.now(), reason=reason), attempts=ATTEMPTS_TO_RECORD)
+        if reason == "slot":
+            self._forget(intent)
+
+    def _withdraw(self, intent: str) -> None:
+        """Record that a POST was not sent; if that fails, the intent stops the next attempt, which is safe."""
+        try:
+            self._append(new_event("withdrawn", intent, at=self.now()))
+        except KlingError as error:
+            self.log(str(error))
+        else:
+            self._forget(intent)
+
+    def _forget(self, intent: str) -> None:
+        try:
+            self.store.forget(intent)
+        except Exception as error:  # noqa: BLE001 -- it is closed already; what stays makes the record longer
+            told = mask_signatures(repr(error))
+            self.log(f"A submit that made no job could not be removed from the record: {told}")
+
+    def _record_id(self, intent: str, task_id: str, purchase: Purchase) -> None:
+        """
+        Record the id of a paid job, whatever it takes.
+
+        If it cannot be recorded, the attempt goes on with the id in memory: it is in the log, and in the trigger.
+        The intent stays on record, so that a later attempt stops and asks rather than buys.
+        """
+        event = new_event("submitted", intent, at=self.now(), kling_task_id=task_id, max_tries=purchase.max_tries)
+        try:
+            self._append(event, attempts=ATTEMPTS_TO_RECORD)
+        except BaseException as error:
+            self.log(f"Kling task {task_id} is bought, but could not be recorded: {error}")
+            if not isinstance(error, KlingError):
+                raise
+
+    def _warn_of_other_requests(self, purchase: Purchase) -> None:
+        """Say what this task bought for other requests: it bills on, and nothing else will say it."""
+        for other in self._journal.submits.values():
+            if other.fingerprint != purchase.fingerprint and other.fate != "nothing":
+                job = f"as Kling task {other.kling_task_id}" if other.kling_task_ids else "with an unknown fate"
+                task = "this task" if purchase.map_index < 0 else f"map index {purchase.map_index} of this task"
+                self.log(
+                    f"The request differs from {other.summary}, which {task} submitted {iso(other.sent_at)} "
+                    f"{job}: that job is not joined"
+                )
+
+    # ---- the record
+
+    def _load(self) -> None:
+        try:
+            self._journal = Journal(self.store.load())
+        except KlingError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- it is raised under a name
+            raise KlingError(
+                f"The record of this task's submits cannot be read ({type(error).__name__}: {error})",
+                advice="Nothing was submitted. A retry goes on once the record can be read again.",
+            ) from None  # a traceback shows the words of a cause as they are, signatures included
+
+    def _append(self, event: Event, *, attempts: int = 1) -> None:
+        for attempt in range(1, attempts + 1):
+            try:
+                return self.store.append(event)
+            except Exception as error:  # noqa: BLE001 -- likewise
+                if attempt == attempts:
+                    raise KlingError(
+                        f"The record of this task's submits cannot be written ({type(error).__name__}: {error})",
+                        advice="A retry goes on once the record can be written again.",
+                    ) from None
+                self.sleep(2.0 ** (attempt - 1))
+        return None
+
+
+def pause_in_place(error: KlingError, attempt: int) -> float | None:
+    """
+    Return the seconds after which a submit may be sent again in place, or None if it may not.
+
+    Only for what surely bought nothing: never reached the server, or refused by it for trouble of its own.
+
+    :param error: How the submit ended.
+    :param attempt: How many submits ended so, this one included.
+    """
+    if not isinstance(error, (KlingConnectionError, KlingServerError)) or attempt >= ATTEMPTS_IN_PLACE:
+        return None
+    return max(min(2.0 ** (attempt - 1), 16.0) * random.uniform(0.75, 1.25), min(error.retry_after or 0.0, 60.0))
+
+
+def pause_for_slot(error: KlingError, refusals: int) -> float:
+    """
+    Return the seconds to wait for a slot of the account: growing, jittered, and no less than the server asks.
+
+    :param error: The refusal, with its ``retry_after``.
+    :param refusals: How many refusals in a row there were, this one included.
+    """
+    pause = min(FIRST_SLOT_PAUSE * 2.0 ** min(refusals - 1, 10), LONGEST_SLOT_PAUSE)
+    return max(pause * random.uniform(0.75, 1.25), error.retry_after or 0.0)
+
+
+def _exhausted(spent: int) -> KlingError:
+    return KlingServerError(
+        f"{spent} submits of this request were turned away, so no more are sent",
+        advice="Nothing was bought. See in the log why, and clear this task to go on.",
+    )
+
+
+def uncertain_error(
+    submit: Submit, purchase: Purchase, details: Mapping[str, Any]
+) -> KlingUncertainSubmissionError:
+    """Return the error for a submit of unknown fate, in two short lines: what is unknown, and what to do."""
+    when = "at a time unknown" if submit.sent_at == SENT_AT_UNKNOWN else f"sent {iso(submit.sent_at)}"
+    offered = details.get("offered")
+    advice = (
+        f"Look for it at the vendor, set the Airflow Variable {word_name(submit.id)} to its id, or to none if "
+        "there is none, and clear this task."
+    )
+    if offered:
+        advice += f" The response named the id {offered}."
+    if submit.fingerprint != purchase.fingerprint:
+        advice += " The request has changed since: the changed one is submitted after that."
+    if hint := details.get("hint"):
+        advice += f" {hint}"
+    return KlingUncertainSubmissionError(
+        f"A submit may have been accepted and billed: {submit.summary}, {when} ({details['why']})",
+        task_id=offered,
+        http_status=details.get("http_status"),
+        code=details.get("code"),
+        server_message=details.get("server_message"),
+        advice=advice,
+    )
+
+
+def iso(moment: float) -> str:
+    """Return a moment (epoch seconds) as a person reads it, in UTC."""
+    return datetime.fromtimestamp(moment, tz=UTC).isoformat(sep=" ", timespec="seconds")

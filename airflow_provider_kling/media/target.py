@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Write a file that is there whole, under its own name, or not at all.
+
+``ObjectStoragePath`` and ``fsspec`` may take a name for more: a URL, a chain, a version, a pattern. A path that
+the store would read as another one is refused before anything is written. After that, no call below takes
+patterns, as ``mv``, ``rm``, ``exists`` and ``unlink`` do.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import unicodedata
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from uuid import uuid4
+
+from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, KlingValidationError, shown
+from airflow_provider_kling.utils.coerce import FOUND_NOTHING, is_nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fsspec import AbstractFileSystem
+
+log = logging.getLogger(__name__)
+
+#: Bytes of the longest key. A store reports a longer one only when the upload ends.
+_LONGEST_KEY = {"s3": 1024, "s3a": 1024, "gs": 1024, "gcs": 1024}
+#: Characters of a part's name.
+_PART_LENGTH = 44
+#: Errors of a file system that the name causes, so that every attempt would meet them.
+_WRONG_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EINVAL)
+_NOTHING_FETCHED = "Nothing was downloaded; nothing was changed."
+_FOLDER = f"To store into a folder, end the path with a slash (/). {_NOTHING_FETCHED}"
+
+
+def target_of(path: str) -> Target:
+    """
+    Return the place that a path names.
+
+    :param path: As ``ObjectStoragePath`` takes it, with the name of the file at its end.
+    :raises KlingValidationError: if it names no file, or one that the store would give another name.
+    """
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    if is_nothing(path) or not path.strip():
+        raise _refusal(path, f"names no file; {FOUND_NOTHING}")
+    if not path.rpartition("/")[2].strip():
+        raise _refusal(path, "has an empty name", _FOLDER)
+    if odd := next(filter(_is_odd, path), None):
+        raise _refusal(path, f"has a character that not every store keeps ({odd!r})")
+    _, has_scheme, rest = path.partition("://")
+    if "::" in path or "://" in rest:
+        raise _refusal(path, "has :: or :// in its name, which some versions of fsspec read as a chain or a URL")
+    try:
+        parsed = ObjectStoragePath(path)
+        protocol, understood, fs = parsed.protocol, parsed.path, parsed.fs
+    except (ValueError, ImportError) as error:
+        raise _refusal(path, f"is no path of a store ({error})") from error
+    except Exception as error:
+        # A connection that Airflow cannot give, a package that is not installed.
+        raise KlingDownloadError(
+            f"The store of {path} cannot be opened: {_told(error)}", advice=_NOTHING_FETCHED
+        ) from error
+    if protocol in ("", "file", "local"):
+        return _LocalTarget(path, rest if has_scheme else path, understood)
+    return _StoreTarget(path, rest, understood, fs, _LONGEST_KEY.get(protocol))
+
+
+class Target(ABC):
+    """
+    The place of one file.
+
+    :param path: The whole path, as the user wrote it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @abstractmethod
+    def check(self, *, overwrite: bool) -> None:
+        """
+        Look at the place before anything is fetched.
+
+        :param overwrite: Whether a file that is there may be replaced.
+        :raises KlingValidationError: if it is a folder, or a file that is to stay.
+        :raises KlingDownloadError: if the store cannot be asked.
+        """
+
+    def store(self, fill: Callable[[BinaryIO], int], *, overwrite: bool) -> int:
+        """
+        Write the file.
+
+        It grows beside its place as ``.kling-<32 hexadecimal digits>.part``, and gets its name when it is whole.
+
+        :param fill: Writes the content, and returns the number of bytes. If it raises, nothing is left.
+        :param overwrite: Whether a file that is there may be replaced.
+        :return: The number of bytes.
+        :raises KlingValidationError: if a file has appeared meanwhile that is to stay.
+        :raises KlingDownloadError: if the store fails. A content that was whole is kept, and the error says where.
+        """
+        # Unique to this attempt, and of characters that no store or pattern gives a meaning.
+        part = self._beside(f".kling-{uuid4().hex}.part")
+        size = self._filled(part, fill)
+        try:
+            self._commit(part, overwrite=overwrite)
+            self._verify(size)
+        except Exception as error:
+            raise self._failure(part, error, overwrite=overwrite) from error
+        self._discard(part)
+        return size
+
+    def _filled(self, part: str, fill: Callable[[BinaryIO], int]) -> int:
+        created = False
+        try:
+            with self._create(part) as file:
+                created = True
+                size = fill(file)
+        except BaseException as error:
+            if created:  # otherwise what has this name belongs to another task
+                self._discard(part)
+            if isinstance(error, KlingError) or not isinstance(error, Exception):
+                raise
+            raise KlingDownloadError(f"Writing {self.path} failed: {_told(error)}", advice="") from error
+        return size
+
+    def _verify(self, size: int) -> None:
+        found = self._size()
+        if found != size:
+            there = "no file is there" if found is None else f"the file that is there has {found} bytes"
+            raise KlingDownloadError(
+                f"{size} bytes were stored as {self.path}, but {there}", advice="Does another task store there?"
+            )
+
+    def _failure(self, part: str, error: Exception, *, overwrite: bool) -> KlingError:
+        try:
+            is_there = self._has(part)
+        except Exception:  # noqa: BLE001 - what went wrong first is what counts
+            is_there = True
+        kept = f"The whole video was kept as {self._shown(part)}." if is_there else ""
+        if isinstance(error, FileExistsError) and not overwrite:
+            what = f"{self.path} has appeared during the download, and overwrite=False"
+            return KlingValidationError(what, advice=f"It was left as it is. {kept}".strip())
+        if isinstance(error, KlingError):
+            error.advice = f"{error.advice} {kept}".strip()
+            return error
+        return KlingDownloadError(f"The video did not get its name {self.path}: {_told(error)}", advice=kept)
+
+    def _discard(self, part: str) -> None:
+        try:
+            self._remove(part)
+        except FileNotFoundError:
+            pass  # it has its final name
+        except Exception as error:  # noqa: BLE001
+            # This must neither hide why the file is half nor fail a task whose file is stored.
+            log.warning("%s may be left behind, and can be deleted: %s", self._shown(part), _told(error))
+
+    def _shown(self, part: str) -> str:
+        """Return a part's path as the user writes paths."""
+        return f"{self.path.rpartition('/')[0]}/{part.rpartition('/')[2]}"
+
+    @abstractmethod
+    def _beside(self, name: str) -> str:
+        """Return the path of another file in the same folder."""
+
+    @abstractmethod
+    def _create(self, part: str) -> AbstractContextManager[BinaryIO]: ...
+
+    @abstractmethod
+    def _commit(self, part: str, *, overwrite: bool) -> None:
+        """
+        Give a file the final name.
+
+        :raises FileExistsError: if that is taken and may not be replaced.
+        """
+
+    @abstractmethod
+    def _size(self) -> int | None:
+        """Return the size of the file that has the final name, None if there is none."""
+
+    @abstractmethod
+    def _has(self, part: str) -> bool: ...
+
+    @abstractmethod
+    def _remove(self, part: str) -> None: ...
+
+
+class _LocalTarget(Target):
+    """A file in a file system of this machine."""
+
+    def __init__(self, path: str, told: str, understood: str) -> None:
+        super().__init__(path)
+        if not told.startswith("/"):
+            raise _refusal(path, "is not absolute, and a worker's current folder may be any")
+        if _segments(told) != _segments(understood):
+            raise _refusal(path, f"would be read as {shown(understood)}")
+        if told.endswith(("/", "/.", "/..")):
+            raise _refusal(path, "is a folder", _FOLDER)
+        self._file = Path(told)
+
+    def check(self, *, overwrite: bool) -> None:
+        try:
+            # First: in a folder that is missing, no name is too long.
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            mode = self._file.lstat().st_mode
+            is_folder = self._file.is_dir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            reason = f"cannot be stored ({_told(error)})"
+            if error.errno in _WRONG_NAME:
+                raise _refusal(self.path, reason) from error
+            raise KlingDownloadError(f"{self.path} {reason}", advice=_NOTHING_FETCHED) from error
+        if is_folder:
+            raise _refusal(self.path, "is a folder", _FOLDER)
+        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+            raise _refusal(self.path, "is no ordinary file")
+        if not overwrite:
+            raise _refusal(self.path, "exists, and overwrite=False")
+
+    def _beside(self, name: str) -> str:
+        return str(self._file.with_name(name))
+
+    @contextmanager
+    def _create(self, part: str) -> Iterator[BinaryIO]:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        # Fails where something has this name, a symbolic link included.
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+
+    def _commit(self, part: str, *, overwrite: bool) -> None:
+        if not overwrite:
+            try:
+                os.link(part, self._file)
+            except FileExistsError:
+                raise
+            except OSError:
+                # A file system without hard links cannot create exclusively a file that is whole.
+                if os.path.lexists(self._file):
+                    raise FileExistsError from None
+            else:
+                return
+        Path(part).replace(self._file)
+
+    def _size(self) -> int | None:
+        try:
+            found = self._file.lstat()
+        except FileNotFoundError:
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def _has(self, part: str) -> bool:
+        return os.path.lexists(part)
+
+    def _remove(self, part: str) -> None:
+        Path(part).unlink()
+
+
+class _StoreTarget(Target):
+    """An object of a store that ``fsspec`` speaks to."""
+
+    def __init__(self, path: str, told: str, understood: str, fs: AbstractFileSystem, longest: int | None) -> None:
+        super().__init__(path)
+        self._fs = fs
+        self._key = understood
+        self._bucket = ""
+        place, _, key = told.partition("/")
+        if not key.strip("/"):
+            raise _refusal(path, "names no file in a bucket", _FOLDER)
+        whole = f"{place.rpartition('@')[2]}/{key}"  # before an @ stands the Airflow connection
+        # A store that takes its host from the connection takes the path alone from here.
+        if understood.lstrip("/") not in (whole.lstrip("/"), key.lstrip("/")):
+            raise _refusal(path, f"would be read as {shown(understood)}")
+        self._refuse_another_reading()
+        folders, _, self._name = key.rpartition("/")
+        if {".", ".."} & {self._name, *folders.split("/")}:
+            raise _refusal(path, "has a folder . or .. in it, which some stores resolve and some do not")
+        length = len(f"{folders}/".encode()) + max(len(self._name.encode()), _PART_LENGTH)
+        if longest and length > longest:
+            raise _refusal(path, f"is too long: the store takes names of {longest} bytes, folders included")
+
+    def _refuse_another_reading(self) -> None:
+        understood = self._fs._strip_protocol(self._key)  # as every call does to a path
+        split = getattr(self._fs, "split_path", None)
+        if split and understood == self._key:
+            # A store with buckets. Some take the end of a name for a version.
+            self._bucket, key, *_ = split(self._key)
+            if not key:
+                raise _refusal(self.path, "names no file in a bucket", _FOLDER)
+            understood = f"{self._bucket}/{key}"
+        if understood.lstrip("/") != self._key.lstrip("/"):
+            raise _refusal(self.path, f"would be read as {shown(understood)}")
+
+    def check(self, *, overwrite: bool) -> None:
+        try:
+            found = self._info(self._key)
+        except FileNotFoundError:
+            self._check_bucket()
+        except ValueError as error:
+            raise _refusal(self.path, f"cannot be stored ({error})") from error
+        except Exception as error:
+            if not _is_forbidden(error):
+                raise KlingDownloadError(
+                    f"The store cannot be asked for {self.path}: {_told(error)}", advice=_NOTHING_FETCHED
+                ) from error
+            if not overwrite:
+                raise KlingDownloadError(
+                    f"overwrite=False, and whether {self.path} exists cannot be seen: {_told(error)}",
+                    advice=f"Allow the connection to list the folder and to read from it. {_NOTHING_FETCHED}",
+                ) from error
+            log.warning("Not checked whether %s is a folder: listing is forbidden (%s)", self.path, _told(error))
+        else:
+            if found["type"] == "directory":
+                raise _refusal(self.path, "is a folder", _FOLDER)
+            if not overwrite:
+                raise _refusal(self.path, "exists, and overwrite=False")
+
+    def _check_bucket(self) -> None:
+        """Raise if the bucket is missing: for a file in it, the store reports just a missing file."""
+        if not self._bucket:
+            return
+        try:
+            self._fs.info(self._bucket)
+        except FileNotFoundError as error:
+            raise _refusal(self.path, f"cannot be stored: there is no bucket {self._bucket}") from error
+        except Exception as error:  # noqa: BLE001 - not every connection may ask
+            log.debug("Not checked whether the bucket %s exists (%s)", self._bucket, _told(error))
+
+    def _info(self, key: str) -> dict[str, Any]:
+        # A cached listing does not show what other processes have written.
+        self._fs.invalidate_cache(key)
+        self._fs.invalidate_cache(self._key.rpartition("/")[0])
+        return cast("dict[str, Any]", self._fs.info(key))
+
+    def _beside(self, name: str) -> str:
+        return f"{self._key.rpartition('/')[0]}/{name}"
+
+    @contextmanager
+    def _create(self, part: str) -> Iterator[BinaryIO]:
+        file = self._fs.open(part, "wb")
+        try:
+            yield file
+        except BaseException:
+            # Some stores commit the half part on any close, even the destructor's. Closed now, it can be removed.
+            with suppress(Exception):
+                file.close()
+            raise
+        file.close()
+
+    def _commit(self, part: str, *, overwrite: bool) -> None:
+        if not overwrite and self._has(self._key):
+            raise FileExistsError
+        self._fs.cp_file(part, self._key)
+
+    def _size(self) -> int | None:
+        try:
+            found = self._info(self._key)
+        except FileNotFoundError:
+            return None
+        is_this = found["type"] == "file" and str(found["name"]).rpartition("/")[2] == self._name
+        return cast("int", found["size"]) if is_this else None
+
+    def _has(self, part: str) -> bool:
+        try:
+            self._info(part)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _remove(self, part: str) -> None:
+        self._fs.rm_file(part)
+
+
+def _refusal(path: object, reason: str, advice: str = _NOTHING_FETCHED) -> KlingValidationError:
+    return KlingValidationError(f"path={shown(path)} {reason}", advice=advice)
+
+
+def _is_odd(character: str) -> bool:
+    """Return whether URLs, XML or file systems drop it: control characters, lone surrogates, U+FFFE, U+FFFF."""
+    return unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff"
+
+
+def _segments(path: str) -> list[str]:
+    return [segment for segment in path.split("/") if segment not in ("", ".")]
+
+
+def _is_forbidden(error: Exception) -> bool:
+    return isinstance(error, PermissionError) or "Forbidden" in str(error)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

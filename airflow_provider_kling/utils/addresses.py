@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts and IP addresses: which are public."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+#: IPv4 networks where no public server is, by IANA's registry of special-purpose addresses. Versions of Python
+#: differ over ``is_global``.
+_SPECIAL_IPV4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",  # this network
+            "10.0.0.0/8",  # private
+            "100.64.0.0/10",  # shared by a provider's customers; Alibaba's metadata are at 100.100.100.200
+            "127.0.0.0/8",  # loopback
+            "168.63.129.16/32",  # Azure's host, a public address in no registry of special ones
+            "169.254.0.0/16",  # link-local; the metadata of most clouds
+            "172.16.0.0/12",  # private
+            "192.0.0.0/24",  # protocol assignments; Oracle's metadata once were at 192.0.0.192
+            "192.0.2.0/24",  # documentation
+            "192.31.196.0/24",  # AS112
+            "192.52.193.0/24",  # AMT
+            "192.88.99.0/24",  # 6to4 relays
+            "192.168.0.0/16",  # private
+            "192.175.48.0/24",  # AS112
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/4",  # multicast
+            "240.0.0.0/4",  # reserved, broadcast
+        ),
+    )
+)
+
+
+#: All of IPv6 that is given out on the public internet. Outside lie loopback, private, link-local, site-local and
+#: multicast addresses, and prefixes that a network's own translator takes.
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+
+
+_SPECIAL_IPV6 = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "2001::/23",  # protocol assignments
+            "2001:db8::/32",  # documentation
+            "2002::/16",  # 6to4
+            "2620:4f:8000::/48",  # AS112
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+
+
+#: IPv6 networks whose last 32 bits are an IPv4 address: NAT64, IPv4-compatible.
+_ENDS_IN_IPV4 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+
+
+def unreachable_reason(url: str) -> str | None:
+    """Return why the vendor cannot fetch this media URL, or None if nothing speaks against it."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").rstrip(".")
+    except ValueError as error:
+        return f"is not a URL ({error})"
+    if parts.scheme.lower() not in ("http", "https"):
+        return "must be a public http(s) URL: the vendor fetches it itself, and sees no files of this machine"
+    if not host:
+        return "has no host; the vendor needs a public http(s) URL"
+    kind = private_kind(host)
+    return f"is {kind}, which the vendor cannot reach; upload it to a public URL" if kind else None
+
+
+def private_kind(host: str) -> str | None:
+    """Return what makes a URL's host one of a private network, as far as its spelling tells, or None."""
+    host = host.rstrip(".").lower()
+    address = parse_address(host)
+    if address is not None:
+        if is_public(address):
+            return None
+        kinds = (("loopback", address.is_loopback), ("link-local", address.is_link_local))
+        return next((f"a {kind} address" for kind, applies in kinds if applies), "a private or reserved address")
+    if host == "localhost" or host.endswith(".localhost"):
+        return "a loopback name"
+    if "." not in host or host.endswith((".local", ".internal", ".lan", ".home.arpa", ".intranet")):
+        return "a name of a private network"
+    return None
+
+
+def is_public(address: IPAddress) -> bool:
+    """Return whether an address that :func:`parse_address` returned lies on the public internet."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in network for network in _SPECIAL_IPV4)
+    return address in _GLOBAL_UNICAST and not any(address in network for network in _SPECIAL_IPV6)
+
+
+def parse_address(host: str) -> IPAddress | None:
+    """
+    Return the IP address that a URL's host spells, in the short and hexadecimal forms of inet_aton too.
+
+    An IPv6 address that only wraps an IPv4 one (mapped, compatible, 6to4, Teredo, NAT64) leads there, and so that
+    one is returned.
+    """
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return _legacy_ipv4(host)
+    return address if isinstance(address, ipaddress.IPv4Address) else _ipv4_within(address) or address
+
+
+def _ipv4_within(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if address.ipv4_mapped or address.sixtofour:
+        return address.ipv4_mapped or address.sixtofour
+    if address.teredo:
+        server, client = address.teredo
+        return client if is_public(server) else server
+    # ::1 and :: are addresses of their own.
+    wrapped = any(address in network for network in _ENDS_IN_IPV4) and int(address) > 1
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if wrapped else None
+
+
+def _legacy_ipv4(host: str) -> ipaddress.IPv4Address | None:
+    parts = host.split(".")
+    if len(parts) > 4 or not all(re.fullmatch(r"0[xX][0-9a-fA-F]+|[0-9]+", part) for part in parts):
+        return None
+    try:
+        numbers = [int(part, 16 if part[:2].lower() == "0x" else 8 if part[0] == "0" else 10) for part in parts]
+        if any(number > 255 for number in numbers[:-1]):
+            return None
+        high = sum(number << (24 - 8 * index) for index, number in enumerate(numbers[:-1]))
+        return ipaddress.IPv4Address(high + numbers[-1])
+    except ValueError:
+        return None

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Pre-signed URLs: the same file under a new signature is the same file, and the signature is a credential.
+
+Whoever presigns a URL gets another one each time. So what identifies a request is the URL without its signature,
+and what is logged or stored for people to read is the URL with its signature masked. This module knows neither
+Airflow nor HTTP libraries.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MASK = "***"
+#: Values at least this long are no word: they are masked wherever they stand, shorter ones only behind their name.
+MIN_SECRET = 16
+
+
+class Signing(NamedTuple):
+    """
+    The query parameters by which one vendor signs a URL; names in lower case.
+
+    :param vendor: Who signs so.
+    :param signature: Those that are all there, with a value, whenever a URL is signed so.
+    :param secrets: Those whose values let others in, or are parts of a key.
+    :param others: What else belongs to the signature and changes with it. Whatever changes *what* is served (a
+        version, a content type, an image operation) is none of these.
+    """
+
+    vendor: str
+    signature: frozenset[str]
+    secrets: frozenset[str]
+    others: frozenset[str]
+
+    @property
+    def names(self) -> frozenset[str]:
+        return self.signature | self.secrets | self.others
+
+
+def _signing(vendor: str, signature: str, secrets: str, others: str) -> Signing:
+    return Signing(vendor, *(frozenset(names.split()) for names in (signature, secrets, others)))
+
+
+SIGNINGS = (
+    _signing(
+        "AWS Signature Version 4 (S3, R2, MinIO and many others)",
+        signature="x-amz-signature",
+        secrets="x-amz-signature x-amz-credential x-amz-security-token x-amz-s3session-token",
+        others="x-amz-algorithm x-amz-date x-amz-expires x-amz-signedheaders x-amz-content-sha256",
+    ),
+    _signing(
+        "AWS Signature Version 2",
+        signature="awsaccesskeyid signature",
+        secrets="signature x-amz-security-token",
+        others="expires",
+    ),
+    _signing(
+        "Google Cloud Storage V4",
+        signature="x-goog-signature",
+        secrets="x-goog-signature x-goog-credential x-goog-security-token",
+        others="x-goog-algorithm x-goog-date x-goog-expires x-goog-signedheaders x-goog-content-sha256",
+    ),
+    _signing(
+        "Google Cloud Storage V2", signature="googleaccessid signature", secrets="signature", others="expires"
+    ),
+    _signing(
+        "Azure shared access signature",
+        signature="sig sv se",
+        secrets="sig",
+        others="st sr sp sip spr ss srt si sdd ses skoid sktid skt ske sks skv skdutid sduoid saoid suoid scid",
+    ),
+    _signing(
+        "Amazon CloudFront",
+        signature="key-pair-id signature",
+        secrets="signature policy",
+        others="expires hash-algorithm",
+    ),
+    _signing(
+        "Alibaba Cloud OSS V1",
+        signature="ossaccesskeyid signature",
+        secrets="signature security-token",
+        others="expires",
+    ),
+    _signing(
+        "Alibaba Cloud OSS V2 and V4",
+        signature="x-oss-signature",
+        secrets="x-oss-signature x-oss-credential x-oss-security-token",
+        others="x-oss-signature-version x-oss-access-key-id x-oss-date x-oss-expires x-oss-additional-headers",
+    ),
+    _signing(
+        "Tencent Cloud COS",
+        signature="q-signature",
+        secrets="q-signature x-cos-security-token",
+        others="q-sign-algorithm q-ak q-sign-time q-key-time q-header-list q-url-param-list",
+    ),
+    _signing(
+        "Volcengine TOS",
+        signature="x-tos-signature",
+        secrets="x-tos-signature x-tos-credential x-tos-security-token x-tos-policy",
+        others="x-tos-algorithm x-tos-date x-tos-expires x-tos-signedheaders x-tos-content-sha256",
+    ),
+    _signing(
+        "Huawei Cloud OBS",
+        signature="accesskeyid signature",
+        secrets="signature x-obs-security-token",
+        others="expires",
+    ),
+    _signing("Kingsoft Cloud KS3", signature="kssaccesskeyid signature", secrets="signature", others="expires"),
+)
+#: Other names under which a query carries a credential. They are masked; they do count, since no vendor's set of
+#: parameters shows that they are nothing but a signature.
+_OTHER_SECRETS = frozenset({"token", "access_token", "auth_key", "authorization", "hdnea", "hdnts"})
+
+#: A text that is a URL with a query as a whole: before the query, the query, and after it.
+_WITH_QUERY = re.compile(r"(\s*https?://[^?#]*\?)([^#\s]*)((?:#\S*)?\s*)", re.IGNORECASE)
+_SECRET_NAMES = sorted(_OTHER_SECRETS.union(*(signing.secrets for signing in SIGNINGS)), key=len, reverse=True)
+#: A secret parameter in the query of a URL, anywhere in a text. An ampersand belongs to the value unless another
+#: parameter begins there.
+_SECRET = re.compile(
+    rf"[?&](?:amp;)*((?:{'|'.join(map(re.escape, _SECRET_NAMES))})=)((?:[^&#\s\"'<>]|&(?![\w.%;-]*=))+)",
+    re.IGNORECASE,
+)
+
+
+def without_signature(url: str) -> str:
+    """
+    Return a URL without the parameters by which a known vendor signs it.
+
+    They are dropped as a set, and only if that vendor's signature is among them: an ``Expires`` alone stays. All
+    else stays as it is written, and so does any text that is no http(s) URL.
+    """
+    match = _WITH_QUERY.fullmatch(url)
+    if match is None:
+        return url
+    before, query, after = match.groups()
+    parameters = [parameter.partition("=") for parameter in query.split("&")]
+    names = [unquote(name).lower() for name, _, _ in parameters]
+    given = {name for name, (_, _, value) in zip(names, parameters, strict=True) if value}
+    dropped = {name for signing in SIGNINGS if signing.signature <= given for name in signing.names}
+    if not dropped:
+        return url
+    kept = ["".join(parameter) for name, parameter in zip(names, parameters, strict=True) if name not in dropped]
+    return (before if kept else before.removesuffix("?")) + "&".join(kept) + after
+
+
+def mask_signatures(text: str) -> str:
+    """Return a text in which the credentials in the queries of URLs are masked; all else stays."""
+    kept, after = [], 0
+    for _, begin, end in _secrets(text):
+        kept.append(text[after:begin])
+        after = end
+    return MASK.join([*kept, text[after:]])
+
+
+def signatures_in(text: str) -> set[str]:
+    """
+    Return what has to be masked elsewhere, where this text may be shown in whole or in part.
+
+    These are the values of the credentials in the queries of URLs, as they are written and as they are read; of
+    a short one, which may be a word, the parameter with its name.
+    """
+    found = set()
+    for name, begin, end in _secrets(text):
+        if end - begin < MIN_SECRET:
+            found.add(text[name:end])
+        else:
+            found |= {text[begin:end], unquote(text[begin:end])}
+    return found
+
+
+def _secrets(text: str) -> Iterator[tuple[int, int, int]]:
+    """Yield where a secret parameter's name begins, its value begins, and its value ends."""
+    if "=" not in text and "%" not in text and "\\" not in text and "&" not in text:
+        return
+    from airflow_provider_kling.utils.masking import Reading
+
+    reading = Reading(text)
+    for match in _SECRET.finditer(reading.plain):
+        # What ends a sentence ends no signature.
+        value = match[2].rstrip(".,;:!?)]}")
+        if value:
+            begin = match.start(2)
+            name, _ = reading.where(match.start(1))
+            value_begin, _ = reading.where(begin)
+            _, value_end = reading.where(begin + len(value) - 1)
+            yield name, value_begin, value_end

@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_kling.api.job import VideoJob
+from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingBalanceError,
+    KlingConnectionError,
+    KlingContentRefusedError,
+    KlingError,
+    KlingGenerationFailedError,
+    KlingNotFoundError,
+    KlingPermissionError,
+    KlingRateLimitError,
+    KlingServerError,
+    KlingTimeoutError,
+    KlingValidationError,
+)
+from airflow_provider_kling.jobs.poll_schedule import Durations, delay_for
+from airflow_provider_kling.jobs.polling import (
+    FAILURE_BUDGET,
+    HEARTBEAT,
+    LAST_CHECK,
+    MAX_BACKOFF,
+    URL_GRACE,
+    VISIBILITY_GRACE,
+    Finished,
+    Pause,
+    Poller,
+    progress_bar,
+    seconds_of,
+    video_of,
+)
+
+START = 1_700_000_000.0
+HOUR = 3600.0
+URL = "https://cdn.example.com/output.mp4"
+
+
+def poller(timeout: float = HOUR, interval: float | None = 5.0) -> Poller:
+    return Poller("task_1", started_at=START, deadline=START + timeout, delay=delay_for(interval))
+
+
+def job(status: str = "running", word: str = "in_progress", **facts: Any) -> VideoJob:
+    return VideoJob(task_id="task_1", status=status, status_word=word, **facts)
+
+
+DONE = job("completed", "completed", progress=100, video_url=URL, model="kling-v3-std-silent")
+DONE_WITHOUT_URL = job("completed", "completed", progress=100)
+FAILED = job("failed", "failed", progress=100, error="out of memory", error_code="5000")
+TROUBLE = KlingServerError("It failed", http_status=502, task_id="task_1")
+NOT_FOUND = KlingNotFoundError("No such task", http_status=400, code="task_not_exist", task_id="task_1")
+
+
+def error_of(decision: Pause | Finished) -> KlingError:
+    assert isinstance(decision, Finished)
+    assert decision.error is not None
+    with pytest.raises(type(decision.error)):
+        decision.video()
+    return decision.error
+
+
+class TestTheStateOfTheJobDecides:
+    @pytest.mark.parametrize(
+        ("status", "word"), [("queued", "NOT_START"), ("running", "in_progress"), ("running", "x")]
+    )
+    def test_an_unfinished_job_is_asked_for_again_at_the_users_interval(self, status: str, word: str) -> None:
+        assert poller(interval=7).on_job(job(status, word, progress=100), now=START) == Pause(7)
+
+    def test_a_finished_video_ends_the_wait(self) -> None:
+        decision = poller().on_job(DONE, now=START)
+        assert isinstance(decision, Finished)
+        assert decision.video() == DONE.as_dict()
+
+    def test_a_failed_job_ends_the_wait_whatever_its_progress(self) -> None:
+        error = error_of(poller().on_job(FAILED, now=START))
+        assert type(error) is KlingGenerationFailedError
+        assert (error.server_message, error.code, error.task_id) == ("out of memory", "5000", "task_1")
+
+    def test_refused_content_ends_the_wait_by_its_own_name(self) -> None:
+        refused = job("failed", "failed", error="no", error_code="1301")
+        assert type(error_of(poller().on_job(refused, now=START))) is KlingContentRefusedError
+
+    def test_a_finished_job_counts_even_past_the_deadline(self) -> None:
+        assert isinstance(poller(timeout=10).on_job(DONE, now=START + 99), Finished)
+        assert poller(timeout=10).on_job(DONE, now=START + 99) == Finished(job=DONE)
+
+    def test_without_an_interval_the_provider_paces_itself(self) -> None:
+        decision = poller(interval=None).on_job(job(), now=START + 100)
+        assert isinstance(decision, Pause)
+        assert 1 <= decision.seconds <= 70
+
+
+class TestCompletedWithoutUrl:
+    def test_the_url_may_come_a_moment_later(self) -> None:
+        waiting = poller()
+        assert waiting.on_job(DONE_WITHOUT_URL, now=START) == Pause(5)
+        assert waiting.on_job(DONE, now=START + 5) == Finished(job=DONE)
+
+    def test_a_url_that_never_comes_is_an_error_that_keeps_the_id(self) -> None:
+        waiting = poller()
+        assert waiting.on_job(DONE_WITHOUT_URL, now=START) == Pause(5)
+        assert isinstance(waiting.on_job(DONE_WITHOUT_URL, now=START + URL_GRACE - 1), Pause)
+        error = error_of(waiting.on_job(DONE_WITHOUT_URL, now=START + URL_GRACE))
+        assert type(error) is KlingServerError
+        assert "task_1 is completed, but the server tells no video URL" in str(error)
+        assert "made and paid for" in str(error)
+
+
+class TestNotVisibleYet:
+    def test_no_such_task_just_after_the_submit_is_waited_out(self) -> None:
+        waiting = poller()
+        for second in range(0, int(VISIBILITY_GRACE), 5):
+            assert waiting.on_error(NOT_FOUND, now=START + second) == Pause(5)
+        assert waiting.on_job(DONE, now=START + VISIBILITY_GRACE) == Finished(job=DONE)
+
+    def test_it_costs_nothing_of_the_budget_of_failures(self) -> None:
+        waiting = poller(interval=1)
+        for _ in range(FAILURE_BUDGET * 2):
+            assert isinstance(waiting.on_error(NOT_FOUND, now=START + 1), Pause)
+
+    def test_a_minute_later_it_ends_the_wait(self) -> None:
+        assert error_of(poller().on_error(NOT_FOUND, now=START + VISIBILITY_GRACE)) is NOT_FOUND
+
+    def test_the_deadline_ends_it_too(self) -> None:
+        error = error_of(poller(timeout=10).on_error(NOT_FOUND, now=START + 10))
+        assert type(error) is KlingTimeoutError
+        assert "not seen once" in str(error)
+
+
+class TestTransientFailures:
+    @pytest.mark.parametrize(
+        "error",
+        [TROUBLE, KlingConnectionError("Reset"), KlingRateLimitError("Too fast", http_status=429)],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_they_are_ridden_out_with_a_growing_pause(self, error: KlingError) -> None:
+        waiting = poller(timeout=100 * HOUR)
+        pauses = []
+        for _ in range(FAILURE_BUDGET - 1):
+            decision = waiting.on_error(error, now=START)
+            assert isinstance(decision, Pause)
+            pauses.append(decision.seconds)
+        assert all(
+            0.75 * min(2**n, MAX_BACKOFF) <= p <= 1.25 * min(2**n, MAX_BACKOFF) for n, p in enumerate(pauses, 1)
+        )
+        assert 600 < sum(pauses) < 1500
+
+    def test_the_last_of_the_budget_ends_the_wait_by_the_errors_own_name(self) -> None:
+        waiting = poller()
+        for _ in range(FAILURE_BUDGET - 1):
+            assert isinstance(waiting.on_error(TROUBLE, now=START), Pause)
+        error = error_of(waiting.on_error(TROUBLE, now=START))
+        assert type(error) is KlingServerError
+        assert error.http_status == 502
+        assert f"Gave up asking for Kling task task_1 after {FAILURE_BUDGET} failed checks in a row" in str(error)
+        assert "The job goes on at the vendor, and bills" in str(error)
+
+    def test_one_answer_in_between_restores_the_budget(self) -> None:
+        waiting = poller(timeout=100 * HOUR)
+        for _ in range(3):
+            for _ in range(FAILURE_BUDGET - 1):
+                assert isinstance(waiting.on_error(TROUBLE, now=START), Pause)
+            assert isinstance(waiting.on_job(job(), now=START), Pause)
+
+    def test_retry_after_is_honoured_where_it_asks_for_more(self) -> None:
+        asked = KlingRateLimitError("Too fast", http_status=429, retry_after=90.0)
+        assert poller().on_error(asked, now=START) == Pause(90.0)
+
+    def test_retry_after_does_not_shorten_the_back_off(self) -> None:
+        asked = KlingRateLimitError("Too fast", http_status=429, retry_after=0.0)
+        decision = poller().on_error(asked, now=START)
+        assert isinstance(decision, Pause)
+        assert decision.seconds >= 1.5
+
+    @pytest.mark.parametrize(
+        "kind", [KlingAuthenticationError, KlingPermissionError, KlingBalanceError, KlingValidationError]
+    )
+    def test_what_waiting_cannot_cure_ends_the_wait_at_once(self, kind: type[KlingError]) -> None:
+        error = kind("No", http_status=401, server_message="无效的令牌")
+        ended_with = error_of(poller().on_error(error, now=START))
+        assert type(ended_with) is kind
+        assert ended_with.server_message == "无效的令牌"
+        assert "The job goes on at the vendor, and bills" in str(ended_with)
+
+
+class TestDeadline:
+    def test_the_last_pause_ends_at_the_deadline(self) -> None:
+        assert poller(timeout=10).on_job(job(), now=START + 8) == Pause(2)
+        assert poller(timeout=10).on_error(KlingRateLimitError("x", retry_after=99), now=START + 8) == Pause(2)
+
+    def test_at_the_deadline_the_wait_times_out(self) -> None:
+        waiting = poller(timeout=2 * HOUR)
+        error = error_of(waiting.on_job(job(progress=43), now=START + 2 * HOUR))
+        assert type(error) is KlingTimeoutError
+        assert error.task_id == "task_1"
+        text = str(error)
+        assert "still [#########-----------] 43% in_progress at the deadline 2023-11-15T00:13:20+00:00" in text
+        assert "after 2 h 0 min" in text
+
+    def test_the_message_never_invites_to_submit_again(self) -> None:
+        text = str(error_of(poller(timeout=1).on_job(job(), now=START + 2)))
+        assert "The job goes on at the vendor, and bills" in text
+        assert "another submit would buy a second video" in text
+        assert "try again" not in text.lower()
+
+    def test_it_tells_of_checks_that_failed_at_the_end(self) -> None:
+        waiting = poller(timeout=60)
+        waiting.on_job(job(), now=START)
+        waiting.on_error(TROUBLE, now=START + 30)
+        error = error_of(waiting.on_error(TROUBLE, now=START + 60))
+        assert type(error) is KlingTimeoutError
+        assert "the last 2 checks failed: It failed" in str(error)
+
+    def test_no_deadline_is_possible(self) -> None:
+        assert poller(timeout=math.inf).on_job(job(), now=START + 10**9) == Pause(5)
+
+    def test_a_clock_that_jumps_back_does_no_harm(self) -> None:
+        waiting = poller(interval=None)
+        decision = waiting.on_job(job(), now=START - HOUR)
+        assert isinstance(decision, Pause)
+        assert 0 < decision.seconds <= 70
+        assert waiting.news(now=START - HOUR)
+
+
+class TestLogLines:
+    def test_a_change_is_told_once(self) -> None:
+        waiting = poller()
+        waiting.on_job(job(progress=10), now=START + 75)
+        assert (
+            waiting.news(now=START + 75)
+            == "Kling task task_1: [##------------------] 10% in_progress after 1 min 15 s"
+        )
+        waiting.on_job(job(progress=10), now=START + 80)
+        assert waiting.news(now=START + 80) is None
+        waiting.on_job(job(progress=20), now=START + 85)
+        assert waiting.news(now=START + 85) is not None
+
+    def test_a_long_wait_without_news_says_that_it_goes_on(self) -> None:
+        waiting = poller()
+        waiting.on_job(job(), now=START)
+        assert waiting.news(now=START)
+        assert waiting.news(now=START + HEARTBEAT - 1) is None
+        assert waiting.news(now=START + HEARTBEAT)
+        assert waiting.news(now=START + HEARTBEAT + 1) is None
+
+    def test_before_the_first_answer_there_is_nothing_to_tell(self) -> None:
+        waiting = poller()
+        waiting.on_error(TROUBLE, now=START)
+        assert waiting.news(now=START) is None
+
+    def test_an_unknown_word_is_warned_of_once(self) -> None:
+        waiting = poller()
+        lines = []
+        for progress in (10, 20, 30):
+            waiting.on_job(job(word="dreaming", progress=progress), now=START)
+            lines.append(waiting.news(now=START) or "")
+        assert ["dreaming' is unknown here and counts as running" in line for line in lines] == [
+            True,
+            False,
+            False,
+        ]
+
+    def test_a_word_known_to_mean_running_is_not_warned_of(self) -> None:
+        waiting = poller()
+        waiting.on_job(job(word="PROCESSING"), now=START)
+        assert "unknown" not in str(waiting.news(now=START))
+
+    @pytest.mark.parametrize(
+        ("seen", "text"),
+        [
+            (job(progress=0), "[--------------------] 0% in_progress"),
+            (job(progress=100), "[####################] 100% in_progress"),
+            (job(word="", progress=50), "[##########----------] 50% running"),
+            (job(), "in_progress"),
+        ],
+    )
+    def test_progress_as_a_person_reads_it(self, seen: VideoJob, text: str) -> None:
+        assert progress_bar(seen) == text
+
+
+class TestFromTheTriggererToAWorker:
+    def test_a_finished_video_arrives_as_it_was(self) -> None:
+        event = json.loads(json.dumps(Finished(job=DONE).event()))
+        assert (event["status"], event["task_id"]) == ("success", "task_1")
+        assert video_of(event) == DONE.as_dict()
+
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [
+            (KlingTimeoutError("Late", task_id="task_1"), "timeout"),
+            (FAILED.failure(), "error"),
+            (NOT_FOUND, "error"),
+            (KlingRateLimitError("x", http_status=429, retry_after=2.5, task_id="task_1"), "error"),
+        ],
+    )
+    def test_an_error_arrives_as_it_was(self, error: KlingError, status: str) -> None:
+        event = json.loads(json.dumps(Finished(error=error).event()))
+        assert (event["status"], event["task_id"]) == (status, "task_1")
+        with pytest.raises(type(error)) as caught:
+            video_of(event)
+        assert type(caught.value) is type(error)
+        assert caught.value.to_dict() == error.to_dict()
+
+    @pytest.mark.parametrize(
+        "event",
+        [None, {}, {"status": "success"}, {"status": "success", "video": "x"}, {"status": "error"}, {"error": 5}],
+    )
+    def test_an_event_of_somebody_else_is_an_error_by_name(self, event: Any) -> None:
+        with pytest.raises(KlingError, match="an event that makes no sense"):
+            video_of(event)
+
+
+class TestSecondsOf:
+    @pytest.mark.parametrize(
+        ("value", "seconds"), [(5, 5.0), (0.5, 0.5), ("7", 7.0), (timedelta(minutes=2), 120.0)]
+    )
+    def test_numbers_and_timedeltas(self, value: Any, seconds: float) -> None:
+        assert seconds_of("timeout", value) == seconds
+
+    @pytest.mark.parametrize("value", [0, -1, timedelta(0), math.nan, math.inf, 1e15, "soon"])
+    def test_anything_else_is_refused_before_a_video_is_paid_for(self, value: Any) -> None:
+        with pytest.raises(ValueError, match="timeout|could not convert"):
+            seconds_of("timeout", value)
+
+
+CHECKS = st.lists(
+    st.tuples(
+        st.sampled_from([job(), job("queued", "queued"), job(word="dreaming"), DONE_WITHOUT_URL, DONE, FAILED])
+        | st.sampled_from(
+            [TROUBLE, NOT_FOUND, KlingRateLimitError("x", retry_after=3600), KlingAuthenticationError("x")]
+        ),
+        st.floats(0, 2),
+    ),
+    max_size=60,
+)
+
+
+@given(CHECKS, st.floats(1, 10_000), st.none() | st.floats(0.1, 600))
+def test_any_course_of_events_keeps_its_promises(
+    checks: list[tuple[VideoJob | KlingError, float]], timeout: float, interval: float | None
+) -> None:
+    waiting = poller(timeout, interval)
+    now = START
+    for seen, answer_time in checks:
+        now += answer_time
+        decision = (
+            waiting.on_error(seen, now=now) if isinstance(seen, KlingError) else waiting.on_job(seen, now=now)
+        )
+        if isinstance(decision, Finished):
+            json.dumps(decision.event())
+            assert seen not in (job(), job("queued", "queued")) or now >= waiting.deadline
+            return
+        assert seen not in (DONE, FAILED)
+        assert now < waiting.deadline
+        assert 0 < decision.seconds <= max(3600, interval or 0)
+        now += decision.seconds
+        assert now <= waiting.deadline + 1e-3
+
+
+def test_checks_that_fail_for_long_are_told_now_and_then() -> None:
+    waiting = poller(timeout=HOUR)
+    lines = []
+    for second in range(0, 900, 60):
+        waiting.on_error(KlingServerError("no answer"), now=START + second)
+        lines.append(waiting.news(now=START + second))
+    told = [line for line in lines if line]
+    assert len(told) == 2
+    assert "the last 6 checks failed: no answer" in told[0]
+
+
+class TestFirstPause:
+    def test_a_job_just_submitted_has_nothing_to_tell(self) -> None:
+        assert poller(interval=5.0).first_pause(now=START + 1) == pytest.approx(4.0)
+
+    def test_a_job_that_runs_for_long_is_asked_for_at_once(self) -> None:
+        assert poller(interval=5.0).first_pause(now=START + 60) == 0.0
+
+    def test_it_ends_with_the_deadline(self) -> None:
+        assert poller(timeout=3.0, interval=60.0).first_pause(now=START + 1) == pytest.approx(2.0)
+
+    def test_past_the_deadline_one_still_asks_once(self) -> None:
+        assert poller(timeout=3.0, interval=60.0).first_pause(now=START + 10) == 0.0
+
+
+@pytest.mark.parametrize(("after", "learned"), [(-3.0, True), (5.0, True), (120.0, False)])
+def test_a_wait_that_began_long_after_its_job_teaches_nothing(after: float, learned: bool) -> None:
+    durations = Durations()
+    created = datetime.fromtimestamp(START - after, tz=UTC).isoformat()
+    for _ in range(10):
+        wait = Poller("task_1", started_at=START, deadline=START + HOUR, delay=delay_for(None, durations))
+        wait.on_job(job(), now=START + 20)
+        assert isinstance(wait.on_job(replace(DONE, created_at=created), now=START + 25), Finished)
+    assert durations.learned is learned
+
+
+def test_patience_for_the_last_check_outlasts_the_deadline_unless_checks_fail() -> None:
+    wait = poller(timeout=100)
+    assert wait.patience(now=START) == 100
+    assert wait.patience(now=START + 200) == LAST_CHECK
+    wait.on_error(TROUBLE, now=START + 90)
+    assert wait.patience(now=START + 95) == 5
+    wait.on_job(job(), now=START + 96)
+    assert wait.patience(now=START + 95) == LAST_CHECK

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_kling.media.mp4 import Boxes, is_video
+
+
+def box(kind: bytes, body: bytes = b"", *, long: bool = False) -> bytes:
+    if long:
+        return b"\0\0\0\1" + kind + (16 + len(body)).to_bytes(8) + body
+    return (8 + len(body)).to_bytes(4) + kind + body
+
+
+FTYP = box(b"ftyp", b"isom\0\0\2\0")
+BOXES = st.builds(
+    box, st.sampled_from([b"mdat", b"moov", b"free", b"uuid"]), st.binary(max_size=40), long=st.booleans()
+)
+
+
+def may_end(*chunks: bytes) -> bool:
+    boxes = Boxes()
+    for chunk in chunks:
+        boxes.follow(chunk)
+    return boxes.may_end
+
+
+@given(boxes=st.lists(BOXES, max_size=5), chunk=st.integers(1, 60))
+def test_a_file_may_end_between_two_boxes_and_nowhere_else(boxes: list[bytes], chunk: int) -> None:
+    file = FTYP + b"".join(boxes)
+    ends = {len(FTYP + b"".join(boxes[:count])) for count in range(len(boxes) + 1)}
+    for cut in range(1, len(file) + 1):
+        pieces = [file[at : min(at + chunk, cut)] for at in range(0, cut, chunk)]
+        assert may_end(*pieces) == (cut in ends)
+
+
+def test_a_box_of_many_gigabytes_is_followed() -> None:
+    boxes = Boxes()
+    boxes.follow(FTYP + b"\0\0\0\1mdat" + (16 + (5 << 30)).to_bytes(8))
+    block = bytes(1 << 26)
+    for _ in range(80):
+        assert not boxes.may_end
+        boxes.follow(block)
+    assert boxes.may_end
+
+
+def test_what_stands_behind_the_boxes_and_has_no_name_may_end_anywhere() -> None:
+    assert may_end(FTYP + b"\0\1\2\3\xff\xfe\xfd\xfc" + bytes(5))
+
+
+@pytest.mark.parametrize(
+    "rest", [b"\0\0\0\0mdat", b"\0\0\0\2free", b"\0\0\0\1mdat" + bytes(8)], ids=["to the end", "short", "none"]
+)
+def test_behind_a_box_without_a_size_it_may_end_anywhere(rest: bytes) -> None:
+    assert may_end(FTYP + rest)
+    assert may_end(FTYP + rest, bytes(5))
+
+
+def test_so_may_a_file_of_another_kind() -> None:
+    webm = b"\x1a\x45\xdf\xa3\x9fB\x86\x81\x01webm"
+    assert is_video(webm)
+    assert may_end(webm)
+
+
+def test_but_nothing_is_no_file() -> None:
+    assert not is_video(b"")
