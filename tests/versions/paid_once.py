@@ -23,7 +23,6 @@ from tests.versions.processes import Processes
 
 BUCKET = "kling-records"
 CONNECTION = "AIRFLOW_CONN_KLING_BUCKET"
-CLEARS = scenarios.CLEARS
 PATIENCE = 60.0
 
 
@@ -105,6 +104,6 @@ SCENARIOS: dict[str, Callable[..., None]] = {
     "killed after the record": scenarios.killed_after_the_record,
     **{
         f"cleared during the POST, {case}": partial(scenarios.cleared_during_the_post, case=case)
-        for case in CLEARS
+        for case in scenarios.CLEARS
     },
 }
