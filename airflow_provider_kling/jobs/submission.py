@@ -363,11 +363,11 @@ class Submitter:
             return self._send_until_bought(purchase)
         except KlingUncertainSubmissionError:
             raise
-        except KlingError as error:
+        except KlingError:
             if self.store.durable or self._ignored is None:
                 raise
             # Whoever goes on later would not know of it, and could buy without end.
-            raise self._report(self._ignored, purchase) from error
+            raise self._report(self._ignored, purchase) from None
 
     def _send_until_bought(self, purchase: Purchase) -> Obtained:
         """Buy a job: send, and send again in place only what surely bought nothing."""
@@ -387,7 +387,7 @@ class Submitter:
                     job = self._send(session, purchase.request, intent)
                 except KlingUncertainSubmissionError as error:
                     if purchase.on_uncertain == "fail" or self._argument_is_spent(intent, allowed):
-                        raise self._report(intent, purchase, error) from error
+                        raise self._report(intent, purchase, error) from None
                     self._known_of(intent, error)
                     self._ignored = intent
                     allowed[intent.id] = BY_ARGUMENT

@@ -252,7 +252,7 @@ def test_a_link_that_leads_nowhere(page: MakePage, tmp_path: Path, link: str, pr
         ("example_dags/example_kling_batch.py", True),
         (".ci/run", True),
         ("CHANGELOG.md", True),
-        ("container.py", True),
+        ("mp4.py", True),
         ("airflow_provider_kling.sandbox.KINDS", True),
         ("airflow_provider_kling.hooks.kling.KlingHook.get_video", True),
         ("hooks/klinger.py", False),

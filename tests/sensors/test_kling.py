@@ -28,7 +28,7 @@ from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.jobs import polling
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.sensors.kling import POKE_INTERVAL, KlingTaskSensor
-from airflow_provider_kling.triggers import kling as triggers
+from airflow_provider_kling.tasks import waiting
 from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS, TaskDeferralError
 from tests.conftest import Connect, TaskLog
@@ -129,7 +129,7 @@ class TestDeferral:
     def test_lasts_until_the_scheduler_knows_of_it(
         self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(triggers, "SHORTEST_DEFERRAL", 0.4)
+        monkeypatch.setattr(waiting, "SHORTEST_DEFERRAL", 0.4)
         before = time.time()
         run(sensor(submit(sandbox, Fault("submit", "pace", seconds=0.1)), poke_interval=0.1))
         assert time.time() - before >= 0.4

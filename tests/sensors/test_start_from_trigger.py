@@ -15,7 +15,8 @@ from airflow_provider_kling.jobs.polling import video_of
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Sandbox
 from airflow_provider_kling.sensors.kling import KlingTaskSensor
-from airflow_provider_kling.triggers.kling import BACKSTOP, KlingTaskTrigger
+from airflow_provider_kling.tasks.waiting import BACKSTOP
+from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 from airflow_provider_kling.version_compat import AIRFLOW_V_3_3_PLUS
 from tests.sensors.test_kling import submit
 
