@@ -17,6 +17,11 @@ def _field(label: str, description: str, type_: str) -> dict[str, Any]:
 
 
 CONN_FIELDS: dict[str, dict[str, Any]] = {
+    "api": {
+        "label": "API",
+        "description": "The API that is served at the base URL (default gateway).",
+        "schema": {"type": ["string", "null"], "enum": ["gateway", None]},
+    },
     "connect_timeout": _field("Connect timeout", "Seconds to reach the server (default 10).", "number"),
     "read_timeout": _field("Read timeout", "Seconds to wait for an answer (default 60).", "number"),
     "max_requests_per_second": _field(

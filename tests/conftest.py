@@ -7,6 +7,7 @@ import atexit
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -62,6 +63,14 @@ def _no_connections() -> Iterator[None]:
     BOOK.clear()
     yield
     BOOK.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_memories() -> Iterator[None]:
+    """Forget between two tests which connections worked."""
+    yield
+    if client := sys.modules.get("airflow_provider_kling.client.async_client"):
+        client._last_good.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ LAYERS = {
     "operators": Layer(("operators", "sensors", "transfers", "links"), imports=("tasks", "media")),
     "tasks": Layer(("tasks", "records"), imports=("hooks",)),
     "hooks": Layer(("hooks", "triggers", "retry_policy"), imports=("client", "jobs", "airflow")),
-    "media": Layer(("media",), imports=("hooks",)),
+    "media": Layer(("media",), imports=("client",)),
     "client": Layer(("client",), imports=("api",)),
     "jobs": Layer(("jobs",), imports=("api",), without=AIRFLOW_AND_HTTP),
     "api": Layer(("api",), imports=("errors",), without=AIRFLOW_AND_HTTP),

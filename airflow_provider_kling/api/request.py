@@ -11,9 +11,6 @@ from airflow_provider_kling.exceptions import KlingValidationError, Problem, sho
 from airflow_provider_kling.utils.addresses import unreachable_reason
 from airflow_provider_kling.utils.coerce import FOUND_NOTHING, is_nothing, number_in, value_in
 
-SUBMIT_PATH = "/v1/video/generations"
-
-
 MODELS = (
     "kling-v3-std-silent",
     "kling-v3-std-audio",
@@ -29,10 +26,6 @@ SHOT_TYPES = ("customize", "intelligent")
 
 
 MIN_SECONDS, MAX_SECONDS = 3, 15
-
-
-#: Fields that the API expects inside the nested ``extra_body`` object.
-EXTRA_BODY_FIELDS = ("negative_prompt", "cfg_scale", "multi_prompt", "element_list", "shot_type")
 
 
 class VideoRequest(NamedTuple):
@@ -81,19 +74,6 @@ class VideoRequest(NamedTuple):
         if problems:
             raise KlingValidationError.of(problems)
         return cls(**values)
-
-    @classmethod
-    def from_payload(cls, payload: Mapping[str, Any]) -> VideoRequest:
-        """Return the request for a JSON body in the vendor's own form; raises like :meth:`build`."""
-        return cls.build(**payload)
-
-    def payload(self) -> dict[str, Any]:
-        """Return the JSON body to submit."""
-        given = {name: value for name, value in self._asdict().items() if value is not None}
-        del given["extra_body"]
-        nested = {name: given.pop(name) for name in EXTRA_BODY_FIELDS if name in given}
-        nested = {**self.extra_body, **nested}
-        return {**given, "extra_body": nested} if nested else given
 
     def warnings(self) -> Iterator[str]:
         """Yield what the vendor may not honour: allowed by its page, but past a limit it is known to have."""

@@ -14,22 +14,34 @@ from airflow_provider_kling.utils.coerce import number_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: No answer of this API comes near this size; a larger one is a fault or an attack.
-MAX_ANSWER_BYTES = 1 << 20
+#: Bytes of a response, which has a few hundred. Decoding one holds up all triggers of a triggerer, for a second
+#: where a kilobyte on the wire unpacks to a mebibyte of nested lists.
+MAX_RESPONSE_BYTES = 128 << 10
 
 
+#: Headers in which servers of this kind name an exchange.
+REQUEST_ID_HEADERS = ("X-Oneapi-Request-Id", "X-Request-Id", "Request-Id")
 #: A server that asks for more patience than this is taken at this: an hour.
 MAX_RETRY_AFTER = 3600.0
 
 
 @dataclass(slots=True)
-class Answer:
-    """An HTTP answer as plain values, whichever library brought it."""
+class Response:
+    """
+    An HTTP response.
+
+    :param http_status: The status.
+    :param body: The body, unpacked.
+    :param retry_after: Seconds that the server asks to wait.
+    :param location: Target of a redirect.
+    :param request_id: The server's id of this exchange.
+    """
 
     http_status: int
     body: bytes
     retry_after: float | None = None
     location: str | None = None
+    request_id: str | None = None
     #: The decoded body, or None where it is no JSON.
     json: Any = field(init=False)
 
@@ -40,14 +52,13 @@ class Answer:
             self.json = None
 
     @classmethod
-    def received(
+    def from_http(
         cls, http_status: int, body: bytes, headers: Mapping[str, str], *, masked: Callable[[str], str]
-    ) -> Answer:
+    ) -> Response:
         """
-        Return the answer that just arrived.
+        Return the response that just arrived.
 
-        :param masked: Takes the key out of a text: some servers repeat it, and whatever an answer says may be
-            logged and stored.
+        :param masked: Masks the key in a text: some servers repeat it, and a response may be logged and stored.
         """
         location = headers.get("Location")
         return cls(
@@ -56,7 +67,13 @@ class Answer:
             body=masked(body.decode("latin-1")).encode("latin-1"),
             retry_after=retry_after_seconds(headers.get("Retry-After"), now=time.time()),
             location=None if location is None else masked(location),
+            request_id=_request_id(headers, masked),
         )
+
+
+def _request_id(headers: Mapping[str, str], masked: Callable[[str], str]) -> str | None:
+    found = next(filter(None, (headers.get(name) for name in REQUEST_ID_HEADERS)), None)
+    return masked(found)[:100] if found else None
 
 
 def retry_after_seconds(header: str | None, *, now: float) -> float | None:
@@ -72,9 +89,9 @@ def retry_after_seconds(header: str | None, *, now: float) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
-def is_html(answer: Answer) -> bool:
+def is_html(answer: Response) -> bool:
     return answer.json is None and answer.body[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
 
 
-def is_page(answer: Answer) -> bool:
+def is_page(answer: Response) -> bool:
     return bool(answer.body.strip()) and answer.json is None

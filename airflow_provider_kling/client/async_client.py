@@ -10,6 +10,7 @@ the client appears with the first user, is shared by all, and closes with the la
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import ssl
 import time
@@ -23,14 +24,13 @@ from weakref import WeakKeyDictionary
 import aiohttp
 import requests
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 
-from airflow_provider_kling.api.gateway.responses import read_status, status_path
-from airflow_provider_kling.api.response import Answer
+from airflow_provider_kling.api.response import Response
 from airflow_provider_kling.client.connection import HEADERS, MAX_REQUESTS_PER_SECOND, KlingConnection, proxy_url
+from airflow_provider_kling.client.lookup import connection_from, lookup_error
 from airflow_provider_kling.client.rate_limiter import Pace
-from airflow_provider_kling.client.response_body import PACKING, Body
+from airflow_provider_kling.client.response_body import CONTENT_ENCODING, ResponseBody
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingConnectionError,
@@ -40,14 +40,14 @@ from airflow_provider_kling.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from airflow_provider_kling.api.base import HttpCall
     from airflow_provider_kling.api.job import VideoJob
+
+log = logging.getLogger(__name__)
 
 #: Sockets per connection. Polls are short, so these serve thousands of waiting videos, and a server that takes two
 #: seconds to answer is still asked at the full pace.
 MAX_SOCKETS = 100
-#: Bytes of a status answer, which has a few hundred. Fewer than a worker takes: reading it holds up all triggers,
-#: for a second where a kilobyte on the wire unpacks to a mebibyte of nested lists.
-MAX_STATUS_BYTES = 128 << 10
 #: Seconds by which somebody may be called too late, since the event loop or all sockets were busy, without slowing
 #: the pace down for all who follow.
 LATEST_CALL = 1.0
@@ -57,6 +57,8 @@ KEY_SETTLED = 10.0
 #: Seconds for which a connection that could not be had is not asked for again: whoever keeps it may be in trouble.
 FAILURE_KEPT = 1.0
 
+#: The connections as they were looked up last.
+_last_good: dict[str, KlingConnection] = {}
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]] = WeakKeyDictionary()
 #: The clients that are being closed: nobody else holds them.
 _closing: set[asyncio.Task[None]] = set()
@@ -121,9 +123,10 @@ class SharedClient:
             try:
                 return await link.get_video(task_id)
             except KlingAuthenticationError:
+                _last_good.pop(self.conn_id, None)
                 # The key may have been replaced in Airflow since it was looked up.
                 renewed = await self._reconnected(link)
-                if renewed.connection.api_key == link.connection.api_key:
+                if renewed.connection.credentials == link.connection.credentials:
                     renewed.settled = True
                     raise
                 return await renewed.get_video(task_id)
@@ -281,33 +284,14 @@ class _Link:
 
     @classmethod
     async def open(cls, conn_id: str, pace: Pace) -> _Link:
-        try:
-            found = await get_async_connection(conn_id)
-            extra = await get_async_extra_dejson(found)
-        except AirflowNotFoundException as error:
-            # Airflow says the same when its secrets backend or its API server did not answer.
-            raise KlingError(str(error), advice="Add it, or see whether Airflow can reach where it is.") from error
-        except Exception as error:
-            raise KlingError(
-                f"Airflow could not look up the connection {conn_id!r}: {type(error).__name__}: {error}",
-                advice="See whether Airflow can reach where it is.",
-            ) from error
-        connection = KlingConnection.parse(
-            conn_id=conn_id,
-            host=found.host,
-            password=found.password,
-            schema=found.schema,
-            port=found.port,
-            extra=extra,
-        )
-        connection = _with_environment(connection)
+        connection = _with_environment(await _look_up(conn_id))
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MAX_SOCKETS, ssl=await _tls(connection.verify)),
             timeout=aiohttp.ClientTimeout(
                 total=connection.connect_timeout + connection.read_timeout,
                 sock_connect=connection.connect_timeout,
             ),
-            headers={**HEADERS, "Accept-Encoding": PACKING} | ({} if connection.proxy else _key(connection)),
+            headers={**HEADERS, "Accept-Encoding": CONTENT_ENCODING},
             auto_decompress=False,
             proxy=connection.proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -316,30 +300,46 @@ class _Link:
         return cls(connection, session, pace)
 
     async def get_video(self, task_id: str) -> VideoJob:
-        """Ask for the state of a job, once."""
-        url = self.connection.url(status_path(task_id))
-        # What a session sends with each request aiohttp tells a proxy too, the key as Proxy-Authorization.
-        key = _key(self.connection) if self.connection.proxy else None
+        """Return the state of a job, asked for once."""
+        api = self.connection.api
+        response = await self.send(api.status((task_id,)))
+        if response.http_status == 429:
+            self.pace.refused(now=time.monotonic(), retry_after=response.retry_after)
+        else:
+            self.pace.accepted()
+        found = api.read_status(response, (task_id,))[task_id]
+        if isinstance(found, KlingError):
+            raise found
+        return found
+
+    async def send(self, call: HttpCall) -> Response:
+        """
+        Send a call and return the response, whatever its HTTP status.
+
+        :raises KlingConnectionError: if the exchange broke.
+        :raises KlingServerError: if the response is too large.
+        """
+        connection = self.connection
+        url = connection.url(call.path)
+        # With the request: what a session sends by itself aiohttp also sends to a proxy, as Proxy-Authorization.
+        key = {"Authorization": connection.authorization(now=time.time())}
         self._in_flight += 1
         try:
-            async with self.session.get(url, headers=key, allow_redirects=False) as response:
-                body = Body(f"GET {url}", response.status, most=MAX_STATUS_BYTES)
+            async with self.session.request(
+                call.method, url, headers=key, json=call.body, allow_redirects=False
+            ) as response:
+                body = ResponseBody(f"{call.method} {url}", response.status)
                 while not response.content.at_eof():
                     body.add(await response.content.readany())
                 content = body.content(response.headers.get("Content-Encoding", ""))
-                answer = Answer.received(response.status, content, response.headers, masked=self.connection.masked)
+                return Response.from_http(response.status, content, response.headers, masked=connection.masked)
         # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise self._failure(url, error) from None
+            raise self._failure(call.method, url, error) from None
         finally:
             self._in_flight -= 1
             if self.retired:
                 await self.retire()
-        if answer.http_status == 429:
-            self.pace.refused(now=time.monotonic(), retry_after=answer.retry_after)
-        else:
-            self.pace.accepted()
-        return read_status(answer, task_id)
 
     async def retire(self) -> None:
         """Close the session once nobody waits for an answer: closed earlier, it would cancel those who do."""
@@ -347,18 +347,30 @@ class _Link:
         if self._in_flight == 0:
             await self.session.close()
 
-    def _failure(self, url: str, error: Exception) -> KlingConnectionError:
+    def _failure(self, method: str, url: str, error: Exception) -> KlingConnectionError:
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, aiohttp.ClientHttpProxyError):
             reason = f"the proxy answered {error.status} {error.message}"
         elif isinstance(error, TimeoutError) and not str(error):
             reason = f"timeout: no whole answer within {self.session.timeout.total:g} seconds"
         # aiohttp's errors hold addresses, passwords and headers as they are.
-        return KlingConnectionError(f"GET {url} failed: {self.connection.masked(reason)}")
+        return KlingConnectionError(f"{method} {url} failed: {self.connection.masked(reason)}")
 
 
-def _key(connection: KlingConnection) -> dict[str, str]:
-    return {"Authorization": connection.authorization}
+async def _look_up(conn_id: str) -> KlingConnection:
+    """Return the connection; while Airflow cannot return it, the last one that worked goes on being used."""
+    try:
+        found = await get_async_connection(conn_id)
+        extra = await get_async_extra_dejson(found)
+    except Exception as error:
+        failure = lookup_error(conn_id, error)
+        if (last := _last_good.get(conn_id)) is None:
+            raise failure from error
+        log.warning("%s Going on with the connection as it was", failure)
+        return last
+    connection = connection_from(conn_id, found, extra)
+    _last_good[conn_id] = connection
+    return connection
 
 
 def _with_environment(connection: KlingConnection) -> KlingConnection:

@@ -17,24 +17,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_kling import __version__
+from airflow_provider_kling.api.base import Credentials, KlingApi
+from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.utils.coerce import number_in
 from airflow_provider_kling.utils.masking import without
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 #: Headers of every request, the Authorization apart.
 HEADERS = {"User-Agent": f"airflow-provider-kling/{__version__}", "Accept": "application/json"}
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
-#: Characters that a part of a key has at least to be a secret of its own, and no word.
-SHORTEST_SECRET = 16
 #: Status requests per second that all waiting videos of a process share.
 MAX_REQUESTS_PER_SECOND = 50.0
 _BASE_URL = "must be the API's base URL, such as https://api.example.com"
+#: The APIs that a connection can name, and where each lives.
+APIS: dict[str, Callable[[], KlingApi]] = {"gateway": GatewayApi}
+DEFAULT_API = "gateway"
 EXTRAS = (
+    "api",
     "connect_timeout",
     "read_timeout",
     "verify",
@@ -97,7 +101,8 @@ class KlingConnection:
     A resolved connection.
 
     :param base_url: Scheme, host, port and path prefix, without a slash at the end.
-    :param api_key: The bearer key. Kept out of ``repr``.
+    :param api: The API that is served there.
+    :param credentials: What the account is known by. Kept out of ``repr``.
     :param connect_timeout: Seconds to reach the server.
     :param read_timeout: Seconds without a byte of the answer. The whole exchange may take both together, and a
         triggerer, for which a timer at each byte is too dear, goes by that alone.
@@ -112,7 +117,8 @@ class KlingConnection:
     """
 
     base_url: str
-    api_key: str
+    api: KlingApi
+    credentials: Credentials
     connect_timeout: float = CONNECT_TIMEOUT
     read_timeout: float = READ_TIMEOUT
     verify: bool | str = True
@@ -134,6 +140,7 @@ class KlingConnection:
         conn_id: str,
         host: str | None,
         password: str | None,
+        login: str | None = None,
         schema: str | None = None,
         port: int | None = None,
         extra: Mapping[str, Any] | None = None,
@@ -145,7 +152,8 @@ class KlingConnection:
         """
         extra = {name: value for name, value in (extra or {}).items() if value is not None and value != ""}
         problems: list[Problem] = []
-        base_url = _base_url(host, schema, port, problems)
+        api = _api_named(extra.get("api", DEFAULT_API), problems)
+        base_url = _base_url(host, schema, port, api, problems)
         key = (password or "").strip()
         if not key:
             problems.append(Problem("password", "", "must hold the API key"))
@@ -168,7 +176,8 @@ class KlingConnection:
             )
         return cls(
             base_url=base_url,
-            api_key=key,
+            api=api,
+            credentials=Credentials(key, login or None),
             verify=_switch(extra.get("verify", True)),
             proxy=proxy,
             trust_env=bool(_switch(extra.get("trust_env", True))),
@@ -183,16 +192,16 @@ class KlingConnection:
         """Return the URL of an API path."""
         return self.base_url + path
 
-    def owns(self, url: str) -> bool:
+    def is_own_origin(self, url: str) -> bool:
         """Return whether a URL lies on this connection's own scheme, host and port: only there the key may go."""
         try:
             return origin(url) == origin(self.base_url)
         except ValueError:  # no URL at all
             return False
 
-    def trusts(self, url: str) -> bool:
+    def may_download_from(self, url: str) -> bool:
         """Return whether a video may be fetched from here even if the address lies inside this network."""
-        if self.owns(url):
+        if self.is_own_origin(url):
             return True
         scheme, host, port = origin(url)
         return any(entry.takes(scheme, host, port) for entry in self.private_hosts)
@@ -203,19 +212,23 @@ class KlingConnection:
 
     @cached_property
     def _secrets(self) -> tuple[str, ...]:
-        # Gateways of this kind keep their keys without the prefix, and repeat them so.
-        rest = self.api_key.removeprefix("sk-")
-        key = rest if len(rest) >= SHORTEST_SECRET else self.api_key
+        keys = tuple(self.api.secrets(self.credentials))
         user, at, _ = urlsplit(self.proxy or "").netloc.rpartition("@")
         if not at:
-            return (key,)
+            return keys
         # A proxy's password alone may be any word, and hence in any answer: it is known by what stands around it.
-        return key, user + at, f"Basic {b64encode(unquote(user).encode()).decode()}"
+        return *keys, user + at, f"Basic {b64encode(unquote(user).encode()).decode()}"
 
-    @property
-    def authorization(self) -> str:
-        """The Authorization header; send it only where :meth:`owns` allows."""
-        return f"Bearer {self.api_key}"
+    def authorization(self, *, now: float) -> str:
+        """Return the Authorization header; send it only where :meth:`is_own_origin` allows."""
+        return self.api.authorization(self.credentials, now=now)
+
+
+def _api_named(name: Any, problems: list[Problem]) -> KlingApi:
+    if name not in APIS:
+        problems.append(Problem("extra.api", name, f"must be one of {', '.join(APIS)}"))
+        name = DEFAULT_API
+    return APIS[name]()
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
@@ -246,7 +259,9 @@ def proxy_url(told: str) -> str:
     return url
 
 
-def _base_url(host: str | None, schema: str | None, port: int | None, problems: list[Problem]) -> str:
+def _base_url(
+    host: str | None, schema: str | None, port: int | None, api: KlingApi, problems: list[Problem]
+) -> str:
     host = (host or "").strip()
     # What stands there besides a plain URL may be a key in the wrong field.
     told = "***" if re.search("[@?#]", host) else host
@@ -265,9 +280,7 @@ def _base_url(host: str | None, schema: str | None, port: int | None, problems: 
     elif told_port and not 0 < told_port < 65536:
         problems.append(Problem("port", told_port, "must be 1 to 65535"))
     netloc = _bracketed(name) + (f":{told_port}" if told_port else "")
-    path = "/".join(filter(None, (parts.path.strip("/"), prefix.strip("/"))))
-    # Documentation of OpenAI-style gateways writes the base URL with the version; the API's paths have it already.
-    path = re.sub(r"(^|/)v1$", "", path)
+    path = api.base_path("/".join(filter(None, (parts.path.strip("/"), prefix.strip("/")))))
     return f"{parts.scheme}://{netloc}" + (f"/{path}" if path else "")
 
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import zlib
 from gzip import BadGzipFile
 
-from airflow_provider_kling.api.response import MAX_ANSWER_BYTES
+from airflow_provider_kling.api.response import MAX_RESPONSE_BYTES
 from airflow_provider_kling.exceptions import KlingServerError
 
 #: The Accept-Encoding of a request whose answer is read here.
-PACKING = "gzip"
+CONTENT_ENCODING = "gzip"
 
 
-class Body:
+class ResponseBody:
     """
     Collects the body of an answer as it was sent, and unpacks it.
 
@@ -25,7 +25,7 @@ class Body:
     :param most: Bytes that it may have, packed and unpacked.
     """
 
-    def __init__(self, request: str, http_status: int, *, most: int = MAX_ANSWER_BYTES) -> None:
+    def __init__(self, request: str, http_status: int, *, most: int = MAX_RESPONSE_BYTES) -> None:
         self._request = request
         self._http_status = http_status
         self._most = most
@@ -49,7 +49,7 @@ class Body:
         :raises OSError: if it cannot be unpacked.
         """
         received = bytes(self._received)
-        if not received or encoding.strip().lower() != PACKING:
+        if not received or encoding.strip().lower() != CONTENT_ENCODING:
             return received
         unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         try:

@@ -3,49 +3,27 @@
 
 from __future__ import annotations
 
-import io
-import json
 import time
-from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.http.hooks.http import HttpHook
-from requests.auth import AuthBase
 
-from airflow_provider_kling.api.gateway.responses import (
-    PROBE_TASK_ID,
-    read_presence,
-    read_probe,
-    read_status,
-    read_submit,
-    status_path,
-)
-from airflow_provider_kling.api.request import SUBMIT_PATH, VideoRequest
-from airflow_provider_kling.api.response import Answer
-from airflow_provider_kling.client.connection import HEADERS, KlingConnection
-from airflow_provider_kling.client.response_body import PACKING, Body
-from airflow_provider_kling.client.transport import TRANSPORT_ERRORS, BoundedAdapter, Session
-from airflow_provider_kling.exceptions import (
-    KlingConnectionError,
-    KlingError,
-    KlingServerError,
-    KlingUnavailableError,
-    KlingUncertainSubmissionError,
-)
+from airflow_provider_kling.api.request import VideoRequest
+from airflow_provider_kling.client.lookup import connection_from, lookup_error
+from airflow_provider_kling.client.sync_client import SyncClient
+from airflow_provider_kling.exceptions import KlingAuthenticationError, KlingError
 from airflow_provider_kling.jobs.poll_schedule import delay_for
 from airflow_provider_kling.jobs.polling import Finished, Poller, steady_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from requests import PreparedRequest, Response
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from airflow_provider_kling.api.job import VideoJob
-
-
-#: Seconds beyond the connect timeout that may pass between the record of a submit and its sending.
-INTENT_MARGIN = 5.0
+    from airflow_provider_kling.client.connection import KlingConnection
+    from airflow_provider_kling.client.sync_client import Submitting
+    from airflow_provider_kling.client.transport import Session
 
 
 class KlingHook(HttpHook):
@@ -99,70 +77,46 @@ class KlingHook(HttpHook):
         The resolved connection, looked up once.
 
         :raises KlingValidationError: naming what is missing or wrong in it.
+        :raises KlingError: if Airflow cannot return it.
         """
-        found = self.get_connection(self.kling_conn_id)
-        connection = KlingConnection.parse(
-            conn_id=self.kling_conn_id,
-            host=found.host,
-            password=found.password,
-            schema=found.schema,
-            port=found.port,
-            extra=found.extra_dejson,
-        )
-        if connection.unknown_extras:
-            names = ", ".join(connection.unknown_extras)
-            self.log.warning("Connection %r has extras that nobody reads: %s", self.kling_conn_id, names)
-        return connection
+        return self._look_up()
+
+    @cached_property
+    def client(self) -> SyncClient:
+        """The HTTP client of the connection."""
+        return SyncClient(self.connection)
 
     def get_conn(
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
     ) -> Session:
-        """Return a session that is logged in to Kling, with this provider's transport."""
-        session = self._prepared(BoundedAdapter())
-        session.auth = _BearerAuth(self.connection)
+        """Return a ``requests`` session that is logged in to Kling, with this provider's transport."""
+        session = self.client.new_session()
         session.headers.update(headers or {})
         return session
 
-    def get_public_conn(self) -> Session:
-        """Return a session for strangers' servers: it knows no key, and no address inside this network."""
-        session = self._prepared(BoundedAdapter(public_only=True))
-        # A .netrc is for servers that the user chose.
-        session.auth = lambda request: request
-        return session
+    def run(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """
+        Refuse: these requests of ``HttpHook`` would have no time limit and no named errors, and could buy.
 
-    def _prepared(self, adapter: BoundedAdapter) -> Session:
-        connection = self.connection
-        self.base_url, self._base_url_initialized = connection.base_url, True
-        session = Session()
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-        session.headers.update({**HEADERS, "Accept-Encoding": PACKING})
-        session.trust_env = connection.trust_env
-        if connection.proxy:
-            session.proxies = {"http": connection.proxy, "https": connection.proxy}
-        return session
+        :raises KlingError: saying what to call.
+        """
+        raise KlingError(
+            "KlingHook does not send requests of one's own",
+            advice="Call submit_video, get_video or wait_for_video; get_conn() returns a session.",
+        )
 
-    @cached_property
-    def session(self) -> Session:
-        """The session that this hook's GETs share."""
-        return self.get_conn()
+    run_and_check = run
+    run_with_advanced_retry = run
 
-    @cached_property
-    def public_session(self) -> Session:
-        """The session for video URLs that lie elsewhere."""
-        return self.get_public_conn()
-
-    @contextmanager
-    def submitting(self) -> Iterator[Submitting]:
-        """Open a session to send one submit on; what it sends first is answered on the connection that stands."""
-        with self.get_conn() as session:
-            yield Submitting(self, session)
+    def submitting(self) -> AbstractContextManager[Submitting]:
+        """Open a session to send one submit on; the probe and the submit share its connection."""
+        return self.client.submitting()
 
     def submit_video(self, request: VideoRequest | Mapping[str, Any]) -> VideoJob:
         """
         Submit a job, once. Each accepted submit is billed, so nothing here ever sends it a second time.
 
-        :param request: The request, or the vendor's own JSON form of one.
+        :param request: The request, or its fields; those inside ``extra_body`` are taken too.
         :return: The job, with the id to ask for it by.
         :raises KlingValidationError: if the request is wrong; nothing was sent then.
         :raises KlingConnectionError: if the request surely never reached the server.
@@ -170,18 +124,23 @@ class KlingHook(HttpHook):
         :raises KlingError: any other named refusal; no job was made.
         """
         if not isinstance(request, VideoRequest):
-            request = VideoRequest.from_payload(request)
+            request = VideoRequest.build(**request)
         with self.submitting() as session:
             return session.submit(request)
 
     def get_video(self, task_id: str) -> VideoJob:
         """
-        Ask for the state of a job, once.
+        Ask for the state of a job, once; a key that was replaced in Airflow meanwhile is picked up.
 
         :param task_id: The id that the submit gave.
         :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
         """
-        return read_status(self._send(self.session, "GET", status_path(task_id)), task_id)
+        try:
+            return self.client.get_video(task_id)
+        except KlingAuthenticationError:
+            if not self._key_was_replaced():
+                raise
+            return self.client.get_video(task_id)
 
     def wait_for_video(
         self, task_id: str, *, started_at: float, deadline: float, poll_interval: float | None = None
@@ -222,154 +181,28 @@ class KlingHook(HttpHook):
             return await client.get_video(task_id)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Tell whether the connection works, at no cost: ask for a task that cannot exist."""
+        """Return whether the connection works, and why, at no cost."""
         try:
-            return read_probe(self._send(self.session, "GET", status_path(PROBE_TASK_ID)))
+            return self.client.describe()
         except KlingError as error:
             return False, str(error)
 
-    def _send(
-        self,
-        session: Session,
-        method: str,
-        path: str,
-        body: io.BytesIO | None = None,
-        connected: Callable[[], None] = lambda: None,
-    ) -> Answer:
-        """Send one request and return its answer, whatever its HTTP status; redirects are answers too."""
-        connection = self.connection
-        url = connection.url(path)
-        adapter = cast("BoundedAdapter", session.get_adapter(url))
+    def _look_up(self) -> KlingConnection:
         try:
-            with (
-                adapter.within(connection.connect_timeout + connection.read_timeout, connected),
-                session.request(
-                    method,
-                    url,
-                    data=body,
-                    headers={"Content-Type": "application/json"} if body else None,
-                    timeout=(connection.connect_timeout, connection.read_timeout),
-                    # Said per request: a session's own word yields to REQUESTS_CA_BUNDLE.
-                    verify=connection.verify,
-                    allow_redirects=False,
-                    stream=True,
-                ) as response,
-            ):
-                content = _content(response)
-        except TRANSPORT_ERRORS as error:
-            reason = connection.masked(f"{type(error).__name__}: {error}")
-            # Not from the error, whose own words may hold the key: some servers repeat it in the status line.
-            raise KlingConnectionError(f"{method} {url} failed: {reason}") from None
-        return Answer.received(response.status_code, content, response.headers, masked=connection.masked)
-
-
-class Submitting:
-    """
-    A session on which one submit is sent.
-
-    :param hook: The hook, for its connection.
-    :param session: The session; its connection to the server is kept alive from the probe to the submit.
-    """
-
-    def __init__(self, hook: KlingHook, session: Session) -> None:
-        self._hook = hook
-        self._session = session
-
-    def probe(self) -> None:
-        """
-        Ask whether the API is there, with the status of a task that cannot exist; this costs nothing.
-
-        Only what says for sure that it is not there raises. A response that is merely odd is logged.
-
-        :raises KlingUnavailableError: if the API is not there.
-        :raises KlingAuthenticationError: if it refuses the key.
-        """
-        if not self._hook.connection.probe:
-            return
-        try:
-            answer = self._hook._send(self._session, "GET", status_path(PROBE_TASK_ID))
-        except KlingConnectionError as error:
-            raise KlingUnavailableError(error.what) from error
-        except KlingServerError as error:
-            self._hook.log.warning("Before the submit: %s", error)
-            return
-        if oddity := read_presence(answer):
-            self._hook.log.warning("Before the submit: %s", oddity)
-
-    def submit(self, request: VideoRequest, *, age: Callable[[], float] = lambda: 0.0) -> VideoJob:
-        """
-        Send the submit, once.
-
-        :param request: The request.
-        :param age: Returns the seconds since its intent was recorded. A process that was stopped for longer than a
-            connection takes may have been replaced by another attempt, so it does not send.
-        :raises KlingError: see :meth:`KlingHook.submit_video`.
-        """
-        connection = self._hook.connection
-
-        def check_age() -> None:
-            if (seconds := age()) > connection.connect_timeout + INTENT_MARGIN:
-                raise KlingConnectionError(
-                    f"{seconds:.0f} s passed between the record of the submit and its sending, so it was not sent",
-                    advice="This process was stopped, or the record or the connection took that long.",
-                )
-
-        body = _WatchedBody(json.dumps(request.payload()).encode(), before=check_age)
-        try:
-            check_age()
-            answer = self._hook._send(self._session, "POST", SUBMIT_PATH, body=body, connected=check_age)
+            found = self.get_connection(self.kling_conn_id)
+            extra = found.extra_dejson
         except Exception as error:
-            # Whatever it was, a fault of ours included: what counts is whether the server may have the request.
-            if not body.was_read and isinstance(error, KlingError):
-                raise
-            told = f"{type(error).__name__}: {error}"
-            reason = error.what if isinstance(error, KlingError) else connection.masked(told)
-            if not body.was_read:
-                raise KlingConnectionError(f"The submit could not be sent ({reason})") from error
-            raise KlingUncertainSubmissionError(
-                f"The submit was sent, but its answer was lost ({reason})",
-                http_status=getattr(error, "http_status", None),
-            ) from error
-        return read_submit(answer, connection.refusal_codes)
+            raise lookup_error(self.kling_conn_id, error) from error
+        return connection_from(self.kling_conn_id, found, extra)
 
-
-class _BearerAuth(AuthBase):
-    """Bearer authentication; as a session's ``auth`` it also keeps a ``.netrc`` from replacing the key."""
-
-    def __init__(self, connection: KlingConnection) -> None:
-        self.connection = connection
-
-    def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        if self.connection.owns(request.url or ""):
-            request.headers["Authorization"] = self.connection.authorization
-        return request
-
-
-class _WatchedBody(io.BytesIO):
-    """
-    A request body that knows whether anybody began to send it.
-
-    The HTTP stack reads it only once the connection, TLS and proxy included, stands and the headers are out.
-    Unread, the server surely never had the request; nothing else tells this apart in every failure.
-
-    :param content: The body.
-    :param before: Called before the first byte is handed out. What it raises keeps the body from being sent.
-    """
-
-    def __init__(self, content: bytes, *, before: Callable[[], None]) -> None:
-        super().__init__(content)
-        self._before = before
-        self.was_read = False
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if not self.was_read:
-            self._before()
-            self.was_read = True
-        return super().read(size)
-
-
-def _content(response: Response) -> bytes:
-    body = Body(f"{response.request.method} {response.url}", response.status_code)
-    while chunk := response.raw.read1(65536, decode_content=False):
-        body.add(chunk)
-    return body.content(response.headers.get("Content-Encoding", ""))
+    def _key_was_replaced(self) -> bool:
+        """Look the connection up again; go on with it if its key is another one."""
+        try:
+            renewed = self._look_up()
+        except KlingError:
+            return False
+        if renewed.credentials == self.connection.credentials:
+            return False
+        self.client.close()
+        self.connection, self.client = renewed, SyncClient(renewed)
+        return True

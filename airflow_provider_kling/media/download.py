@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from requests import Response, Session
 
     from airflow_provider_kling.client.connection import KlingConnection
-    from airflow_provider_kling.hooks.kling import KlingHook
+    from airflow_provider_kling.client.sync_client import SyncClient
 
 #: Bytes read at once: few calls, and a buffer that stays in the processor's cache, as one of a MiB does not.
 CHUNK_BYTES = 256 << 10
@@ -50,11 +50,13 @@ def is_transient(http_status: int | None) -> bool:
     return http_status is not None and (http_status >= 500 or http_status in _BUSY_STATUSES)
 
 
-def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float, max_bytes: int | None = MAX_BYTES) -> int:
+def download(
+    client: SyncClient, url: str, sink: Sink, *, seconds: float, max_bytes: int | None = MAX_BYTES
+) -> int:
     """
     Stream a video into a sink, in bounded memory.
 
-    :param hook: The hook, for its connection: its key goes to its own host only, whatever the URL says.
+    :param client: The client of the connection: its key goes to its own host only, whatever the URL says.
     :param url: The video URL; one without a host is taken as the connection's.
     :param sink: Where to write. What it holds after an error is worthless.
     :param seconds: Seconds that the whole download may take.
@@ -66,10 +68,10 @@ def download(hook: KlingHook, url: str, sink: Sink, *, seconds: float, max_bytes
     :raises KlingAddressRefusedError: if the URL leads to an address inside this network.
     """
     give_up_at = time.monotonic() + seconds
-    connection = hook.connection
+    connection = client.connection
     url = _address(connection, f"{connection.base_url}/", url)
     for _ in range(MAX_REDIRECTS + 1):
-        session = hook.session if connection.trusts(url) else hook.public_session
+        session = client.session if connection.may_download_from(url) else client.public_session
         try:
             with _open(session, connection, url, give_up_at - time.monotonic()) as response:
                 if not response.is_redirect:

@@ -152,6 +152,6 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
         from airflow_provider_kling.media.download import download
 
         return target.store(
-            lambda file: download(self._hook, url, file, seconds=seconds, max_bytes=self.max_bytes),
+            lambda file: download(self._hook.client, url, file, seconds=seconds, max_bytes=self.max_bytes),
             overwrite=self.overwrite,
         )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from airflow_provider_kling.api.gateway.payload import payload_of
 from airflow_provider_kling.api.request import (
     ASPECT_RATIOS,
     MODELS,
@@ -65,11 +66,11 @@ class TestTheVendorsSamples:
     def test_flat_arguments_make_the_sample(self, sample: dict[str, Any]) -> None:
         flat = {**sample, **sample.get("extra_body", {})}
         flat.pop("extra_body", None)
-        assert VideoRequest.build(**flat).payload() == sample
+        assert payload_of(VideoRequest.build(**flat)) == sample
 
     @pytest.mark.parametrize("sample", [TEXT, IMAGE, FRAMES], ids=["text", "image", "frames"])
     def test_the_sample_itself_makes_the_sample(self, sample: dict[str, Any]) -> None:
-        assert VideoRequest.from_payload(sample).payload() == sample
+        assert payload_of(VideoRequest.build(**sample)) == sample
 
 
 class TestWhatIsRefused:
@@ -164,7 +165,7 @@ class TestWhatIsRefused:
 
     def test_a_payload_with_a_field_that_is_none(self) -> None:
         with pytest.raises(KlingValidationError, match="durration=5: is not a field of the API"):
-            VideoRequest.from_payload({**GOOD, "durration": 5})
+            VideoRequest.build(**{**GOOD, "durration": 5})
 
     def test_all_problems_are_told_at_once(self) -> None:
         message = refusal(
@@ -210,7 +211,7 @@ class TestWhatATemplateDidNotFind:
     @pytest.mark.parametrize("name", ["negative_prompt", "image", "aspect_ratio", "cfg_scale", "multi_prompt"])
     @pytest.mark.parametrize("nothing", ["", None])
     def test_is_absent_if_it_renders_empty(self, name: str, nothing: str | None) -> None:
-        assert VideoRequest.build(**GOOD, **{name: nothing}).payload() == GOOD
+        assert payload_of(VideoRequest.build(**GOOD, **{name: nothing})) == GOOD
 
     @pytest.mark.parametrize("prompt", ["None of them looks up", "nullify", "none", "An undefined shape"])
     def test_is_told_from_a_prompt_with_that_word(self, prompt: str) -> None:
@@ -343,7 +344,7 @@ class TestRenderedTemplates:
     @pytest.mark.parametrize("name", sorted(set(REQUEST_FIELDS) - {"model", "prompt"}))
     @pytest.mark.parametrize("nothing", ["", None])
     def test_nothing_means_absent(self, name: str, nothing: str | None) -> None:
-        assert VideoRequest.build(**GOOD, **{name: nothing}).payload() == GOOD
+        assert payload_of(VideoRequest.build(**GOOD, **{name: nothing})) == GOOD
 
     def test_python_text_of_a_list_is_understood(self) -> None:
         assert VideoRequest.build(**GOOD, multi_prompt=str(SHOTS)).multi_prompt == SHOTS
@@ -358,18 +359,18 @@ class TestRenderedTemplates:
 class TestExtraBody:
     def test_what_the_vendor_adds_tomorrow_passes_through(self) -> None:
         request = VideoRequest.build(**GOOD, cfg_scale=0.4, extra_body={"camera": {"zoom": 2}, "seed": 7})
-        assert request.payload()["extra_body"] == {"camera": {"zoom": 2}, "seed": 7, "cfg_scale": 0.4}
+        assert payload_of(request)["extra_body"] == {"camera": {"zoom": 2}, "seed": 7, "cfg_scale": 0.4}
 
     def test_a_known_field_in_it_is_checked_like_an_argument(self) -> None:
         assert "shot_type='wide'" in refusal(**GOOD, extra_body={"shot_type": "wide"})
 
     def test_a_known_field_in_it_goes_to_its_own_place(self) -> None:
-        payload = VideoRequest.build(**GOOD, extra_body={"duration": 5, "cfg_scale": 0.4}).payload()
+        payload = payload_of(VideoRequest.build(**GOOD, extra_body={"duration": 5, "cfg_scale": 0.4}))
         assert payload == {**GOOD, "duration": 5, "extra_body": {"cfg_scale": 0.4}}
 
     def test_the_same_value_twice_is_fine(self) -> None:
         request = VideoRequest.build(**GOOD, shot_type="customize", extra_body={"shot_type": "customize"})
-        assert request.payload()["extra_body"] == {"shot_type": "customize"}
+        assert payload_of(request)["extra_body"] == {"shot_type": "customize"}
 
     @pytest.mark.parametrize(("one", "other"), [("5", 5), (5, "5"), (5.0, 5)])
     def test_the_same_value_in_two_spellings_is_fine(self, one: Any, other: Any) -> None:
@@ -385,10 +386,10 @@ class TestExtraBody:
 
     def test_a_null_that_the_vendor_may_understand_passes_through(self) -> None:
         request = VideoRequest.build(**GOOD, extra_body={"seed": None})
-        assert request.payload()["extra_body"] == {"seed": None}
+        assert payload_of(request)["extra_body"] == {"seed": None}
 
     def test_an_extra_body_within_it_passes_through(self) -> None:
-        assert VideoRequest.build(**GOOD, extra_body={"extra_body": 1}).payload()["extra_body"] == {
+        assert payload_of(VideoRequest.build(**GOOD, extra_body={"extra_body": 1}))["extra_body"] == {
             "extra_body": 1
         }
 
@@ -431,7 +432,7 @@ class TestWarnings:
     def test_past_an_official_limit_is_warned_of_and_sent(self, arguments: dict[str, Any], words: str) -> None:
         request = VideoRequest.build(**GOOD | arguments)
         assert any(words in warning for warning in request.warnings())
-        parse_request(request.payload())
+        parse_request(payload_of(request))
 
     @pytest.mark.parametrize(
         "arguments",
@@ -489,9 +490,9 @@ def test_whatever_is_accepted_is_valid_json_that_the_server_accepts(arguments: d
         request = VideoRequest.build(**arguments)
     except KlingValidationError:
         return
-    payload = request.payload()
+    payload = payload_of(request)
     parse_request(json.loads(json.dumps(payload, allow_nan=False)))
-    assert VideoRequest.from_payload(payload).payload() == payload
+    assert payload_of(VideoRequest.build(**payload)) == payload
     assert all(isinstance(warning, str) for warning in request.warnings())
 
 
@@ -503,7 +504,7 @@ def test_garbage_builds_or_is_refused_by_name_and_nothing_else(arguments: dict[s
         assert error.http_status is None
         assert " problem" in str(error)
     else:
-        json.dumps(request.payload(), allow_nan=False)
+        json.dumps(payload_of(request), allow_nan=False)
         assert list(request.warnings()) is not None
 
 

@@ -21,11 +21,10 @@ from hypothesis import HealthCheck, given, settings
 
 from airflow_provider_kling import __version__
 from airflow_provider_kling.api.request import VideoRequest
-from airflow_provider_kling.api.response import MAX_ANSWER_BYTES
+from airflow_provider_kling.api.response import MAX_RESPONSE_BYTES
 from airflow_provider_kling.client.async_client import (
     FAILURE_KEPT,
     MAX_SOCKETS,
-    MAX_STATUS_BYTES,
     Line,
     Turns,
     shared_client,
@@ -621,7 +620,7 @@ class TestWhatLeavesTheProcess:
     async def test_a_proxy_of_the_connection_is_used_by_both(self, connect: Connect, form: str) -> None:
         with RawServer(COMPLETED) as proxy:
             hook = KlingHook(connect("http://kling.example.com", KEY, proxy=form.format(proxy.port)))
-            with hook.session:
+            with hook.client.session:
                 await asyncio.to_thread(hook.get_video, "task_1")
             await ask("task_1")
             assert [request.line for request in proxy.requests] == [
@@ -875,7 +874,9 @@ class TestTheServer:
         assert peak < 16 << 20
 
     @pytest.mark.parametrize("status", [200, 400, 401, 500])
-    @pytest.mark.parametrize("size", [MAX_STATUS_BYTES, MAX_ANSWER_BYTES], ids=["as large as may be", "too large"])
+    @pytest.mark.parametrize(
+        "size", [MAX_RESPONSE_BYTES, MAX_RESPONSE_BYTES + 1], ids=["as large as may be", "too large"]
+    )
     async def test_an_answer_that_is_hard_to_read_does_not_hold_up_the_loop(
         self, connect: Connect, size: int, status: int
     ) -> None:

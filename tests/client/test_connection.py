@@ -78,7 +78,7 @@ class TestBaseUrl:
     def test_the_uri_form_of_an_airflow_connection(self, uri: str, base_url: str) -> None:
         found = Connection(uri=uri)
         parsed = parse(host=found.host, password=found.password, schema=found.schema, port=found.port)
-        assert (parsed.base_url, parsed.api_key) == (base_url, "key")
+        assert (parsed.base_url, parsed.credentials.secret) == (base_url, "key")
 
     @pytest.mark.parametrize(
         "host",
@@ -127,7 +127,7 @@ class TestBaseUrl:
         except KlingValidationError:
             return
         assert connection.base_url.startswith(("http://", "https://"))
-        assert connection.owns(connection.url("/v1/videos/x"))
+        assert connection.is_own_origin(connection.url("/v1/videos/x"))
 
 
 class TestKey:
@@ -142,7 +142,7 @@ class TestKey:
         assert password not in message
 
     def test_spaces_around_a_key_are_taken_off(self) -> None:
-        assert parse(password=f" {KEY}\n").authorization == f"Bearer {KEY}"
+        assert parse(password=f" {KEY}\n").authorization(now=0) == f"Bearer {KEY}"
 
     def test_the_key_is_in_no_spelling_of_the_connection(self) -> None:
         connection = parse()
@@ -292,7 +292,7 @@ class TestWhereTheKeyMayGo:
         ],
     )
     def test_to_its_own_host(self, url: str) -> None:
-        assert parse().owns(url)
+        assert parse().is_own_origin(url)
 
     @pytest.mark.parametrize(
         "url",
@@ -312,10 +312,10 @@ class TestWhereTheKeyMayGo:
         ],
     )
     def test_and_nowhere_else(self, url: str) -> None:
-        assert not parse().owns(url)
+        assert not parse().is_own_origin(url)
 
     def test_another_port_of_the_same_host_is_another_host(self) -> None:
-        assert not parse(host="http://127.0.0.1:8990").owns("http://127.0.0.1:8991/x")
+        assert not parse(host="http://127.0.0.1:8990").is_own_origin("http://127.0.0.1:8991/x")
 
     def test_a_written_standard_port_is_the_same_as_none(self) -> None:
         assert origin("http://example.com:80/") == origin("http://example.com")
@@ -341,8 +341,8 @@ class TestPrivateHosts:
         ],
     )
     def test_are_trusted_where_they_are_named(self, entry: str, url: str) -> None:
-        assert parse(extra={"private_hosts": f"other.local, {entry}"}).trusts(url)
-        assert parse(extra={"private_hosts": [entry]}).trusts(url)
+        assert parse(extra={"private_hosts": f"other.local, {entry}"}).may_download_from(url)
+        assert parse(extra={"private_hosts": [entry]}).may_download_from(url)
 
     @pytest.mark.parametrize(
         ("entry", "url"),
@@ -360,7 +360,7 @@ class TestPrivateHosts:
         ],
     )
     def test_and_nowhere_else(self, entry: str, url: str) -> None:
-        assert not parse(extra={"private_hosts": entry}).trusts(url)
+        assert not parse(extra={"private_hosts": entry}).may_download_from(url)
 
     @pytest.mark.parametrize(
         "entry",
@@ -388,7 +388,7 @@ class TestPrivateHosts:
     @given(st.text(), st.sampled_from(["http://nas.local/x", "https://[::1]:1/x", "http://10.0.0.1"]))
     def test_nothing_at_all_breaks_them(self, entry: str, url: str) -> None:
         with suppress(KlingValidationError):
-            parse(extra={"private_hosts": entry}).trusts(url)
+            parse(extra={"private_hosts": entry}).may_download_from(url)
 
 
 def test_the_user_agent_names_package_and_version(installed: str) -> None:

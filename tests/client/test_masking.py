@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 import pytest
 
+from airflow_provider_kling.api.base import Credentials
+from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.client.connection import KlingConnection
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingError, KlingValidationError
@@ -44,7 +46,7 @@ REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in 
 
 
 def connection(key: str = KEY) -> KlingConnection:
-    return KlingConnection(base_url="https://api.example.com", api_key=key)
+    return KlingConnection(base_url="https://api.example.com", api=GatewayApi(), credentials=Credentials(key))
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS.keys())
@@ -80,7 +82,7 @@ CALLS: dict[str, Callable[[KlingHook], Any]] = {
     "submit": lambda hook: hook.submit_video(REQUEST),
     "status": lambda hook: hook.get_video("task_1").failure(),
     "status on the triggerer": lambda hook: asyncio.run(hook.aget_video("task_1")).failure(),
-    "download": lambda hook: download(hook, f"{hook.connection.base_url}/x.mp4", io.BytesIO(), seconds=5),
+    "download": lambda hook: download(hook.client, f"{hook.connection.base_url}/x.mp4", io.BytesIO(), seconds=5),
 }
 
 
@@ -94,7 +96,7 @@ def test_no_error_carries_the_key(
 
     with RawServer(repeat) as server:
         hook = KlingHook(connect(server.base_url, KEY, connect_timeout=2, read_timeout=2))
-        with hook.session:
+        with hook.client.session:
             try:
                 error = call(hook)
             except KlingError as raised:
@@ -114,7 +116,7 @@ def test_no_error_carries_the_password_of_a_proxy(connect: Connect, call: str, s
     with RawServer(answer("no", status)) as proxy:
         address = f"http://user:{SECRET[:5]}@127.0.0.1:{proxy.port}"
         hook = KlingHook(connect(base_url, KEY, proxy=address))
-        with hook.session, pytest.raises(KlingError) as caught:
+        with hook.client.session, pytest.raises(KlingError) as caught:
             CALLS[call](hook)
     assert proxy.requests[0].headers["Proxy-Authorization"].startswith("Basic ")
     assert SECRET[:5] not in "".join(traceback.format_exception(caught.value))
@@ -130,7 +132,7 @@ def test_a_proxy_of_the_environment_that_is_no_url_is_told_without_its_password(
 ) -> None:
     monkeypatch.setenv("http_proxy", address)
     hook = KlingHook(connect("http://kling.example.com", KEY))
-    with hook.session, pytest.raises(KlingError, match="proxy") as caught:
+    with hook.client.session, pytest.raises(KlingError, match="proxy") as caught:
         CALLS[call](hook)
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
@@ -190,7 +192,7 @@ def test_a_proxy_that_repeats_what_it_was_sent(connect: Connect, call: Callable[
     with RawServer(repeat) as proxy:
         address = f"user:hunter%32@127.0.0.1:{proxy.port}"
         hook = KlingHook(connect("http://kling.example.com", KEY, proxy=address))
-        with hook.session, hook.public_session, pytest.raises(KlingError) as caught, told_safely():
+        with hook.client.session, hook.client.public_session, pytest.raises(KlingError) as caught, told_safely():
             call(hook)
     assert "you are ***, http://***127.0.0.1" in str(caught.value)
 

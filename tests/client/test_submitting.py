@@ -18,8 +18,9 @@ import psutil
 import pytest
 
 from airflow_provider_kling.api.request import VideoRequest
+from airflow_provider_kling.client.sync_client import INTENT_MARGIN
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingUnavailableError
-from airflow_provider_kling.hooks.kling import INTENT_MARGIN, KlingHook
+from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import Sandbox
 from tests.conftest import Connect
 from tests.raw_server import free_port

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_kling.api.request import EXTRA_BODY_FIELDS, VideoRequest
+from airflow_provider_kling.api.gateway import payload
+from airflow_provider_kling.api.gateway.payload import EXTRA_BODY_FIELDS
+from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.jobs import submission
 from airflow_provider_kling.jobs.fingerprint import fingerprint_of
 from airflow_provider_kling.utils.signed_urls import SIGNINGS
@@ -204,7 +206,7 @@ def test_any_depth_is_no_trouble() -> None:
 
 def test_it_is_independent_of_the_json_that_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     before = of(**FIELDS)
-    monkeypatch.setattr(VideoRequest, "payload", lambda self: {"input": {"text": self.prompt}})
+    monkeypatch.setattr(payload, "payload_of", lambda request: {"input": {"text": request.prompt}})
     assert of(**FIELDS) == before
 
 

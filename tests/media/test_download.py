@@ -86,7 +86,7 @@ def lead(monkeypatch: pytest.MonkeyPatch) -> Lead:
 
 def fetch(hook: KlingHook, url: str, seconds: float = 5.0) -> bytes:
     sink = io.BytesIO()
-    size = download(hook, url, sink, seconds=seconds)
+    size = download(hook.client, url, sink, seconds=seconds)
     assert size == len(sink.getvalue())
     return sink.getvalue()
 
@@ -148,7 +148,7 @@ class TestAVideo:
         with RawServer(pour) as server:
             tracemalloc.start()
             try:
-                size = download(hook, server.base_url, Nowhere(), seconds=30)
+                size = download(hook.client, server.base_url, Nowhere(), seconds=30)
                 _, peak = tracemalloc.get_traced_memory()
             finally:
                 tracemalloc.stop()
@@ -483,7 +483,7 @@ class TestWhatIsNoVideo:
     def test_nothing_of_it_is_written(self, hook: KlingHook) -> None:
         sink = io.BytesIO()
         with RawServer(answer("<html>" + "x" * 5000)) as server, pytest.raises(KlingDownloadError):
-            download(hook, server.base_url, sink, seconds=5)
+            download(hook.client, server.base_url, sink, seconds=5)
         assert sink.getvalue() == b""
 
     def test_a_compressed_one_is_not_unpacked(self, hook: KlingHook) -> None:
@@ -668,7 +668,7 @@ class TestWhatDoesNotArriveWhole:
                 raise OSError(28, "No space left on device")
 
         with RawServer(VIDEO) as server, pytest.raises(KlingDownloadError, match="No space left on device"):
-            download(hook, server.base_url, Full(), seconds=5)
+            download(hook.client, server.base_url, Full(), seconds=5)
 
 
 class TestWhatIsNotThere:
@@ -753,7 +753,7 @@ class TestTheBound:
         sink = io.BytesIO()
         refused = pytest.raises(KlingDownloadError, match=f"has {length} bytes, more than max_bytes=1000")
         with RawServer(answer(MP4, length=length)) as server, refused:
-            download(hook, server.base_url, sink, seconds=5, max_bytes=1000)
+            download(hook.client, server.base_url, sink, seconds=5, max_bytes=1000)
         assert sink.getvalue() == b""
 
     @pytest.mark.parametrize("length", [-1, None], ids=["not announced", "in chunks"])
@@ -770,14 +770,14 @@ class TestTheBound:
             RawServer(pour) as server,
             pytest.raises(KlingDownloadError, match="more bytes than max_bytes=100000"),
         ):
-            download(hook, server.base_url, sink, seconds=5, max_bytes=100_000)
+            download(hook.client, server.base_url, sink, seconds=5, max_bytes=100_000)
         assert len(sink.getvalue()) <= 100_000
 
     @pytest.mark.parametrize("bound", [len(MP4), None])
     def test_what_keeps_it_arrives(self, hook: KlingHook, bound: int | None) -> None:
         sink = io.BytesIO()
         with RawServer(VIDEO) as server:
-            assert download(hook, server.base_url, sink, seconds=5, max_bytes=bound) == len(MP4)
+            assert download(hook.client, server.base_url, sink, seconds=5, max_bytes=bound) == len(MP4)
 
     def test_is_four_gigabytes_unless_told_otherwise(self, hook: KlingHook) -> None:
         refused = pytest.raises(KlingDownloadError, match="more than max_bytes=4294967296")

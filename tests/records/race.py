@@ -31,7 +31,7 @@ def main() -> None:
     files = S3FileSystem(key=NAME, secret=NAME, endpoint_url=s3_url, client_kwargs={"region_name": REGION})
     attach("s3", "race", fs=files)
     hook = KlingHook()
-    with hook.session:
+    with hook.client.session:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         for line in sys.stdin:

@@ -106,7 +106,7 @@ def cleared_while_two_attempts_are_alive(scene: Scene, record: str, case: str) -
 
 
 def settle(scene: Scene) -> None:
-    """Answer for each submit that stops the task, and see it through to the end with the one job."""
+    """Response for each submit that stops the task, and see it through to the end with the one job."""
     while scene.until("failed", "deferred") == "failed":
         (task_id,) = scene.until_bought(1)
         # An attempt that was still in its POST may have recorded the id since.

@@ -72,7 +72,7 @@ def connected(sandbox: Sandbox, connect: Connect) -> str:
 def video(connected: str) -> dict[str, Any]:
     """A finished video of the sandbox."""
     hook = KlingHook()
-    with hook.session:
+    with hook.client.session:
         return hook.get_video(hook.submit_video(REQUEST).task_id).as_dict()
 
 
@@ -160,7 +160,7 @@ class TestAVideo:
         with Sandbox(run_seconds=0, dialect="gateway", cache_dir=rendered) as sandbox:
             connect(sandbox.base_url, read_timeout=30)
             hook = KlingHook()
-            with hook.session:
+            with hook.client.session:
                 video = hook.get_video(hook.submit_video(REQUEST).task_id).as_dict()
             store(video, f"file://{tmp_path}/clip.mp4")
         assert names_in(tmp_path) == ["clip.mp4"]

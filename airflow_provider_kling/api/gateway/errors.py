@@ -17,7 +17,7 @@ from airflow_provider_kling.api.codes import (
     official_code,
 )
 from airflow_provider_kling.api.gateway.refusals import NO_ROUTE, ErrorNames
-from airflow_provider_kling.api.response import Answer, is_html, is_page
+from airflow_provider_kling.api.response import Response, is_html, is_page
 from airflow_provider_kling.exceptions import (
     NOTHING_BOUGHT,
     KlingBalanceError,
@@ -49,7 +49,7 @@ MAX_PARTS = 200
 NO_SUCCESS = ("fail", "failed", "failure", "error")
 
 
-def error_object(answer: Answer) -> Mapping[str, Any] | None:
+def error_object(answer: Response) -> Mapping[str, Any] | None:
     """Return the error object, unless all its fields are empty: some servers send one with each success."""
     error = find_error(answer.json)
     return error if error and any(error.values()) else None
@@ -59,7 +59,7 @@ def has_error(data: Any) -> bool:
     return any((find_error(data) or {}).values())
 
 
-def error_names(answer: Answer) -> ErrorNames:
+def error_names(answer: Response) -> ErrorNames:
     """Return what the error of a response goes by, in whatever envelope it came."""
     body = answer.json
     deeper = "\n".join(part[:MAX_MESSAGE] for part in parts_of(body) if isinstance(part, str))
@@ -103,7 +103,7 @@ def parts_of(body: Any) -> Iterator[Any]:
         yield part
 
 
-def uncertain_error(answer: Answer, what: str, task_id: str | None = None) -> KlingUncertainSubmissionError:
+def uncertain_error(answer: Response, what: str, task_id: str | None = None) -> KlingUncertainSubmissionError:
     told = error_of(answer, what)
     advice = KlingUncertainSubmissionError.default_advice
     if task_id:
@@ -139,7 +139,7 @@ AMBIGUOUS_STATUSES = frozenset({302, 303, 408, 409, 424, 444, 460, 499})
 
 
 def error_of(
-    answer: Answer, what: str, task_id: str | None = None, body: Mapping[str, Any] | None = None
+    answer: Response, what: str, task_id: str | None = None, body: Mapping[str, Any] | None = None
 ) -> KlingError:
     """
     Return what an error answer means.
@@ -191,7 +191,7 @@ def error_of(
     )
 
 
-def why_absent(answer: Answer) -> str | None:
+def why_absent(answer: Response) -> str | None:
     """Return how a response shows for sure that something else answers in the API's place, or None."""
     status = answer.http_status
     if 300 <= status < 400:
@@ -205,7 +205,7 @@ def why_absent(answer: Answer) -> str | None:
     return None
 
 
-def says_task_unknown(answer: Answer) -> bool:
+def says_task_unknown(answer: Response) -> bool:
     return b"task_not_exist" in answer.body
 
 

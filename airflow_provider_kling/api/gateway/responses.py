@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from airflow_provider_kling.api.codes import OFFICIAL_REFUSALS, kind_of_code, official_code
 from airflow_provider_kling.api.gateway.errors import (
@@ -37,7 +37,7 @@ from airflow_provider_kling.utils.text import as_mapping, as_text, clean_text, e
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from airflow_provider_kling.api.response import Answer
+    from airflow_provider_kling.api.response import Response
 
 #: Characters of a video's URL, signature included.
 MAX_URL = 8192
@@ -47,12 +47,7 @@ MAX_URL = 8192
 PROBE_TASK_ID = "airflow-connection-test"
 
 
-def status_path(task_id: str) -> str:
-    """Return the path that tells the status of a task; the id is quoted, since ids are opaque."""
-    return f"/v1/videos/{quote(task_id, safe='')}"
-
-
-def read_submit(answer: Answer, refusal_codes: Collection[str] = ()) -> VideoJob:
+def read_submit(answer: Response, refusal_codes: Collection[str] = ()) -> VideoJob:
     """
     Return the job that a submit started.
 
@@ -68,7 +63,7 @@ def read_submit(answer: Answer, refusal_codes: Collection[str] = ()) -> VideoJob
     raise uncertain_error(answer, "Whether the submit was accepted is open", task_id=_named_task(answer))
 
 
-def is_refusal(answer: Answer, refusal_codes: Collection[str] = ()) -> bool:
+def is_refusal(answer: Response, refusal_codes: Collection[str] = ()) -> bool:
     """
     Return whether this response to a submit says for sure that no job was made.
 
@@ -95,7 +90,7 @@ def is_refusal(answer: Answer, refusal_codes: Collection[str] = ()) -> bool:
     return names.speak_of_refusal() if status >= 500 else status < 400 or not names.speak_of_lost_upstream()
 
 
-def _accepted_job(answer: Answer) -> VideoJob:
+def _accepted_job(answer: Response) -> VideoJob:
     try:
         body = _accepted_body(answer, task_id=None)
     except KlingServerError:
@@ -110,7 +105,7 @@ def _accepted_job(answer: Answer) -> VideoJob:
     return _job(task_id, body, _status_word(body) or "queued")
 
 
-def _says_error(answer: Answer, refusal_codes: Collection[str]) -> bool:
+def _says_error(answer: Response, refusal_codes: Collection[str]) -> bool:
     """
     Return whether a 2xx holds an error that outweighs an id beside it.
 
@@ -128,7 +123,7 @@ def _says_error(answer: Answer, refusal_codes: Collection[str]) -> bool:
     return known or names.lost_upstream() or names.among(BEFORE_SENDING) or names.among(refusal_codes)
 
 
-def _named_task(answer: Answer) -> str | None:
+def _named_task(answer: Response) -> str | None:
     """
     Return the id of a task that an error response to a submit names.
 
@@ -154,7 +149,7 @@ def _named_task(answer: Answer) -> str | None:
     )
 
 
-def read_status(answer: Answer, task_id: str) -> VideoJob:
+def read_status(answer: Response, task_id: str) -> VideoJob:
     """
     Return the state of a job, under the id it was asked by.
 
@@ -176,7 +171,7 @@ def read_status(answer: Answer, task_id: str) -> VideoJob:
     return _job(task_id, body, word)
 
 
-def _accepted_body(answer: Answer, task_id: str | None) -> Mapping[str, Any]:
+def _accepted_body(answer: Response, task_id: str | None) -> Mapping[str, Any]:
     """Return the JSON object of a 2xx answer, unwrapped; anything else is an error by name."""
     asked = "The submit" if task_id is None else f"Asking for Kling task {task_id}"
     if not 200 <= answer.http_status < 300:
@@ -302,7 +297,7 @@ def _instant(body: Mapping[str, Any], *names: str) -> str | None:
     return None
 
 
-def read_presence(answer: Answer) -> str | None:
+def read_probe(answer: Response) -> str | None:
     """
     Return None if the API is there to submit to, or else what is odd about its response, as a sentence to log.
 
@@ -336,10 +331,10 @@ def read_presence(answer: Answer) -> str | None:
     return f"The response to the probe is odd (HTTP {answer.http_status}, {shape}); this does not stop the submit."
 
 
-def read_probe(answer: Answer) -> tuple[bool, str]:
+def describe_probe(answer: Response) -> tuple[bool, str]:
     """Return what the answer about a task that cannot exist tells of a connection: whether it works, and why."""
     try:
-        odd = read_presence(answer)
+        odd = read_probe(answer)
         absent = None
     except KlingAuthenticationError as error:
         return False, f"The API refuses the key. {error}"

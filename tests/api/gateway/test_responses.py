@@ -13,18 +13,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_kling.api.codes import official_code
+from airflow_provider_kling.api.gateway.api import status_path
 from airflow_provider_kling.api.gateway.errors import error_of
 from airflow_provider_kling.api.gateway.refusals import BEFORE_SENDING, LOST_UPSTREAM
 from airflow_provider_kling.api.gateway.responses import (
+    describe_probe,
     is_refusal,
-    read_presence,
     read_probe,
     read_status,
     read_submit,
-    status_path,
 )
 from airflow_provider_kling.api.job import COMPLETED, FAILED, RUNNING, WAITING, VideoJob
-from airflow_provider_kling.api.response import MAX_RETRY_AFTER, Answer, retry_after_seconds
+from airflow_provider_kling.api.response import MAX_RETRY_AFTER, Response, retry_after_seconds
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingBalanceError,
@@ -43,9 +43,9 @@ from airflow_provider_kling.exceptions import (
 URL = "https://cdn.example.com/output.mp4"
 
 
-def answer(body: Any, status: int = 200, **facts: Any) -> Answer:
+def answer(body: Any, status: int = 200, **facts: Any) -> Response:
     raw = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
-    return Answer(status, raw, **facts)
+    return Response(status, raw, **facts)
 
 
 def status_of(**body: Any) -> VideoJob:
@@ -1139,7 +1139,7 @@ class TestProbe:
     )
     @pytest.mark.parametrize("http_status", [400, 404])
     def test_no_such_task_in_the_apis_own_words_means_connected(self, body: Any, http_status: int) -> None:
-        works, words = read_probe(answer(body, http_status))
+        works, words = describe_probe(answer(body, http_status))
         assert works, words
 
     @pytest.mark.parametrize(
@@ -1159,7 +1159,7 @@ class TestProbe:
         ],
     )
     def test_everything_else_says_what_is_wrong(self, body: Any, http_status: int, words: str) -> None:
-        works, said = read_probe(answer(body, http_status))
+        works, said = describe_probe(answer(body, http_status))
         assert not works
         assert words in said
 
@@ -1187,7 +1187,7 @@ class TestPresence:
         ids=str,
     )
     def test_an_error_of_the_api_is_enough(self, body: Any, http_status: int) -> None:
-        assert read_presence(answer(body, http_status)) is None
+        assert read_probe(answer(body, http_status)) is None
 
     @pytest.mark.parametrize(
         ("body", "http_status"),
@@ -1201,7 +1201,7 @@ class TestPresence:
     )
     def test_a_refused_key_fails_at_once(self, body: Any, http_status: int) -> None:
         with pytest.raises(KlingAuthenticationError):
-            read_presence(answer(body, http_status))
+            read_probe(answer(body, http_status))
 
     @pytest.mark.parametrize(
         ("body", "http_status"),
@@ -1232,7 +1232,7 @@ class TestPresence:
         self, body: Any, http_status: int
     ) -> None:
         with pytest.raises(KlingUnavailableError, match="Nothing was submitted") as caught:
-            read_presence(answer(body, http_status, location="https://elsewhere.example.com"))
+            read_probe(answer(body, http_status, location="https://elsewhere.example.com"))
         assert caught.value.retryable
         assert caught.value.http_status == http_status
 
@@ -1252,14 +1252,14 @@ class TestPresence:
         ids=str,
     )
     def test_what_is_merely_odd_is_logged_and_no_more(self, body: Any, http_status: int) -> None:
-        odd = read_presence(answer(body, http_status))
+        odd = read_probe(answer(body, http_status))
         assert odd is not None
         assert f"HTTP {http_status}" in odd
         assert "\n" not in odd
 
     def test_a_wrong_path_is_not_a_connection_that_works(self) -> None:
         body = openai("", "Invalid URL (GET /api/v1/videos/airflow-connection-test)")
-        works, words = read_probe(answer(body, 404))
+        works, words = describe_probe(answer(body, 404))
         assert not works
         assert "not as this API (HTTP 404)" in words
 
@@ -1319,7 +1319,7 @@ BODIES = (
     | st.builds(lambda value, cut: json.dumps(value).encode()[:cut], LIKELY, st.integers(0, 60))
 )
 ANSWERS = st.builds(
-    Answer,
+    Response,
     http_status=st.sampled_from(
         [200, 201, 204, 301, 400, 401, 403, 404, 408, 418, 429, 500, 502, 503, 504, 599, 999]
     ),
@@ -1335,11 +1335,11 @@ def _fits_in_a_log_and_a_database(value: dict[str, Any]) -> bool:
 
 
 @given(ANSWERS)
-@example(Answer(200, b'{"status": "completed", "video_url": "\\ud800", "model": "\\ud800", "id": "\\ud800"}'))
-@example(Answer(200, b'{"status": "fa\\u0000iled", "error": "{\\"message\\": \\"\\\\ud800\\\\u0000\\"}"}'))
-@example(Answer(400, b'{"error": {"message": "\\ud800\\u0000", "code": "\\ud800\\u0000"}}'))
-@example(Answer(301, b"", location="\udcff"))
-def test_no_answer_at_all_breaks_anything(given_answer: Answer) -> None:
+@example(Response(200, b'{"status": "completed", "video_url": "\\ud800", "model": "\\ud800", "id": "\\ud800"}'))
+@example(Response(200, b'{"status": "fa\\u0000iled", "error": "{\\"message\\": \\"\\\\ud800\\\\u0000\\"}"}'))
+@example(Response(400, b'{"error": {"message": "\\ud800\\u0000", "code": "\\ud800\\u0000"}}'))
+@example(Response(301, b"", location="\udcff"))
+def test_no_answer_at_all_breaks_anything(given_answer: Response) -> None:
     for read in (read_submit, lambda it: read_status(it, "task_1")):
         try:
             job = read(given_answer)
@@ -1351,11 +1351,11 @@ def test_no_answer_at_all_breaks_anything(given_answer: Answer) -> None:
             assert _fits_in_a_log_and_a_database(job.as_dict())
             assert isinstance(job.failure(), KlingError)
             assert job.status in ("queued", "running", "completed", "failed")
-    works, words = read_probe(given_answer)
+    works, words = describe_probe(given_answer)
     assert isinstance(works, bool)
     assert words
     try:
-        odd = read_presence(given_answer)
+        odd = read_probe(given_answer)
     except (KlingAuthenticationError, KlingUnavailableError) as error:
         assert _fits_in_a_log_and_a_database(error.to_dict())
         assert not works
@@ -1409,16 +1409,16 @@ def test_a_hostile_message_does_not_buy_itself_quadratic_work(message: str) -> N
 )
 def test_an_id_beside_an_error_with_200_is_no_job(body: dict[str, Any]) -> None:
     with pytest.raises(KlingUncertainSubmissionError) as raised:
-        read_submit(Answer(http_status=200, body=json.dumps(body).encode()))
+        read_submit(Response(http_status=200, body=json.dumps(body).encode()))
     assert raised.value.task_id is None
 
 
 def test_a_full_account_is_one_in_any_words() -> None:
     body = {"code": 1302, "msg": "too fast", "id": "req-1"}
     with pytest.raises(KlingRateLimitError):
-        read_submit(Answer(http_status=429, body=json.dumps(body).encode()))
+        read_submit(Response(http_status=429, body=json.dumps(body).encode()))
 
 
 def test_an_interim_response_is_not_called_accepted() -> None:
     with pytest.raises(KlingUncertainSubmissionError, match="An interim response"):
-        read_submit(Answer(http_status=103, body=b""))
+        read_submit(Response(http_status=103, body=b""))

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The seam between this package and an API that makes videos.
+
+An API object says what to send and reads what came back. It does no I/O itself, as h11 and wsproto do: the clients
+only send. Everything that is one API's own habit, from its paths to its error codes, lives behind this interface.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from airflow_provider_kling.api.job import VideoJob
+    from airflow_provider_kling.api.request import VideoRequest
+    from airflow_provider_kling.api.response import Response
+    from airflow_provider_kling.exceptions import KlingError, Problem
+
+
+class HttpCall(NamedTuple):
+    """
+    One HTTP request, without host and key.
+
+    :param method: ``GET`` or ``POST``.
+    :param path: Path and query, from the base URL on.
+    :param body: The JSON object to send, None for no body.
+    """
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+
+
+class Credentials(NamedTuple):
+    """
+    What an account is known by.
+
+    :param secret: The key; the password of the Airflow connection.
+    :param login: The name beside it, for an API that has one; the login of the Airflow connection.
+    """
+
+    secret: str
+    login: str | None = None
+
+
+class KlingApi(Protocol):
+    """One API. The connection chooses it; nothing else knows which one it is."""
+
+    #: Jobs that one status request may ask for.
+    max_ids_per_status: ClassVar[int]
+
+    def base_path(self, path: str) -> str:
+        """Return the path of a base URL as this API's own paths continue it."""
+        ...
+
+    def secrets(self, credentials: Credentials) -> Sequence[str]:
+        """Return what must not leave in a log: the key, in each form in which this API repeats it."""
+        ...
+
+    def check(self, request: VideoRequest, credentials: Credentials) -> list[Problem]:
+        """Return what is wrong with a request by this API's own limits, when the task runs."""
+        ...
+
+    def authorization(self, credentials: Credentials, *, now: float) -> str:
+        """Return the ``Authorization`` header of one request; a token may live for minutes only."""
+        ...
+
+    def submit(self, request: VideoRequest, *, client_token: str | None = None) -> HttpCall:
+        """Return the call that buys a video."""
+        ...
+
+    def read_submit(self, response: Response, *, refusal_codes: Collection[str] = ()) -> VideoJob:
+        """
+        Return the job that a submit started.
+
+        :param refusal_codes: Codes by which this vendor refuses before anything is bought, besides those known.
+        :raises KlingUncertainSubmissionError: if a job may exist.
+        :raises KlingError: any other, by name: the submit was refused, and no job exists.
+        """
+        ...
+
+    def status(self, task_ids: Sequence[str], *, route: str | None = None) -> HttpCall:
+        """Return the call that asks for the state of jobs, at most :attr:`max_ids_per_status`."""
+        ...
+
+    def read_status(self, response: Response, task_ids: Sequence[str]) -> Mapping[str, VideoJob | KlingError]:
+        """
+        Return the state of each job, or the error that concerns this job alone.
+
+        :raises KlingError: if the response is an error for all of them.
+        """
+        ...
+
+    def find(self, client_token: str, request: VideoRequest) -> HttpCall | None:
+        """Return the call that looks up a submit whose response was lost; None: this API cannot."""
+        ...
+
+    def content(self, task_id: str) -> HttpCall | None:
+        """Return the call for the file of a job without a URL; None: this API has none."""
+        ...
+
+    def probe(self) -> HttpCall:
+        """Return a call that costs nothing and shows whether the API is there and takes the key."""
+        ...
+
+    def read_probe(self, response: Response) -> str | None:
+        """
+        Return None if the API is there, or what is odd about its response, as a sentence to log.
+
+        :raises KlingAuthenticationError: if the key is refused.
+        :raises KlingUnavailableError: if the API is surely not there.
+        """
+        ...
+
+    def describe_probe(self, response: Response) -> tuple[bool, str]:
+        """Return whether a connection works, and why, for *Test connection*."""
+        ...
+
+    def account(self) -> HttpCall | None:
+        """Return the call for what is left on the account; None: this API does not say."""
+        ...

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API by which gateways serve Kling v3: ``POST /v1/video/generations`` and ``GET /v1/videos/{id}``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import quote
+
+from airflow_provider_kling.api.base import Credentials, HttpCall
+from airflow_provider_kling.api.gateway.payload import payload_of
+from airflow_provider_kling.api.gateway.responses import (
+    PROBE_TASK_ID,
+    describe_probe,
+    read_probe,
+    read_status,
+    read_submit,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from airflow_provider_kling.api.job import VideoJob
+    from airflow_provider_kling.api.request import VideoRequest
+    from airflow_provider_kling.api.response import Response
+    from airflow_provider_kling.exceptions import KlingError, Problem
+
+SUBMIT_PATH = "/v1/video/generations"
+#: Minimum length at which a key without its ``sk-`` prefix is masked on its own; a shorter one may be a word.
+SHORTEST_SECRET = 16
+
+
+def status_path(task_id: str) -> str:
+    """Return the path of the status of a task; the id is quoted, since ids are opaque."""
+    return f"/v1/videos/{quote(task_id, safe='')}"
+
+
+@dataclass(frozen=True)
+class GatewayApi:
+    """See :class:`airflow_provider_kling.api.base.KlingApi`."""
+
+    max_ids_per_status: ClassVar[int] = 1
+
+    def base_path(self, path: str) -> str:
+        # Documentation of OpenAI-style gateways ends the base URL with the version; the paths here begin with it.
+        return re.sub(r"(^|/)v1$", "", path)
+
+    def secrets(self, credentials: Credentials) -> Sequence[str]:
+        # Gateways of this kind keep their keys without the prefix, and repeat them so.
+        rest = credentials.secret.removeprefix("sk-")
+        return (rest if len(rest) >= SHORTEST_SECRET else credentials.secret,)
+
+    def check(self, request: VideoRequest, credentials: Credentials) -> list[Problem]:
+        return []  # the checks of every request cover what the vendor's page says
+
+    def authorization(self, credentials: Credentials, *, now: float) -> str:
+        return f"Bearer {credentials.secret}"
+
+    def submit(self, request: VideoRequest, *, client_token: str | None = None) -> HttpCall:
+        return HttpCall("POST", SUBMIT_PATH, payload_of(request))
+
+    def read_submit(self, response: Response, *, refusal_codes: Collection[str] = ()) -> VideoJob:
+        return read_submit(response, refusal_codes)
+
+    def status(self, task_ids: Sequence[str], *, route: str | None = None) -> HttpCall:
+        [task_id] = task_ids
+        return HttpCall("GET", status_path(task_id))
+
+    def read_status(self, response: Response, task_ids: Sequence[str]) -> Mapping[str, VideoJob | KlingError]:
+        [task_id] = task_ids
+        return {task_id: read_status(response, task_id)}
+
+    def find(self, client_token: str, request: VideoRequest) -> HttpCall | None:
+        return None
+
+    def content(self, task_id: str) -> HttpCall | None:
+        return HttpCall("GET", f"{status_path(task_id)}/content")
+
+    def probe(self) -> HttpCall:
+        return HttpCall("GET", status_path(PROBE_TASK_ID))
+
+    def read_probe(self, response: Response) -> str | None:
+        return read_probe(response)
+
+    def describe_probe(self, response: Response) -> tuple[bool, str]:
+        return describe_probe(response)
+
+    def account(self) -> HttpCall | None:
+        return None

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an Airflow connection to a checked one, with the same errors on a worker and on a triggerer."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+from airflow_provider_kling.client.connection import KlingConnection
+from airflow_provider_kling.exceptions import KlingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+
+def connection_from(conn_id: str, found: Any, extra: Mapping[str, Any]) -> KlingConnection:
+    """
+    Return the checked connection.
+
+    :param conn_id: The Airflow connection.
+    :param found: What Airflow returned for it.
+    :param extra: Its extras.
+    :raises KlingValidationError: naming what is missing or wrong in it.
+    """
+    connection = KlingConnection.parse(
+        conn_id=conn_id,
+        host=found.host,
+        login=found.login,
+        password=found.password,
+        schema=found.schema,
+        port=found.port,
+        extra=extra,
+    )
+    if connection.unknown_extras:
+        names = ", ".join(connection.unknown_extras)
+        log.warning("Connection %r has extras that are not read: %s", conn_id, names)
+    return connection
+
+
+def lookup_error(conn_id: str, error: Exception) -> KlingError:
+    """Return the error for a connection that Airflow could not return."""
+    if isinstance(error, AirflowNotFoundException):
+        # Airflow raises the same when its secrets backend or its API server did not answer.
+        return KlingError(str(error), advice="Add it, or see whether Airflow can reach where it is.")
+    return KlingError(
+        f"Airflow could not look up the connection {conn_id!r}: {type(error).__name__}: {error}",
+        advice="See whether Airflow can reach where it is.",
+    )

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP client of a worker."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import time
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+from requests.auth import AuthBase
+
+from airflow_provider_kling.api.response import Response
+from airflow_provider_kling.client.connection import HEADERS, KlingConnection
+from airflow_provider_kling.client.response_body import CONTENT_ENCODING, ResponseBody
+from airflow_provider_kling.client.transport import TRANSPORT_ERRORS, BoundedAdapter, Session
+from airflow_provider_kling.exceptions import (
+    KlingConnectionError,
+    KlingError,
+    KlingServerError,
+    KlingUnavailableError,
+    KlingUncertainSubmissionError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import requests
+
+    from airflow_provider_kling.api.base import HttpCall
+    from airflow_provider_kling.api.job import VideoJob
+    from airflow_provider_kling.api.request import VideoRequest
+
+log = logging.getLogger(__name__)
+
+#: Seconds beyond the connect timeout that may pass between the record of a submit and its sending.
+INTENT_MARGIN = 5.0
+
+
+class SyncClient:
+    """
+    Sends the calls of the connection's API, each once.
+
+    :param connection: The resolved connection.
+    """
+
+    def __init__(self, connection: KlingConnection) -> None:
+        self.connection = connection
+
+    def new_session(self) -> Session:
+        """Return a session that is logged in."""
+        session = self._prepared(BoundedAdapter())
+        session.auth = _Authorization(self.connection)
+        return session
+
+    def new_public_session(self) -> Session:
+        """Return a session for other servers: it has no key, and refuses addresses inside this network."""
+        session = self._prepared(BoundedAdapter(public_only=True))
+        # A .netrc is for servers that the user chose.
+        session.auth = lambda request: request
+        return session
+
+    @cached_property
+    def session(self) -> Session:
+        """The session that all GETs share."""
+        return self.new_session()
+
+    @cached_property
+    def public_session(self) -> Session:
+        """The session for video URLs that lie elsewhere."""
+        return self.new_public_session()
+
+    def close(self) -> None:
+        """Close the sessions."""
+        for name in ("session", "public_session"):
+            if name in vars(self):
+                vars(self).pop(name).close()
+
+    def get_video(self, task_id: str) -> VideoJob:
+        """
+        Return the state of a job, asked for once.
+
+        :raises KlingError: what went wrong, by name.
+        """
+        api = self.connection.api
+        found = api.read_status(self.send(api.status((task_id,))), (task_id,))[task_id]
+        if isinstance(found, KlingError):
+            raise found
+        return found
+
+    def describe(self) -> tuple[bool, str]:
+        """Return whether the connection works, and why, at no cost."""
+        api = self.connection.api
+        return api.describe_probe(self.send(api.probe()))
+
+    @contextmanager
+    def submitting(self) -> Iterator[Submitting]:
+        """Open a session to send one submit on; the probe and the submit share its connection."""
+        with self.new_session() as session:
+            yield Submitting(self, session)
+
+    def send(
+        self,
+        call: HttpCall,
+        *,
+        session: Session | None = None,
+        body: io.BytesIO | None = None,
+        connected: Callable[[], None] = lambda: None,
+    ) -> Response:
+        """
+        Send a call and return the response, whatever its HTTP status; a redirect is a response too.
+
+        :param call: What to send.
+        :param session: The session to send it on, the shared one by default.
+        :param body: The body, where the caller watches it.
+        :param connected: Called whenever a connection stands, before anything is sent on it.
+        :raises KlingConnectionError: if the exchange broke.
+        :raises KlingServerError: if the response is too large.
+        """
+        connection = self.connection
+        session = session or self.session
+        url = connection.url(call.path)
+        adapter = cast("BoundedAdapter", session.get_adapter(url))
+        try:
+            with (
+                adapter.within(connection.connect_timeout + connection.read_timeout, connected),
+                session.request(
+                    call.method,
+                    url,
+                    data=body,
+                    headers={"Content-Type": "application/json"} if body else None,
+                    timeout=(connection.connect_timeout, connection.read_timeout),
+                    # Said per request: a session's own setting yields to REQUESTS_CA_BUNDLE.
+                    verify=connection.verify,
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                content = _content(response)
+        except TRANSPORT_ERRORS as error:
+            reason = connection.masked(f"{type(error).__name__}: {error}")
+            # Not from the error, whose own text may hold the key: some servers repeat it in the status line.
+            raise KlingConnectionError(f"{call.method} {url} failed: {reason}") from None
+        return Response.from_http(response.status_code, content, response.headers, masked=connection.masked)
+
+    def _prepared(self, adapter: BoundedAdapter) -> Session:
+        connection = self.connection
+        session = Session()
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        session.headers.update({**HEADERS, "Accept-Encoding": CONTENT_ENCODING})
+        session.trust_env = connection.trust_env
+        if connection.proxy:
+            session.proxies = {"http": connection.proxy, "https": connection.proxy}
+        return session
+
+
+class Submitting:
+    """
+    A session on which one submit is sent.
+
+    :param client: The client, for its connection.
+    :param session: The session; its connection to the server is kept alive from the probe to the submit.
+    """
+
+    def __init__(self, client: SyncClient, session: Session) -> None:
+        self._client = client
+        self._session = session
+
+    def probe(self) -> None:
+        """
+        Check at no cost that the API is there.
+
+        Only what says for sure that it is not there raises. A response that is merely odd is logged.
+
+        :raises KlingUnavailableError: if the API is not there.
+        :raises KlingAuthenticationError: if it refuses the key.
+        """
+        connection = self._client.connection
+        if not connection.probe:
+            return
+        try:
+            response = self._client.send(connection.api.probe(), session=self._session)
+        except KlingConnectionError as error:
+            raise KlingUnavailableError(error.what) from error
+        except KlingServerError as error:
+            log.warning("Before the submit: %s", error)
+            return
+        if oddity := connection.api.read_probe(response):
+            log.warning("Before the submit: %s", oddity)
+
+    def submit(self, request: VideoRequest, *, age: Callable[[], float] = lambda: 0.0) -> VideoJob:
+        """
+        Send the submit, once.
+
+        :param request: The request.
+        :param age: Returns the seconds since its intent was recorded. A process that was stopped for longer than a
+            connection takes may have been replaced by another attempt, so it does not send.
+        :raises KlingConnectionError: if the request surely never reached the server.
+        :raises KlingUncertainSubmissionError: if the server may have accepted it, but no id arrived.
+        :raises KlingError: any other named refusal; no job was made.
+        """
+        connection = self._client.connection
+        call = connection.api.submit(request)
+
+        def check_age() -> None:
+            if (seconds := age()) > connection.connect_timeout + INTENT_MARGIN:
+                raise KlingConnectionError(
+                    f"{seconds:.0f} s passed between the record of the submit and its sending, so it was not sent",
+                    advice="This process was stopped, or the record or the connection took that long.",
+                )
+
+        body = _WatchedBody(json.dumps(call.body).encode(), before=check_age)
+        try:
+            check_age()
+            response = self._client.send(call, session=self._session, body=body, connected=check_age)
+        except Exception as error:
+            # Whatever it was, a fault of this package included: what counts is whether the server has the request.
+            if not body.was_read and isinstance(error, KlingError):
+                raise
+            detail = f"{type(error).__name__}: {error}"
+            reason = error.what if isinstance(error, KlingError) else connection.masked(detail)
+            if not body.was_read:
+                raise KlingConnectionError(f"The submit could not be sent ({reason})") from error
+            raise KlingUncertainSubmissionError(
+                f"The submit was sent, but its answer was lost ({reason})",
+                http_status=getattr(error, "http_status", None),
+            ) from error
+        return connection.api.read_submit(response, refusal_codes=connection.refusal_codes)
+
+
+class _Authorization(AuthBase):
+    """The connection's authorization; as a session's ``auth`` it keeps a ``.netrc`` from replacing the key."""
+
+    def __init__(self, connection: KlingConnection) -> None:
+        self.connection = connection
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self.connection.is_own_origin(request.url or ""):
+            request.headers["Authorization"] = self.connection.authorization(now=time.time())
+        return request
+
+
+class _WatchedBody(io.BytesIO):
+    """
+    A request body that knows whether sending it has begun.
+
+    The HTTP stack reads it only once the connection, TLS and proxy included, stands and the headers are out.
+    Unread, the server surely never had the request; nothing else shows this in every failure.
+
+    :param content: The body.
+    :param before: Called before the first byte is handed out. What it raises keeps the body from being sent.
+    """
+
+    def __init__(self, content: bytes, *, before: Callable[[], None]) -> None:
+        super().__init__(content)
+        self._before = before
+        self.was_read = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not self.was_read:
+            self._before()
+            self.was_read = True
+        return super().read(size)
+
+
+def _content(response: requests.Response) -> bytes:
+    body = ResponseBody(f"{response.request.method} {response.url}", response.status_code)
+    while chunk := response.raw.read1(65536, decode_content=False):
+        body.add(chunk)
+    return body.content(response.headers.get("Content-Encoding", ""))
