@@ -80,7 +80,7 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": ["airflow_provider_kling.links.kling.KlingVideoLink"],
         "config": {
             "kling": {
-                "description": "How the Kling provider keeps the record of paid jobs.",
+                "description": "How Kling tasks wait, and how the record of paid jobs is kept.",
                 "options": {
                     "state_path": {
                         "description": (
@@ -94,6 +94,17 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "s3://my_s3@my-bucket/kling-state",
                         "default": "",
+                    },
+                    "deferrable": {
+                        "description": (
+                            "Whether operators and sensors that do not say so themselves wait on the triggerer. "
+                            "Airflow's ``[operators] default_deferrable`` is not read: its default, false, cannot "
+                            "be told from a choice."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": None,
+                        "default": "True",
                     },
                     "state": {
                         "description": (

@@ -71,7 +71,8 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
     :param kling_conn_id: The Airflow connection.
     :param wait_for_completion: False returns the task id at once, for a ``KlingTaskSensor`` downstream; True waits
         and returns the finished video.
-    :param deferrable: Wait on the triggerer, holding no worker.
+    :param deferrable: Wait on the triggerer, holding no worker. None reads ``[kling] deferrable`` (true by
+        default).
     :param poll_interval: Seconds (or a timedelta) between two status checks; None leaves the pace to the provider.
     :param timeout: Seconds (or a timedelta) to wait for the video, 4 hours by default. Unlike
         ``execution_timeout``, it counts while the task is deferred on every Airflow version.
@@ -117,7 +118,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         extra_body: Mapping[str, Any] | None = None,
         kling_conn_id: str = "kling_default",
         wait_for_completion: bool = False,
-        deferrable: bool = True,
+        deferrable: bool | None = None,
         poll_interval: float | timedelta | None = None,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         submit_timeout: float | timedelta = DEFAULT_SUBMIT_TIMEOUT,
@@ -163,7 +164,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
                 seconds_of(name, kwargs[name])
         given = {name: kwargs[name] for name in REQUEST_FIELDS if name in kwargs}
         _refuse_wrong_literals(given, others_follow=True)
-        return _checking_expand(super().partial(**kwargs), given)
+        return _CheckedPartial(super().partial(**kwargs), given)
 
     def execute(self, context: Context) -> Any:
         """Submit the job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
@@ -330,7 +331,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             raise error
         pause = min(pause_for_slot(error, refusals), left)
         self.log.info("%s Asking again in %.0f s at the latest.", error, pause)
-        if not self.deferrable:
+        if not self._is_deferrable:
             time.sleep(pause)
             return
         from airflow_provider_kling.triggers.kling import KlingSlotTrigger
@@ -364,7 +365,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         return found
 
     def _wait(self, context: Context, kling_task_id: str, *, submitted_at: float) -> dict[str, Any]:
-        if self.deferrable:
+        if self._is_deferrable:
             self._defer_until_finished(
                 kling_task_id,
                 started_at=submitted_at,
@@ -409,21 +410,42 @@ def _refuse_wrong_literals(arguments: Mapping[str, Any], others_follow: bool = F
         raise task_failure(KlingValidationError.of(problems))
 
 
-def _checking_expand(partial: Any, given: Mapping[str, Any]) -> Any:
-    """Return a partial of an operator whose ``expand`` looks at literal lists too."""
+class _CheckedPartial:
+    """
+    What ``partial()`` returns: Airflow's own, with a check of literal values before it maps.
 
-    class CheckedPartial(type(partial)):  # type: ignore[misc]
-        def expand(self, **mapped: Any) -> Any:
-            self._expand_called = True
-            for name in REQUEST_FIELDS:
-                values = mapped.get(name)
-                for value in values if isinstance(values, (list, tuple)) else ():
-                    _refuse_wrong_literals({**given, name: value}, others_follow=True)
-            return super().expand(**mapped)
+    :param partial: Airflow's own.
+    :param given: The request fields that are not mapped.
+    """
 
-    checked = CheckedPartial(operator_class=partial.operator_class, kwargs=partial.kwargs, params=partial.params)
-    partial._expand_called = True  # or it would complain that it was never mapped
-    return checked
+    def __init__(self, partial: Any, given: Mapping[str, Any]) -> None:
+        self._partial = partial
+        self._given = given
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._partial, name)
+
+    def expand(self, **mapped: Any) -> Any:
+        """Map over lists, of which literal ones are checked."""
+        for name in REQUEST_FIELDS:
+            values = mapped.get(name)
+            for value in values if isinstance(values, (list, tuple)) else ():
+                self._check({name: value})
+        return self._partial.expand(**mapped)
+
+    def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
+        """Map over a list of arguments, of which literal ones are checked."""
+        for arguments in kwargs if isinstance(kwargs, (list, tuple)) else ():
+            if isinstance(arguments, Mapping):
+                self._check({name: arguments[name] for name in REQUEST_FIELDS if name in arguments})
+        return self._partial.expand_kwargs(kwargs, strict=strict)
+
+    def _check(self, mapped: Mapping[str, Any]) -> None:
+        try:
+            _refuse_wrong_literals({**self._given, **mapped}, others_follow=True)
+        except KlingValidationError:
+            self._partial._expand_called = True  # or it would warn as well that it was never mapped
+            raise
 
 
 def _is_literal(value: Any) -> bool:

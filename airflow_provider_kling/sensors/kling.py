@@ -51,7 +51,9 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
 
     :param kling_task_id: The id that ``KlingGenerateOperator`` returned, or a finished video.
     :param kling_conn_id: The Airflow connection.
-    :param deferrable: Wait on the triggerer, holding no worker (the default). False waits in a worker, in ``mode``
+    :param deferrable: Wait on the triggerer, holding no worker. None reads ``[kling] deferrable`` (true by
+        default); Airflow's own ``[operators] default_deferrable`` is not read, since its default cannot be told
+        from a choice. False waits in a worker, in ``mode``
         ``poke`` (holding it) or ``reschedule`` (freeing it between pokes).
     :param poke_interval: Seconds (or a timedelta) between two status checks. None leaves the pace to the provider;
         it is 30 seconds when not deferrable.
@@ -77,7 +79,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         *,
         kling_task_id: str | XComArg,
         kling_conn_id: str = "kling_default",
-        deferrable: bool = True,
+        deferrable: bool | None = None,
         poke_interval: float | timedelta | None = None,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         start_from_trigger: bool = False,
@@ -93,7 +95,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable
         # On the instance: as attributes of the class they would break mapping.
-        self.start_from_trigger = start_from_trigger and deferrable and AIRFLOW_V_3_3_PLUS
+        self.start_from_trigger = start_from_trigger and self._is_deferrable and AIRFLOW_V_3_3_PLUS
         if self.start_from_trigger:
             self.start_trigger_args = self._start_trigger_args()
 
@@ -110,7 +112,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Return the video if it is finished already; wait for it otherwise."""
-        if not self.deferrable:
+        if not self._is_deferrable:
             return super().execute(context)
         return self._execute_deferrable(context)
 

@@ -7,6 +7,8 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import conf
+
 from airflow_provider_kling.exceptions import KlingError
 from airflow_provider_kling.jobs.polling import STILL_RUNNING
 from airflow_provider_kling.tasks.base import KlingTask
@@ -31,15 +33,23 @@ class WaitingTask(KlingTask):
     """
     A mixin for an operator or a sensor that waits for one video.
 
-    Put it before Airflow's own class. The task has the attributes ``kling_conn_id``, ``timeout`` and
-    ``poll_interval``, and a method ``execute_complete`` that takes the trigger's event.
+    Put it before Airflow's own class. The task has the attributes ``kling_conn_id``, ``deferrable``, ``timeout``
+    and ``poll_interval``, and a method ``execute_complete`` that takes the trigger's event.
     """
 
     if TYPE_CHECKING:
+        deferrable: bool | None
         timeout: float
         poll_interval: float | None
 
         def defer(self, **kwargs: Any) -> NoReturn: ...
+
+    @property
+    def _is_deferrable(self) -> bool:
+        """Whether to wait on the triggerer; ``[kling] deferrable`` decides where the task does not."""
+        if self.deferrable is None:
+            return bool(conf.getboolean("kling", "deferrable", fallback=True))
+        return self.deferrable
 
     #: URL of the finished video, for the link in Airflow's UI.
     video_url: str | None = None

@@ -93,6 +93,24 @@ class TestWhatADagFileIsRefusedFor:
         with pytest.raises(KlingValidationError, match="duration=99"):
             KlingGenerateOperator.partial(task_id="video", **GOOD).expand(duration=[5, 99])
 
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            [{"prompt": "a cat"}, {"prompt": "a dog", "duration": 99}],
+            [{"prompt": PROMPT, "extra_body": {"duration": 99}}],
+        ],
+        ids=["duration", "extra_body"],
+    )
+    def test_literal_rows_of_a_mapping(self, rows: list[dict[str, Any]]) -> None:
+        with pytest.raises(KlingValidationError, match="duration=99"):
+            KlingGenerateOperator.partial(task_id="video", model=GOOD["model"]).expand_kwargs(rows)
+
+    def test_rows_that_are_right_or_not_known_yet_are_mapped(self) -> None:
+        with DAG("rows", schedule=None):
+            rows: list[Any] = [{"prompt": "a cat", "duration": 5}, {"prompt": "{{ params.prompt }}"}]
+            mapped = KlingGenerateOperator.partial(task_id="video", model=GOOD["model"]).expand_kwargs(rows)
+        assert mapped.task_id == "video"
+
     def test_literal_values_within_a_dag(self) -> None:
         with DAG("d", schedule=None, start_date=datetime(2026, 1, 1)), pytest.raises(KlingValidationError):  # noqa: DTZ001
             KlingGenerateOperator(task_id="video", model="kling-v3-std-silent", prompt="x", duration=99)
@@ -235,6 +253,19 @@ class TestWaiting:
         assert video["video_url"] == ti.pushed["video_url"] == f"{sandbox.base_url}/files/{entry['id']}.mp4"
         assert ti.pushed["kling_task_id"] == entry["id"]
         assert json.loads(json.dumps(video)) == video
+
+    def test_the_configuration_decides_where_the_task_does_not(
+        self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "False")
+        waiting = operator(wait_for_completion=True)
+        sandbox.add_fault(Fault("submit", "pace", seconds=0.3, times=None))
+        with pytest.raises(TaskDeferred):
+            waiting.execute(context())
+        monkeypatch.setenv("AIRFLOW__KLING__DEFERRABLE", "False")
+        assert operator(wait_for_completion=True).execute(context())["status"] == "completed"
+        with pytest.raises(TaskDeferred):
+            operator(wait_for_completion=True, deferrable=True).execute(context())
 
     def test_by_default_the_worker_is_freed(self, sandbox: Sandbox, connected: str) -> None:
         sandbox.add_fault(Fault("submit", "stuck"))

@@ -254,7 +254,7 @@ class TestTimeout:
 class TestArguments:
     def test_the_defaults(self) -> None:
         task = KlingTaskSensor(task_id="wait", kling_task_id="task_1")
-        assert (task.deferrable, task.kling_conn_id, task.timeout) == (True, "kling_default", 4 * 3600)
+        assert (task.deferrable, task.kling_conn_id, task.timeout) == (None, "kling_default", 4 * 3600)
         assert task.poke_interval == POKE_INTERVAL
 
     def test_durations_may_be_timedeltas(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 from airflow.providers.common.compat.sdk import Context
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_kling.hooks.kling import Submitting
+from airflow_provider_kling.client.sync_client import Submitting
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.records import Identity
 from airflow_provider_kling.triggers.kling import KlingTaskTrigger
