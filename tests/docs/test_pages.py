@@ -61,6 +61,10 @@ def test_every_path_and_name_exists(page: Page) -> None:
     assert checks.name_problems(page) == []
 
 
+def test_no_sentence_stands_twice() -> None:
+    assert checks.repeated_sentences(PAGES) == []
+
+
 def test_every_program_type_checks(tmp_path: Path) -> None:
     assert checks.type_problems(PROGRAMS, tmp_path) == []
 
