@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from configparser import ConfigParser
 from configparser import Error as ConfigError
@@ -32,6 +33,13 @@ _PATH = re.compile(r"\.?[\w-][\w.-]*(?:/[\w.-]+)*/?")
 _DOTTED = re.compile(rf"{PACKAGE}(?:\.\w+)+")
 _MYPY_LINE = re.compile(r"^(block_\d+)\.py:(\d+): error: (.*)$", re.MULTILINE)
 _SEPARATORS = frozenset("();<>|&\n")
+#: The part of Mermaid that the pages use: a flowchart of labelled nodes, and arrows between them.
+_MERMAID_NODE = re.compile(r"(\w+)(?:\[\"[^\"\]]+\"\]|\[\(\"[^\"\]]+\"\)\])")
+_MERMAID_ARROW = re.compile(r"(\w+) (?:-->|-\.->)(?:\|\"[^\"|]+\"\|)? (\w+)")
+_MERMAID_OTHER = re.compile(r"flowchart (?:TD|LR)|subgraph \w+\[\"[^\"\]]+\"\]|end")
+_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+")
+#: Words from which on two equal texts are the same sentence, and no term.
+_SENTENCE_WORDS = 6
 #: What make and the tools of a checkout leave in it.
 _MADE = (".venv/", ".build/", ".cache/")
 
@@ -50,6 +58,21 @@ def _shell(text: str) -> None:
         raise ValueError(done.stderr.strip())
 
 
+def _mermaid(text: str) -> None:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines or not lines[0].startswith("flowchart "):
+        raise ValueError("a flowchart begins with its direction")
+    nodes = {found[1] for line in lines if (found := _MERMAID_NODE.fullmatch(line))}
+    for line in lines:
+        if arrow := _MERMAID_ARROW.fullmatch(line):
+            if unknown := {arrow[1], arrow[2]} - nodes:
+                raise ValueError(f"{line!r} names {min(unknown)}, which is no node")
+        elif not _MERMAID_NODE.fullmatch(line) and not _MERMAID_OTHER.fullmatch(line):
+            raise ValueError(f"{line!r} is neither a node nor an arrow")
+    if sum(line.startswith("subgraph ") for line in lines) != lines.count("end"):
+        raise ValueError("a subgraph has no end")
+
+
 def _nothing(text: str) -> None:
     """Text is free."""
 
@@ -61,6 +84,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "toml": tomllib.loads,
     **dict.fromkeys(("yaml", "yml"), _yaml),
     **dict.fromkeys(("ini", "cfg"), _ini),
+    "mermaid": _mermaid,
     "text": _nothing,
 }
 
@@ -225,14 +249,32 @@ def name_problems(page: Page, root: Path = CHECKOUT) -> list[str]:
     Check that what looks like a path of the repository or a name of the package, in backticks, is one.
 
     A path may begin at the page, the checkout or the package; a bare name may be that of any file of ours, since
-    the folder is often named in the words around it.
+    the folder is often named in the words around it. In a drawing, where nothing has backticks, every word counts.
     """
+    drawn = [
+        Mention(word, block.where)
+        for block in page.blocks
+        if block.language == "mermaid"
+        for word in re.split(r"[\s\"|,;()\[\]]+|<br/?>", block.code)
+    ]
     return [
         f"{where}: there is no {text}"
-        for text, where in page.spans
+        for text, where in [*page.spans, *drawn]
         if (looks_like_path(text, root) and not _is_path(text, page, root))
         or (_DOTTED.fullmatch(text) and not _resolves(text))
     ]
+
+
+def repeated_sentences(pages: Iterable[Page]) -> list[str]:
+    """Check that no sentence stands twice: of two, one is forgotten when the fact changes."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for page in pages:
+        for text, where in page.texts:
+            for sentence in _SENTENCE_END.split(text):
+                words = sentence.split()
+                if len(words) >= _SENTENCE_WORDS:
+                    places[" ".join(words).lower().rstrip(".!?:;")].append(where)
+    return [f"{', '.join(found)}: {sentence}" for sentence, found in places.items() if len(found) > 1]
 
 
 def looks_like_path(text: str, root: Path = CHECKOUT) -> bool:

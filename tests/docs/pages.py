@@ -74,6 +74,7 @@ class Page:
     :param blocks: Its code blocks.
     :param links: The targets of its links and images; one that is defined nowhere as ``[text][name]``.
     :param spans: What it has in backticks.
+    :param texts: Its paragraphs, headings, list items and table cells, as they read.
     :param anchors: What a link may have behind a ``#``.
     """
 
@@ -81,6 +82,7 @@ class Page:
     blocks: Sequence[Block]
     links: Sequence[Mention]
     spans: Sequence[Mention]
+    texts: Sequence[Mention]
     anchors: frozenset[str]
 
 
@@ -115,6 +117,11 @@ def read_page(path: Path, name: str) -> Page:
         tuple(_blocks(tokens, name)),
         links,
         [Mention(child.content, where) for child, where in inline if child.type == "code_inline"],
+        [
+            Mention("".join(_read(child) for child in token.children or ()), f"{name}:{token.map[0] + 1}")
+            for token in tokens
+            if token.type == "inline" and token.map
+        ],
         frozenset(anchors),
     )
 
@@ -155,6 +162,10 @@ def _blocks(tokens: Sequence[Token], name: str) -> Iterator[Block]:
             else:
                 yield Block(language, token.content, where)
         told = ""
+
+
+def _read(token: Token) -> str:
+    return " " if token.type in ("softbreak", "hardbreak") else token.content
 
 
 def _body(token: Token, name: str, *, inside_a_dag: bool) -> Iterator[Line]:

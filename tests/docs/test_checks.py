@@ -44,6 +44,10 @@ def fenced(language: str, code: str, comments: str = "") -> str:
         ("ini", "[kling]\nstate = none", "state = none"),
         ("bash", "if true; then make demo; fi", "if true; then make demo"),
         ("bash", "echo 'a'", "echo 'a"),
+        ("mermaid", 'flowchart TD\na["A"]\nb[("B")]\na -->|"goes"| b', 'flowchart TD\na["A"]\na --> b'),
+        ("mermaid", 'flowchart LR\nsubgraph s["S"]\na["A"]\nend', 'flowchart LR\nsubgraph s["S"]\na["A"]'),
+        ("mermaid", None, 'a["A"]'),
+        ("mermaid", None, 'flowchart TD\na["A'),
         ("text", "anything", None),
         ("cobol", None, "STOP RUN."),
         ("", None, "x = 1"),
@@ -286,3 +290,22 @@ def test_a_name_of_nothing(page: MakePage, span: str, exists: bool) -> None:
 )
 def test_what_is_no_path_is_let_be(page: MakePage, span: str) -> None:
     assert checks.name_problems(page(f"See `{span}`.")) == []
+
+
+def test_a_path_in_a_drawing_that_does_not_exist(page: MakePage) -> None:
+    drawing = 'flowchart TD\na["polls<br/>jobs/polling.py, jobs/gone.py"]'
+    assert checks.name_problems(page(fenced("mermaid", drawing))) == ["page.md:4: there is no jobs/gone.py"]
+
+
+@pytest.mark.parametrize(
+    ("text", "repeated"),
+    [
+        ("One job is paid for once. And `more` follows.\n\nOne job is paid\nfor **once**!", True),
+        ("- One job is paid for `once`.\n\n| a |\n|---|\n| one job is paid for once |", True),
+        ("Another: one job is paid for once.\n\nOne job is paid for twice.", False),
+        ("The Airflow connection.\n\nThe Airflow connection.", False),
+        ("```text\none job is paid for once\n```\n\nOne job is paid for once.", False),
+    ],
+)
+def test_a_sentence_that_stands_twice(page: MakePage, text: str, repeated: bool) -> None:
+    assert bool(checks.repeated_sentences([page(text)])) is repeated

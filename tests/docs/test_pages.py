@@ -61,6 +61,17 @@ def test_every_path_and_name_exists(page: Page) -> None:
     assert checks.name_problems(page) == []
 
 
+def test_the_map_of_the_folders_names_every_module() -> None:
+    package = CHECKOUT / checks.PACKAGE
+    modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if not path.name.startswith("__")}
+    [architecture] = [page for page in PAGES if page.path.name == "architecture.md"]
+    assert modules - {span.text for span in architecture.spans} == set()
+
+
+def test_no_sentence_stands_twice() -> None:
+    assert checks.repeated_sentences(PAGES) == []
+
+
 def test_every_program_type_checks(tmp_path: Path) -> None:
     assert checks.type_problems(PROGRAMS, tmp_path) == []
 

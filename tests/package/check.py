@@ -90,9 +90,13 @@ def check_metadata(files: Mapping[str, bytes]) -> None:
 
 
 def check_rebuild(sdist: Path, files: Mapping[str, bytes]) -> None:
-    """The sdist holds no more than the source, and makes the same wheel."""
+    """The sdist holds the source and every page, no more than that, and makes the same wheel."""
     with tarfile.open(sdist) as archive:
-        strange = [name for name in archive.getnames() if "__pycache__" in name or name.endswith(".pyc")]
+        names = archive.getnames()
+    pages = {str(page.relative_to(CHECKOUT)) for page in (*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/**/*.md"))}
+    missing = pages - {name.partition("/")[2] for name in names}
+    assert not missing, f"the sdist lacks {sorted(missing)}"
+    strange = [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
     assert not strange, f"the sdist holds {strange}"
     rebuilt = DIST / "rebuilt"
     run(_uv(), "build", "--quiet", "--wheel", "--out-dir", rebuilt, sdist)
