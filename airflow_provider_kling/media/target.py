@@ -284,7 +284,7 @@ class _StoreTarget(Target):
         folders, _, self._name = key.rpartition("/")
         if {".", ".."} & {self._name, *folders.split("/")}:
             raise _refusal(path, "has a folder . or .. in it, which some stores resolve and some do not")
-        length = len(f"{folders}/".encode()) + max(len(self._name.encode()), _PART_LENGTH)
+        length = len(key.encode()) + max(_PART_LENGTH - len(self._name.encode()), 0)
         if longest and length > longest:
             raise _refusal(path, f"is too long: the store takes names of {longest} bytes, folders included")
 

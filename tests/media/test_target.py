@@ -239,6 +239,17 @@ class TestEveryName:
             with pytest.raises(KlingValidationError, match="is too long: the store takes names of 1024 bytes"):
                 target_of(f"{s3_store.url}/{name}")
 
+    @pytest.mark.parametrize(("length", "fits"), [(1024, True), (1025, False)])
+    def test_that_s3_finds_too_long_without_a_folder_is_refused_before(
+        self, s3_store: Store, length: int, fits: bool
+    ) -> None:
+        bucket = s3_store.url.removesuffix("/videos")
+        if fits:
+            target_of(f"{bucket}/{'x' * length}")
+        else:
+            with pytest.raises(KlingValidationError, match="is too long"):
+                target_of(f"{bucket}/{'x' * length}")
+
     @pytest.mark.parametrize("path", ["file:///tmp/ ", "s3://bucket/ ", "memory://bucket/clips/\u3000", "/"])
     def test_that_is_blank_is_refused(self, path: str) -> None:
         with pytest.raises(KlingValidationError, match="has an empty name"):
