@@ -9,6 +9,9 @@ from typing import Any, BinaryIO
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
+from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, KlingValidationError
 from airflow_provider_kling.media.target import target_of
@@ -340,6 +343,26 @@ def forbid_looking(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
             raise PermissionError("Forbidden") from None
 
     monkeypatch.setattr(type(store.fs), "info", forbidden)
+
+
+class TestAStoreThatCannotCopy:
+    """FTP, SFTP and SMB by ``fsspec``: what its base classes have for a copy raises."""
+
+    def test_is_refused_before_a_byte_is_fetched(
+        self, memory_store: Store, server: RawServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(MemoryFileSystem, "cp_file", AbstractFileSystem.cp_file)
+        with pytest.raises(KlingValidationError, match="this kind of store copies no files"):
+            store_video(f"{memory_store.url}/clip.mp4")
+        assert server.connections == 0
+        assert memory_store.files() == {}
+
+    def test_is_refused_if_it_is_asynchronous_too(
+        self, s3_store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(type(s3_store.fs), "_cp_file", AsyncFileSystem._cp_file)
+        with pytest.raises(KlingValidationError, match="this kind of store copies no files"):
+            target_of(f"{s3_store.url}/clip.mp4")
 
 
 class TestTwoAtOnce:
