@@ -357,9 +357,7 @@ class TestAStoreThatCannotCopy:
         assert server.connections == 0
         assert memory_store.files() == {}
 
-    def test_is_refused_if_it_is_asynchronous_too(
-        self, s3_store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_is_refused_if_it_is_asynchronous_too(self, s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(type(s3_store.fs), "_cp_file", AsyncFileSystem._cp_file)
         with pytest.raises(KlingValidationError, match="this kind of store copies no files"):
             target_of(f"{s3_store.url}/clip.mp4")
