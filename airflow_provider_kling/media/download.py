@@ -76,7 +76,7 @@ def download(
             with _open(session, connection, url, give_up_at - time.monotonic()) as response:
                 if not response.is_redirect:
                     return _copy(response, sink, connection, max_bytes)
-                url = _address(connection, url, response.headers["Location"])
+                url = _address(connection, url, _location(response))
         except TRANSPORT_ERRORS as error:
             # As sent, a query has other spellings than the URL; the signature of a pre-signed link stands there.
             reason = re.sub(r"\?\S*", "?...", f"{type(error).__name__}: {error}")
@@ -105,6 +105,15 @@ def _address(connection: KlingConnection, base: str, url: str) -> str:
     if not _HOST.fullmatch(host):
         raise KlingDownloadError(f"The video URL {_shown(url, connection)} has no host that can be one")
     return prepared
+
+
+def _location(response: Response) -> str:
+    """Return where a redirect leads. Its header was read as Latin-1, and most hosts write UTF-8."""
+    told = response.headers["Location"]
+    try:
+        return told.encode("latin-1").decode()
+    except UnicodeError:
+        return told
 
 
 @contextmanager

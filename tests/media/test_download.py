@@ -723,6 +723,18 @@ class TestWhatIsNotThere:
         with RawServer(raw) as server, pytest.raises((KlingDownloadError, KlingConnectionError)):
             fetch(hook, server.base_url)
 
+    def test_a_redirect_to_a_name_in_utf_8_leads_there(self, hook: KlingHook) -> None:
+        def redirect(connection: socket.socket, request: Request) -> None:
+            if request.path == "/vid%C3%A9o.mp4":
+                connection.sendall(VIDEO)
+            elif request.path == "/":
+                connection.sendall(answer(status=302, Location="/vidéo.mp4"))
+            else:
+                connection.sendall(answer(status=404))
+
+        with RawServer(redirect) as server:
+            assert fetch(hook, server.base_url) == MP4
+
     def test_a_redirect_to_nowhere(self, hook: KlingHook) -> None:
         with RawServer(answer(status=302)) as server, pytest.raises(KlingDownloadError) as caught:
             fetch(hook, server.base_url)
