@@ -16,6 +16,7 @@ from airflow_provider_kling.client.connection import origin
 from airflow_provider_kling.client.transport import TRANSPORT_ERRORS, BoundedAdapter
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingDownloadError
 from airflow_provider_kling.media.mp4 import HEAD_BYTES, MAX_BYTES, Boxes, is_video
+from airflow_provider_kling.utils.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,7 +202,7 @@ def _cannot_be_fetched(where: str, response: Response, connection: KlingConnecti
 
 
 def _not_a_video(where: str, response: Response, connection: KlingConnection, begin: bytes) -> KlingDownloadError:
-    kind = connection.masked(response.headers.get("Content-Type", "no content type"))
+    kind = _one_line(response.headers.get("Content-Type", "no content type"), connection)[:100]
     return KlingDownloadError(
         f"What lies at {where} is not a video ({kind})",
         http_status=response.status_code,
@@ -224,4 +225,9 @@ def innermost_message(response: Response, connection: KlingConnection, begin: by
 
 def _shown(url: str, connection: KlingConnection) -> str:
     """Return a URL for a message, without its query (the signature of a pre-signed link), user and password."""
-    return connection.masked(re.sub(r"//[^/]*@", "//", url.partition("?")[0]))[:300]
+    return _one_line(re.sub(r"//[^/]*@", "//", url.partition("?")[0]), connection)[:300]
+
+
+def _one_line(told: str, connection: KlingConnection) -> str:
+    """Return what a header says for a message: no control characters, which a terminal would obey, and no key."""
+    return connection.masked(" ".join(clean_text(told).split()))

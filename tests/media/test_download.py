@@ -480,6 +480,21 @@ class TestWhatIsNoVideo:
             fetch(hook, server.base_url)
         assert caught.value.server_message is None
 
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            answer("no video at all", Content_Type="\x1b[2J\x1b[1;31mvideo/mp4" + "x" * 9000),
+            answer("no video at all", Content_Type="video/mp4\r\n INFO - a line of its own"),
+            answer(status=302, Location="ftp://\x1b[2J/x"),
+        ],
+        ids=["escapes", "folded", "redirect"],
+    )
+    def test_no_header_of_it_writes_anything_but_text_of_one_line(self, hook: KlingHook, raw: bytes) -> None:
+        with RawServer(raw) as server, pytest.raises(KlingDownloadError) as caught:
+            fetch(hook, server.base_url)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 500
+
     def test_nothing_of_it_is_written(self, hook: KlingHook) -> None:
         sink = io.BytesIO()
         with RawServer(answer("<html>" + "x" * 5000)) as server, pytest.raises(KlingDownloadError):
