@@ -20,7 +20,8 @@ PROMPTS = [
     tags=["kling"],
     params={
         "prompts": Param(PROMPTS, type="array", items={"type": "string"}, description="One video each"),
-        "folder": Param("file:///tmp/kling/", type="string", description="Where the videos go"),
+        # Without a slash at its end it would be one file, which each video replaces.
+        "folder": Param("file:///tmp/kling/", type="string", pattern="/$", description="Where the videos go"),
     },
 )
 def example_kling_batch():

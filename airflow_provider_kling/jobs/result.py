@@ -22,7 +22,7 @@ def task_reference(value: Any) -> tuple[str, str | None]:
     :raises KlingValidationError: if it is none of these.
     """
     found = value.strip() if isinstance(value, str) else value
-    if isinstance(found, str) and found.startswith("{"):
+    if isinstance(found, str) and found.startswith(("{", "[")):
         found = as_mapping(value_in(found))
     task_id, url = (found.get("task_id"), found.get("video_url")) if isinstance(found, Mapping) else (found, None)
     if isinstance(task_id, int) and not isinstance(task_id, bool):

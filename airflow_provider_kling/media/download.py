@@ -16,6 +16,7 @@ from airflow_provider_kling.client.connection import origin
 from airflow_provider_kling.client.transport import TRANSPORT_ERRORS, BoundedAdapter
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingDownloadError
 from airflow_provider_kling.media.mp4 import HEAD_BYTES, MAX_BYTES, Boxes, is_video
+from airflow_provider_kling.utils.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +77,7 @@ def download(
             with _open(session, connection, url, give_up_at - time.monotonic()) as response:
                 if not response.is_redirect:
                     return _copy(response, sink, connection, max_bytes)
-                url = _address(connection, url, response.headers["Location"])
+                url = _address(connection, url, _location(response))
         except TRANSPORT_ERRORS as error:
             # As sent, a query has other spellings than the URL; the signature of a pre-signed link stands there.
             reason = re.sub(r"\?\S*", "?...", f"{type(error).__name__}: {error}")
@@ -105,6 +106,15 @@ def _address(connection: KlingConnection, base: str, url: str) -> str:
     if not _HOST.fullmatch(host):
         raise KlingDownloadError(f"The video URL {_shown(url, connection)} has no host that can be one")
     return prepared
+
+
+def _location(response: Response) -> str:
+    """Return where a redirect leads. Its header was read as Latin-1, and most hosts write UTF-8."""
+    told = response.headers["Location"]
+    try:
+        return told.encode("latin-1").decode()
+    except UnicodeError:
+        return told
 
 
 @contextmanager
@@ -192,7 +202,7 @@ def _cannot_be_fetched(where: str, response: Response, connection: KlingConnecti
 
 
 def _not_a_video(where: str, response: Response, connection: KlingConnection, begin: bytes) -> KlingDownloadError:
-    kind = connection.masked(response.headers.get("Content-Type", "no content type"))
+    kind = _one_line(response.headers.get("Content-Type", "no content type"), connection)[:100]
     return KlingDownloadError(
         f"What lies at {where} is not a video ({kind})",
         http_status=response.status_code,
@@ -215,4 +225,9 @@ def innermost_message(response: Response, connection: KlingConnection, begin: by
 
 def _shown(url: str, connection: KlingConnection) -> str:
     """Return a URL for a message, without its query (the signature of a pre-signed link), user and password."""
-    return connection.masked(re.sub(r"//[^/]*@", "//", url.partition("?")[0]))[:300]
+    return _one_line(re.sub(r"//[^/]*@", "//", url.partition("?")[0]), connection)[:300]
+
+
+def _one_line(told: str, connection: KlingConnection) -> str:
+    """Return what a header says for a message: no control characters, which a terminal would obey, and no key."""
+    return connection.masked(" ".join(clean_text(told).split()))

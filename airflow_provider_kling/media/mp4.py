@@ -41,7 +41,8 @@ class Boxes:
     @property
     def may_end(self) -> bool:
         """Whether the file may end here."""
-        return self._left in (0, math.inf) and not self._header
+        # A size of 0 reaches to the end. Some writers leave four zero bytes there, as they end lists of QuickTime.
+        return self._left in (0, math.inf) and (not self._header or self._header[:4] == bytes(4))
 
     def follow(self, chunk: bytes) -> None:
         """Take the next bytes of the file."""

@@ -284,9 +284,11 @@ class _StoreTarget(Target):
         folders, _, self._name = key.rpartition("/")
         if {".", ".."} & {self._name, *folders.split("/")}:
             raise _refusal(path, "has a folder . or .. in it, which some stores resolve and some do not")
-        length = len(f"{folders}/".encode()) + max(len(self._name.encode()), _PART_LENGTH)
+        length = len(key.encode()) + max(_PART_LENGTH - len(self._name.encode()), 0)
         if longest and length > longest:
             raise _refusal(path, f"is too long: the store takes names of {longest} bytes, folders included")
+        if not _can_copy(fs):
+            raise _refusal(path, "cannot get its name only when it is whole: this kind of store copies no files")
 
     def _refuse_another_reading(self) -> None:
         understood = self._fs._strip_protocol(self._key)  # as every call does to a path
@@ -387,6 +389,16 @@ def _refusal(path: object, reason: str, advice: str = _NOTHING_FETCHED) -> Kling
 def _is_odd(character: str) -> bool:
     """Return whether URLs, XML or file systems drop it: control characters, lone surrogates, U+FFFE, U+FFFF."""
     return unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff"
+
+
+def _can_copy(fs: AbstractFileSystem) -> bool:
+    """Return whether a store has a copy of its own: that of the base class only raises, when all is fetched."""
+    from fsspec import AbstractFileSystem
+    from fsspec.asyn import AsyncFileSystem
+
+    of_base = (AbstractFileSystem.cp_file, AsyncFileSystem._cp_file)
+    copy = fs._cp_file if isinstance(fs, AsyncFileSystem) else fs.cp_file
+    return getattr(copy, "__func__", None) not in of_base
 
 
 def _segments(path: str) -> list[str]:

@@ -56,7 +56,7 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
     :param max_bytes: Bytes that the file may have, 4 GiB by default; None sets no bound.
     :return: The path of the stored file, as a string.
     :raises KlingValidationError: before anything is fetched, if ``path`` is a folder, a bucket, a file that is to
-        stay, or a name that the store would change.
+        stay, a name that the store would change, or one of a store that copies no files.
     :raises KlingDownloadError: if the file cannot be fetched or stored, is not a whole video, or has more bytes
         than ``max_bytes``.
     :raises KlingAddressRefusedError: if its URL leads to an address inside this network, other than the

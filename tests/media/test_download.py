@@ -480,6 +480,21 @@ class TestWhatIsNoVideo:
             fetch(hook, server.base_url)
         assert caught.value.server_message is None
 
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            answer("no video at all", Content_Type="\x1b[2J\x1b[1;31mvideo/mp4" + "x" * 9000),
+            answer("no video at all", Content_Type="video/mp4\r\n INFO - a line of its own"),
+            answer(status=302, Location="ftp://\x1b[2J/x"),
+        ],
+        ids=["escapes", "folded", "redirect"],
+    )
+    def test_no_header_of_it_writes_anything_but_text_of_one_line(self, hook: KlingHook, raw: bytes) -> None:
+        with RawServer(raw) as server, pytest.raises(KlingDownloadError) as caught:
+            fetch(hook, server.base_url)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 500
+
     def test_nothing_of_it_is_written(self, hook: KlingHook) -> None:
         sink = io.BytesIO()
         with RawServer(answer("<html>" + "x" * 5000)) as server, pytest.raises(KlingDownloadError):
@@ -722,6 +737,18 @@ class TestWhatIsNotThere:
         raw = b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: %s\r\n\r\n" % target.encode("latin-1")
         with RawServer(raw) as server, pytest.raises((KlingDownloadError, KlingConnectionError)):
             fetch(hook, server.base_url)
+
+    def test_a_redirect_to_a_name_in_utf_8_leads_there(self, hook: KlingHook) -> None:
+        def redirect(connection: socket.socket, request: Request) -> None:
+            if request.path == "/vid%C3%A9o.mp4":
+                connection.sendall(VIDEO)
+            elif request.path == "/":
+                connection.sendall(answer(status=302, Location="/vidéo.mp4"))
+            else:
+                connection.sendall(answer(status=404))
+
+        with RawServer(redirect) as server:
+            assert fetch(hook, server.base_url) == MP4
 
     def test_a_redirect_to_nowhere(self, hook: KlingHook) -> None:
         with RawServer(answer(status=302)) as server, pytest.raises(KlingDownloadError) as caught:

@@ -58,6 +58,15 @@ def test_behind_a_box_without_a_size_it_may_end_anywhere(rest: bytes) -> None:
     assert may_end(FTYP + rest, bytes(5))
 
 
+@pytest.mark.parametrize("zeros", range(4, 9))
+def test_so_it_may_behind_zeros_that_are_too_few_for_a_box(zeros: int) -> None:
+    assert may_end(FTYP, bytes(zeros))
+
+
+def test_but_fewer_zeros_may_be_the_beginning_of_a_size() -> None:
+    assert not may_end(FTYP, bytes(3))
+
+
 def test_so_may_a_file_of_another_kind() -> None:
     webm = b"\x1a\x45\xdf\xa3\x9fB\x86\x81\x01webm"
     assert is_video(webm)

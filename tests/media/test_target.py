@@ -9,6 +9,9 @@ from typing import Any, BinaryIO
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
+from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, KlingValidationError
 from airflow_provider_kling.media.target import target_of
@@ -239,6 +242,17 @@ class TestEveryName:
             with pytest.raises(KlingValidationError, match="is too long: the store takes names of 1024 bytes"):
                 target_of(f"{s3_store.url}/{name}")
 
+    @pytest.mark.parametrize(("length", "fits"), [(1024, True), (1025, False)])
+    def test_that_s3_finds_too_long_without_a_folder_is_refused_before(
+        self, s3_store: Store, length: int, fits: bool
+    ) -> None:
+        bucket = s3_store.url.removesuffix("/videos")
+        if fits:
+            target_of(f"{bucket}/{'x' * length}")
+        else:
+            with pytest.raises(KlingValidationError, match="is too long"):
+                target_of(f"{bucket}/{'x' * length}")
+
     @pytest.mark.parametrize("path", ["file:///tmp/ ", "s3://bucket/ ", "memory://bucket/clips/\u3000", "/"])
     def test_that_is_blank_is_refused(self, path: str) -> None:
         with pytest.raises(KlingValidationError, match="has an empty name"):
@@ -329,6 +343,24 @@ def forbid_looking(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
             raise PermissionError("Forbidden") from None
 
     monkeypatch.setattr(type(store.fs), "info", forbidden)
+
+
+class TestAStoreThatCannotCopy:
+    """FTP, SFTP and SMB by ``fsspec``: what its base classes have for a copy raises."""
+
+    def test_is_refused_before_a_byte_is_fetched(
+        self, memory_store: Store, server: RawServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(MemoryFileSystem, "cp_file", AbstractFileSystem.cp_file)
+        with pytest.raises(KlingValidationError, match="this kind of store copies no files"):
+            store_video(f"{memory_store.url}/clip.mp4")
+        assert server.connections == 0
+        assert memory_store.files() == {}
+
+    def test_is_refused_if_it_is_asynchronous_too(self, s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(s3_store.fs), "_cp_file", AsyncFileSystem._cp_file)
+        with pytest.raises(KlingValidationError, match="this kind of store copies no files"):
+            target_of(f"{s3_store.url}/clip.mp4")
 
 
 class TestTwoAtOnce:

@@ -384,6 +384,15 @@ class TestWhatCannotBeStored:
             store(wrong, f"file://{tmp_path}/clip.mp4")
         assert isinstance(caught.value, AirflowFailException)
 
+    @pytest.mark.parametrize("wrong", ["[]", "[None]", "['task_1', 'task_2']", '[{"task_id": "task_1"}]'])
+    def test_the_text_of_a_list_is_not_asked_for_as_an_id(
+        self, sandbox: Sandbox, connected: str, tmp_path: Path, wrong: str
+    ) -> None:
+        """``{{ ti.xcom_pull(task_ids=['typo']) }}`` renders one."""
+        with pytest.raises(KlingValidationError, match="must be a task id or a finished video"):
+            store(wrong, f"file://{tmp_path}/clip.mp4")
+        assert sandbox.requests.get("status", 0) == 0
+
     def test_a_video_that_is_not_finished(self, sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
         sandbox.add_fault(Fault("submit", "stuck"))
         task_id = KlingHook().submit_video(REQUEST).task_id
