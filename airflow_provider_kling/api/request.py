@@ -215,10 +215,13 @@ def _check_texts(values: Mapping[str, Any]) -> Iterator[Problem]:
     shots = values.get("multi_prompt")
     texts = {name: values.get(name, "") for name in ("prompt", "negative_prompt")}
     for number, shot in enumerate(shots if isinstance(shots, list) else []):
-        texts[f"multi_prompt[{number}]"] = shot.get("prompt", "") if isinstance(shot, Mapping) else shot
+        if not isinstance(shot, Mapping) or "prompt" in shot:
+            texts[f"multi_prompt[{number}]"] = shot["prompt"] if isinstance(shot, Mapping) else shot
     for name, text in texts.items():
         if is_nothing(text):
             yield Problem(name, text, f"is no text to make a video of: {FOUND_NOTHING}")
+        elif name.startswith("multi_prompt") and isinstance(text, str) and not text.strip():
+            yield Problem(name, text, "must not be blank")
 
 
 def _why_not_json(value: Any) -> str | None:

@@ -515,3 +515,11 @@ def test_what_a_dag_file_is_refused_for_is_refused_at_run_time_too(
     early = find_problems(known, unknown=unknown - known.keys())
     if early:
         refusal(**known)
+
+
+@pytest.mark.parametrize("shot", ["", "  ", {"prompt": ""}, {"prompt": "\n", "duration": 2}], ids=str)
+def test_a_blank_shot_is_refused_like_a_blank_prompt(shot: Any) -> None:
+    with pytest.raises(KlingValidationError, match=r"multi_prompt\[1\]=.*must not be blank"):
+        VideoRequest.build(
+            model="kling-v3-std-silent", image="https://example.com/a.png", multi_prompt=["a cat", shot]
+        )
