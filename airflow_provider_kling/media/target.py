@@ -198,6 +198,8 @@ class _LocalTarget(Target):
         super().__init__(path)
         if not told.startswith("/"):
             raise _refusal(path, "is not absolute, and a worker's current folder may be any")
+        if told.startswith("//"):
+            raise _refusal(path, "begins with two slashes, which systems and Python versions read differently")
         if _segments(told) != _segments(understood):
             raise _refusal(path, f"would be read as {shown(understood)}")
         if told.endswith(("/", "/.", "/..")):
