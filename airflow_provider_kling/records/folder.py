@@ -77,7 +77,7 @@ class RecordFiles:
         self._check_root()
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         part = Path(f"{path}.part")
-        with part.open("xb") as file:
+        with part.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -265,6 +265,23 @@ class TestAFolder:
         assert {path.parent for path in after} == {tmp_path / "dag" / "run" / "task" / "3"}
         assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".json"] == []
 
+    def test_takes_an_event_again_whose_writing_failed_half_way(
+        self, folder: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The outcome of a paid job is written again and again until it is there."""
+        store, event = FolderStore(folder, IDENTITY, prove=False), intent()
+
+        def no_space(descriptor: int) -> None:
+            raise OSError("no space")
+
+        with monkeypatch.context() as full:
+            full.setattr("os.fsync", no_space)
+            with pytest.raises(OSError, match="no space"):
+                store.append(event)
+        assert list(store.load()) == []
+        store.append(event)
+        assert event["intent"] in Journal(store.load()).submits
+
     def test_with_half_an_event_is_unreadable(self, tmp_path: Path, folder: str) -> None:
         store = FolderStore(folder, IDENTITY, prove=False)
         store.append(intent())
