@@ -19,6 +19,7 @@ _HOMES = {
     "KlingTaskSensor": "sensors.kling",
     "KlingTaskTrigger": "triggers.kling",
     "KlingToObjectStorageOperator": "transfers.kling_to_object_storage",
+    "KlingVideo": "jobs.result",
     "KlingVideoLink": "links.kling",
     "kling_retry_policy": "retry_policy",
 }

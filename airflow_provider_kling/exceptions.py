@@ -2,15 +2,16 @@
 """
 Everything that can go wrong on the way from a prompt to a video file, by name.
 
-This module knows neither Airflow nor HTTP libraries: the worker, the triggerer and plain scripts raise and
-catch the same classes. Each error carries what an on-call reader needs in one glance: what failed, which
-Kling task, the HTTP status, the server's own words, and what to do. None ever carries the API key, nor the
-signature of a pre-signed URL.
+The worker, the triggerer and plain scripts raise and catch the same classes. Each error carries what an on-call
+reader needs in one glance: what failed, the server's own words, what to do, and the ids. None ever carries the API
+key, nor the signature of a pre-signed URL.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 
@@ -20,14 +21,17 @@ if TYPE_CHECKING:
 
 class KlingError(Exception):
     """
-    Base of every error this provider raises on purpose.
+    Base of every error that this provider raises on purpose.
 
-    :param what: What failed, as one sentence without a full stop.
-    :param task_id: The Kling task concerned, where one is known.
-    :param http_status: The HTTP status of the answer, where there was one.
+    An error is not changed once it exists; :meth:`replace` returns a changed copy.
+
+    :param message: What failed, as one sentence without a full stop.
+    :param kling_task_id: The Kling task concerned, if one is known.
+    :param http_status: The HTTP status of the response, if there was one.
     :param code: The server's error code, textual (``insufficient_user_quota``) or official (``1303``).
     :param server_message: The server's own words, untranslated.
-    :param retry_after: Seconds the server asked to wait, where it did.
+    :param request_id: The server's id of the HTTP exchange, which its support asks for.
+    :param retry_after: Seconds that the server asked to wait, if it did.
     :param advice: What to do about it. Each class has a sentence of its own as the default.
     """
 
@@ -38,57 +42,78 @@ class KlingError(Exception):
 
     def __init__(
         self,
-        what: str,
+        message: str,
         *,
-        task_id: str | None = None,
+        kling_task_id: str | None = None,
         http_status: int | None = None,
         code: str | None = None,
         server_message: str | None = None,
+        request_id: str | None = None,
         retry_after: float | None = None,
         advice: str | None = None,
     ) -> None:
-        # Here, so that no form of it ever holds a signature: its text, an event, a pickle, args.
-        what = _masked(what)
-        super().__init__(what)
-        self.what = what
-        self.task_id = task_id
+        # Masked here, so that no form of the error holds a signature: its text, an event, a pickle, args.
+        message = _masked(message)
+        super().__init__(message)
+        self.message = message
+        self.kling_task_id = kling_task_id
         self.http_status = http_status
         self.code = _masked(code)
         self.server_message = _masked(server_message)
+        self.request_id = request_id
         self.retry_after = retry_after
         self.advice = self.default_advice if advice is None else _masked(advice)
 
     def __str__(self) -> str:
-        facts = [
-            f"Kling task {self.task_id}" if self.task_id and self.task_id not in self.what else "",
+        text = self.message
+        where = [
+            f"Kling task {self.kling_task_id}" if self.kling_task_id and self.kling_task_id not in text else "",
             f"HTTP {self.http_status}" if self.http_status else "",
             f"code {self.code}" if self.code else "",
+            f"request {self.request_id}" if self.request_id else "",
         ]
-        where = ", ".join(filter(None, facts))
-        text = f"{self.what} ({where})." if where else f"{self.what}."
+        if any(where):
+            text += f" ({', '.join(filter(None, where))})"
+        text += "."
         if self.server_message:
             text += f" The server says: “{self.server_message}”."
         if self.advice:
             text += ("\n" if self.advice_on_a_line_of_its_own else " ") + self.advice
         return text
 
-    def facts(self) -> dict[str, Any]:
-        """Return the keyword arguments that, with ``what``, make this error again."""
-        return {name: getattr(self, name) for name in _FACTS}
+    def details(self) -> dict[str, Any]:
+        """Return the keyword arguments that, with ``message``, make this error again."""
+        return {name: getattr(self, name) for name in _DETAILS}
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with other values for some of the arguments, raised from the same place."""
+        changed = type(self)(**{"message": self.message, **self.details(), **changes})
+        changed.__cause__ = self.__cause__
+        return changed.with_traceback(self.__traceback__)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the error as plain JSON, to cross from the triggerer to a worker."""
-        return {"type": error_name(self), "what": self.what, **self.facts()}
+        return {"type": error_name(self), "message": self.message, **self.details()}
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> KlingError:
-        """Rebuild what :meth:`to_dict` made; an unknown type (a newer triggerer's) is a plain KlingError."""
-        kind = _BY_NAME.get(data.get("type", ""), KlingError)
-        return kind(data.get("what") or "Kling failed", **{name: data.get(name) for name in _FACTS})
+        """Rebuild what :meth:`to_dict` made; an unknown type (a newer triggerer's) becomes a plain KlingError."""
+        kind = _KINDS.get(data.get("type", ""), KlingError)
+        return kind(data.get("message") or "Kling failed", **{name: data.get(name) for name in _DETAILS})
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Airflow pickles errors between processes; keyword-only arguments need this.
-        return KlingError.from_dict, (self.to_dict(),)
+        return _rebuild, (type(self), self.message, self.details())
+
+
+def _rebuild(kind: type[KlingError], message: str, details: dict[str, Any]) -> KlingError:
+    return kind(message, **details)
+
+
+class KlingPermanentError(KlingError, AirflowFailException):
+    """Base of the errors that a retry cannot cure; Airflow fails the task at once, even with retries left."""
+
+    retryable = False
 
 
 def _masked(text: Any) -> Any:
@@ -96,7 +121,7 @@ def _masked(text: Any) -> Any:
     return mask_signatures(text) if isinstance(text, str) else text
 
 
-_FACTS = ("task_id", "http_status", "code", "server_message", "retry_after", "advice")
+_DETAILS = ("kling_task_id", "http_status", "code", "server_message", "request_id", "retry_after", "advice")
 
 
 class Problem(NamedTuple):
@@ -107,10 +132,10 @@ class Problem(NamedTuple):
     expected: str
 
     def __str__(self) -> str:
-        return f"{self.field}={shown(self.value)}: {self.expected}"
+        return f"{self.field}={short_repr(self.value)}: {self.expected}"
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return a value for a message: its ``repr``, cut where it is long."""
     try:
         text = repr(value)
@@ -120,55 +145,51 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-NOTHING_BOUGHT = "Nothing was submitted or billed; correct the arguments."
+NOT_BILLED = "Nothing was submitted or billed; correct the arguments."
 
 
-class KlingValidationError(KlingError):
+class KlingValidationError(KlingPermanentError):
     """The request is wrong, found by this provider before sending it or by the server (HTTP 400)."""
 
-    retryable = False
     default_advice = "Correct the arguments."
 
     @classmethod
-    def of(cls, problems: Sequence[Problem], what: str = "The video request") -> KlingValidationError:
+    def from_problems(
+        cls, problems: Sequence[Problem], subject: str = "The video request"
+    ) -> KlingValidationError:
         """Return one error that names all problems at once, of something that was not sent."""
         listed = "".join(f"\n  - {problem}" for problem in problems)
         noun = "problem" if len(problems) == 1 else "problems"
-        return cls(f"{what} has {len(problems)} {noun}:{listed}", advice=NOTHING_BOUGHT)
+        return cls(f"{subject} has {len(problems)} {noun}:{listed}", advice=NOT_BILLED)
 
 
-class KlingAuthenticationError(KlingError):
+class KlingAuthenticationError(KlingPermanentError):
     """The API key is missing, wrong, disabled or used up (HTTP 401; official codes 1000 to 1004)."""
 
-    retryable = False
     default_advice = "Check the password (API key) and host of the Airflow connection."
 
 
-class KlingBalanceError(KlingError):
+class KlingBalanceError(KlingPermanentError):
     """The account has no money left (``insufficient_user_quota``, HTTP 402; official codes 1100 to 1102)."""
 
-    retryable = False
     default_advice = "Top up the account at the vendor; waiting does not cure it."
 
 
-class KlingPermissionError(KlingError):
+class KlingPermissionError(KlingPermanentError):
     """The key may not do this: model, group or address not allowed (HTTP 403; official codes 1103, 1304)."""
 
-    retryable = False
     default_advice = "Ask the vendor which models and addresses this key may use."
 
 
-class KlingContentRefusedError(KlingError):
+class KlingContentRefusedError(KlingPermanentError):
     """The prompt or an image was refused by the content policy (official codes 1300, 1301)."""
 
-    retryable = False
     default_advice = "The same request will be refused again; change the prompt or the image."
 
 
-class KlingNotFoundError(KlingError):
+class KlingNotFoundError(KlingPermanentError):
     """The server does not know this task id, or has no such API under this address."""
 
-    retryable = False
     default_advice = "Check the task id, and that the connection points at the server that made it."
 
 
@@ -206,18 +227,16 @@ class KlingTimeoutError(KlingError):
     """The video was not finished within the time given; the job goes on at the vendor, and bills."""
 
 
-class KlingUncertainSubmissionError(KlingError):
+class KlingUncertainSubmissionError(KlingPermanentError):
     """A submit may have been accepted and billed, but its task id never arrived."""
 
-    retryable = False
     default_advice = "It is not sent again on a guess: look at the vendor whether a job was made at this time."
     advice_on_a_line_of_its_own = True
 
 
-class KlingAddressRefusedError(KlingError):
+class KlingAddressRefusedError(KlingPermanentError):
     """A video URL leads to an address inside this network, where nobody's video lies."""
 
-    retryable = False
     default_advice = (
         "A server must not make this machine ask its neighbours. If the video does lie there, name the host in "
         "the connection's extra private_hosts."
@@ -228,10 +247,13 @@ class KlingDownloadError(KlingError):
     """The file behind the video URL could not be fetched whole, or is not a video."""
 
 
-_KINDS: tuple[type[KlingError], ...] = (KlingError, *KlingError.__subclasses__())
-_BY_NAME = {kind.__name__: kind for kind in _KINDS}
+_KINDS = {
+    kind.__name__: kind
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, KlingError)
+}
 
 
 def error_name(error: KlingError) -> str:
     """Return the public class name of an error, also for a subclass made elsewhere."""
-    return next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _BY_NAME)
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _KINDS)

@@ -26,7 +26,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     "read_timeout": _field("Read timeout", "Seconds to wait for an answer (default 60).", "number"),
     "max_requests_per_second": _field(
         "Requests per second",
-        "Pace of status requests per process, shared by all waiting videos (default 50).",
+        "RateLimiter of status requests per process, shared by all waiting videos (default 50).",
         "number",
     ),
     "private_hosts": _field(

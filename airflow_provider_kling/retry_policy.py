@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_kling.exceptions import (
-    KlingError,
+    KlingPermanentError,
     KlingRateLimitError,
     KlingServerError,
     KlingTimeoutError,
@@ -29,10 +29,10 @@ def kling_retry_policy() -> ExceptionRetryPolicy:
     """
     from airflow.providers.common.compat.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
-    hopeless = [kind for kind in KlingError.__subclasses__() if not kind.retryable]
+    permanent = [*KlingPermanentError.__subclasses__(), KlingPermanentError]
     return ExceptionRetryPolicy(
         rules=[
-            *(RetryRule(exception=kind, action=RetryAction.FAIL, reason=kind.__doc__) for kind in hopeless),
+            *(RetryRule(exception=kind, action=RetryAction.FAIL, reason=kind.__doc__) for kind in permanent),
             RetryRule(
                 exception=KlingRateLimitError,
                 action=RetryAction.RETRY,

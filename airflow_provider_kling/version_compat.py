@@ -31,7 +31,7 @@ else:
         except ImportError:  # Airflow 2
 
             class TaskDeferralTimeout(TaskDeferralError):  # noqa: N818
-                """Airflow ended a deferral at its timeout; see :func:`telling_timeouts`."""
+                """Airflow ended a deferral at its timeout; see :func:`normalize_deferral_errors`."""
 
     try:
         from airflow.sdk import NEVER_EXPIRE
@@ -47,8 +47,8 @@ __all__ = [
     "after_success",
     "first_reschedule_date",
     "is_test_run",
+    "normalize_deferral_errors",
     "task_state_store",
-    "telling_timeouts",
 ]
 
 
@@ -115,7 +115,7 @@ def after_success(task: BaseOperator, context: Context, do: Callable[[], None]) 
 
 
 @contextmanager
-def telling_timeouts() -> Iterator[None]:
+def normalize_deferral_errors() -> Iterator[None]:
     """
     Have a deferral that ran out of time raise ``TaskDeferralTimeout`` inside, and a crashed trigger not.
 

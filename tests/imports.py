@@ -56,7 +56,9 @@ class Imports:
             if module in reach.get(imported, ()) or module == imported
         }
 
-    def ways_to(self, libraries: AbstractSet[str], start: str) -> dict[str, list[str]]:
+    def ways_to(
+        self, libraries: AbstractSet[str], start: str, except_through: str | None = None
+    ) -> dict[str, list[str]]:
         """
         Return the libraries that a module imports, itself or through others, each with the modules on the way.
 
@@ -67,6 +69,8 @@ class Imports:
         queue = [start]
         while queue:
             module = queue.pop(0)
+            if module == except_through:
+                continue
             for library in sorted(libraries):
                 if any(name == library or name.startswith(f"{library}.") for name in self.outer.get(module, ())):
                     found.setdefault(library, ways[module])
@@ -95,11 +99,13 @@ class Layer:
     :param modules: Modules and packages, by their names inside the package.
     :param imports: The layers below, by name; whatever those may import is allowed too.
     :param without: Libraries that none of its modules may reach, not through others either.
+    :param except_through: A module through which they may be reached all the same.
     """
 
     modules: tuple[str, ...]
     imports: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
+    except_through: str | None = None
 
 
 def violations(imports: Imports, layers: Mapping[str, Layer]) -> list[str]:
@@ -120,7 +126,7 @@ def violations(imports: Imports, layers: Mapping[str, Layer]) -> list[str]:
         ]
         found += [
             f"{module} ({name}) imports {library}" + (f" through {' -> '.join(way[1:])}" if way[1:] else "")
-            for library, way in imports.ways_to(layers[name].without, module).items()
+            for library, way in imports.ways_to(layers[name].without, module, layers[name].except_through).items()
         ]
     return found
 

@@ -17,6 +17,7 @@ from airflow_provider_kling.exceptions import (
     KlingError,
     KlingGenerationFailedError,
     KlingNotFoundError,
+    KlingPermanentError,
     KlingPermissionError,
     KlingRateLimitError,
     KlingServerError,
@@ -26,7 +27,7 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
     Problem,
     error_name,
-    shown,
+    short_repr,
 )
 
 ALL = [
@@ -45,14 +46,15 @@ ALL = [
     KlingTimeoutError,
     KlingUnavailableError,
     KlingUncertainSubmissionError,
-    KlingAddressRefusedError,
+    KlingPermanentError,
     KlingValidationError,
 ]
 FACTS = {
-    "task_id": "task_1",
+    "kling_task_id": "task_1",
     "http_status": 429,
     "code": "1303",
     "server_message": "并发超限",
+    "request_id": "req-1",
     "retry_after": 2.5,
     "advice": "Wait.",
 }
@@ -90,9 +92,11 @@ def test_an_error_with_nothing_known_survives_too(kind: type[KlingError]) -> Non
 
 
 def test_an_error_of_a_newer_version_is_a_plain_error_with_all_its_facts() -> None:
-    again = KlingError.from_dict({"type": "KlingWeatherError", "what": "It rained", "code": "42", "moon": "full"})
+    again = KlingError.from_dict(
+        {"type": "KlingWeatherError", "message": "It rained", "code": "42", "moon": "full"}
+    )
     assert type(again) is KlingError
-    assert (again.what, again.code) == ("It rained", "42")
+    assert (again.message, again.code) == ("It rained", "42")
 
 
 def test_a_subclass_made_elsewhere_travels_as_the_public_class() -> None:
@@ -106,15 +110,18 @@ def test_a_subclass_made_elsewhere_travels_as_the_public_class() -> None:
 def test_the_message_tells_all_facts_once() -> None:
     text = str(KlingRateLimitError("The submit was refused", **FACTS))
     assert text == (
-        "The submit was refused (Kling task task_1, HTTP 429, code 1303). The server says: “并发超限”. Wait."
+        "The submit was refused (Kling task task_1, HTTP 429, code 1303, request req-1). "
+        "The server says: “并发超限”. Wait."
     )
 
 
 def test_the_message_does_not_repeat_a_task_id_it_names_already() -> None:
-    assert str(KlingError("Kling task t1 is gone", task_id="t1")).count("t1") == 1
+    assert str(KlingError("Kling task t1 is gone", kling_task_id="t1")).count("t1") == 1
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in (KlingError, KlingTimeoutError)])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in ALL if kind not in (KlingError, KlingPermanentError, KlingTimeoutError)]
+)
 def test_every_kind_says_what_to_do(kind: type[KlingError]) -> None:
     if kind is not KlingDownloadError:  # where the advice depends on what happened
         assert kind("It failed").advice
@@ -160,6 +167,22 @@ SIGNED = "https://b.s3.amazonaws.com/a.png?versionId=1&X-Amz-Signature=0a1b2c3d4
 MASKED = "https://b.s3.amazonaws.com/a.png?versionId=1&X-Amz-Signature=***&x=1"
 
 
+class TestReplace:
+    def test_returns_a_copy_and_leaves_the_error_as_it_was(self) -> None:
+        error = KlingBalanceError("No money", **FACTS)
+        changed = error.replace(advice="Pay.", message="Broke")
+        assert type(changed) is KlingBalanceError
+        assert changed.to_dict() == error.to_dict() | {"advice": "Pay.", "message": "Broke"}
+        assert error.to_dict() == KlingBalanceError("No money", **FACTS).to_dict()
+
+    def test_keeps_the_cause_and_the_place(self) -> None:
+        with pytest.raises(KlingServerError) as caught:
+            raise KlingServerError("Trouble") from ValueError("x")
+        changed = caught.value.replace(message="Worse")
+        assert changed.__cause__ is caught.value.__cause__
+        assert changed.__traceback__ is caught.value.__traceback__
+
+
 class TestSignatures:
     @pytest.mark.parametrize("kind", ALL)
     def test_no_form_of_an_error_holds_one(self, kind: type[KlingError]) -> None:
@@ -168,28 +191,28 @@ class TestSignatures:
         forms += [str(pickle.loads(pickle.dumps(error))), str(pickle.dumps(error))]  # noqa: S301
         for form in forms:
             assert "0a1b2c" not in form
-        assert (error.what, error.server_message, error.advice) == (
+        assert (error.message, error.server_message, error.advice) == (
             f"No {MASKED}",
             f"Not {MASKED}",
             f"See {MASKED}",
         )
 
     def test_neither_does_one_that_a_trigger_of_an_older_version_sent(self) -> None:
-        sent = KlingError("x").to_dict() | {"what": SIGNED, "server_message": SIGNED}
+        sent = KlingError("x").to_dict() | {"message": SIGNED, "server_message": SIGNED}
         assert "0a1b2c" not in str(KlingError.from_dict(sent))
 
     def test_a_problem_with_a_url_shows_the_url_alone(self) -> None:
-        error = KlingValidationError.of([Problem("image", SIGNED, "must be public")])
+        error = KlingValidationError.from_problems([Problem("image", SIGNED, "must be public")])
         assert f"image='{MASKED}': must be public" in str(error)
 
     def test_nor_a_part_of_one_where_the_url_is_cut(self) -> None:
         long = SIGNED.replace("a.png", "a" * 40 + ".png")
-        assert "0a1b" in shown(long)
-        assert "0a1b" not in str(KlingValidationError.of([Problem("image", long, "must be public")]))
+        assert "0a1b" in short_repr(long)
+        assert "0a1b" not in str(KlingValidationError.from_problems([Problem("image", long, "must be public")]))
 
     def test_what_is_no_text_is_left_to_whoever_reads_it(self) -> None:
-        error = KlingError.from_dict({"type": "KlingError", "what": 5, "code": 1303, "advice": ["a"]})
-        assert (error.what, error.code, error.advice) == (5, 1303, ["a"])
+        error = KlingError.from_dict({"type": "KlingError", "message": 5, "code": 1303, "advice": ["a"]})
+        assert (error.message, error.code, error.advice) == (5, 1303, ["a"])
 
 
 class TestProblem:
@@ -211,7 +234,7 @@ class TestProblem:
         assert "must be flat" in str(Problem("multi_prompt", deep, "must be flat"))
 
     def test_all_problems_stand_in_one_error(self) -> None:
-        error = KlingValidationError.of([Problem("a", 1, "must be 2"), Problem("b", 3, "must be 4")])
+        error = KlingValidationError.from_problems([Problem("a", 1, "must be 2"), Problem("b", 3, "must be 4")])
         assert str(error) == (
             "The video request has 2 problems:\n  - a=1: must be 2\n  - b=3: must be 4"
             ". Nothing was submitted or billed; correct the arguments."

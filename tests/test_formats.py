@@ -17,7 +17,7 @@ import pytest
 
 from airflow_provider_kling.exceptions import KlingContentRefusedError, KlingTimeoutError
 from airflow_provider_kling.jobs.journal import VERSION, Journal
-from airflow_provider_kling.jobs.polling import FORMAT, video_of
+from airflow_provider_kling.jobs.polling import FORMAT, video_from_event
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.records.stores import RECORD_KEY, TaskStateStore
 from airflow_provider_kling.sandbox import Sandbox
@@ -62,11 +62,11 @@ def test_triggers(version: int) -> None:
 @every_version
 def test_events(version: int) -> None:
     finished, refused, late, _ = sample(version, "events")
-    assert video_of(finished)["video_url"] == "https://cdn.example.com/clip.mp4"
+    assert video_from_event(finished)["video_url"] == "https://cdn.example.com/clip.mp4"
     with pytest.raises(KlingContentRefusedError, match="风控"):
-        video_of(refused)
+        video_from_event(refused)
     with pytest.raises(KlingTimeoutError):
-        video_of(late)
+        video_from_event(late)
 
 
 @every_version

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_kling import exceptions
-from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.exceptions import KlingError, KlingPermanentError
 from airflow_provider_kling.tasks.failures import task_failure
 
 retry_policy = pytest.importorskip("airflow.sdk.definitions.retry_policy", reason="Airflow before 3.3")
@@ -15,8 +15,8 @@ def test_only_what_a_retry_can_cure_is_retried() -> None:
 
     policy = kling_retry_policy()
     restored = type(policy).deserialize(policy.serialize())
-    for kind in KlingError.__subclasses__():
-        for error in (kind("x"), task_failure(kind("x"))):
+    for kind in [*KlingError.__subclasses__(), *KlingPermanentError.__subclasses__()]:
+        for error in (kind("x"), task_failure(kind("x"), final=not kind.retryable)):
             action = restored.evaluate(error, 1, 3).action
             assert (action is retry_policy.RetryAction.FAIL) is (not kind.retryable), kind
 

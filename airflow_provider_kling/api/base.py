@@ -45,11 +45,24 @@ class Credentials(NamedTuple):
     login: str | None = None
 
 
+class Grace(NamedTuple):
+    """
+    Seconds for which a status response of an API may lag behind what it has done already.
+
+    :param visibility: After a submit: "no such task" means "not stored yet".
+    :param url: After the first "completed": the URL of the video may still be missing.
+    """
+
+    visibility: float
+    url: float
+
+
 class KlingApi(Protocol):
     """One API. The connection chooses it; nothing else knows which one it is."""
 
     #: Jobs that one status request may ask for.
     max_ids_per_status: ClassVar[int]
+    grace: ClassVar[Grace]
 
     def base_path(self, path: str) -> str:
         """Return the path of a base URL as this API's own paths continue it."""
@@ -81,11 +94,13 @@ class KlingApi(Protocol):
         """
         ...
 
-    def status(self, task_ids: Sequence[str], *, route: str | None = None) -> HttpCall:
+    def status(self, kling_task_ids: Sequence[str], *, route: str | None = None) -> HttpCall:
         """Return the call that asks for the state of jobs, at most :attr:`max_ids_per_status`."""
         ...
 
-    def read_status(self, response: Response, task_ids: Sequence[str]) -> Mapping[str, VideoJob | KlingError]:
+    def read_status(
+        self, response: Response, kling_task_ids: Sequence[str]
+    ) -> Mapping[str, VideoJob | KlingError]:
         """
         Return the state of each job, or the error that concerns this job alone.
 
@@ -97,7 +112,7 @@ class KlingApi(Protocol):
         """Return the call that looks up a submit whose response was lost; None: this API cannot."""
         ...
 
-    def content(self, task_id: str) -> HttpCall | None:
+    def content(self, kling_task_id: str) -> HttpCall | None:
         """Return the call for the file of a job without a URL; None: this API has none."""
         ...
 

@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from airflow_provider_kling.exceptions import KlingValidationError, Problem, shown
+from airflow_provider_kling.exceptions import KlingValidationError, Problem, short_repr
 from airflow_provider_kling.utils.addresses import unreachable_reason
-from airflow_provider_kling.utils.coerce import FOUND_NOTHING, is_nothing, number_in, value_in
+from airflow_provider_kling.utils.coerce import FOUND_NOTHING, is_nothing, parse_literal, parse_number
 
 MODELS = (
     "kling-v3-std-silent",
@@ -72,7 +72,7 @@ class VideoRequest(NamedTuple):
         values, problems = _normalise(arguments)
         problems += _check(values)
         if problems:
-            raise KlingValidationError.of(problems)
+            raise KlingValidationError.from_problems(problems)
         return cls(**values)
 
     def warnings(self) -> Iterator[str]:
@@ -96,7 +96,7 @@ class VideoRequest(NamedTuple):
             yield "multi_prompt is documented for image mode only, and no image is given"
         if len(self.multi_prompt) > 6:
             yield f"multi_prompt has {len(self.multi_prompt)} shots; the official platform takes at most 6"
-        seconds = [number_in(shot.get("duration")) for shot in self.multi_prompt if isinstance(shot, Mapping)]
+        seconds = [parse_number(shot.get("duration")) for shot in self.multi_prompt if isinstance(shot, Mapping)]
         told = [second for second in seconds if second is not None]
         if any(second < 1 for second in told):
             yield "a shot of multi_prompt is shorter than 1 second, the official platform's minimum"
@@ -128,7 +128,9 @@ def _normalise(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Probl
     brought = _parsed({name: extra[name] for name in own_place})
     problems = [
         Problem(
-            f"extra_body.{name}", value, f"differs from the argument {name}={shown(given[name])}; give it once"
+            f"extra_body.{name}",
+            value,
+            f"differs from the argument {name}={short_repr(given[name])}; give it once",
         )
         for name, value in brought.items()
         if name in given and given[name] != value
@@ -147,17 +149,17 @@ def _parsed(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _whole_number_or_same(value: Any) -> Any:
-    number = number_in(value)
+    number = parse_number(value)
     return int(number) if number is not None and number == int(number) else value
 
 
 def _number_or_same(value: Any) -> Any:
-    number = number_in(value)
+    number = parse_number(value)
     return value if number is None else number
 
 
 def _value_or_same(value: Any) -> Any:
-    return value_in(value) if isinstance(value, str) else value
+    return parse_literal(value) if isinstance(value, str) else value
 
 
 def _list_or_same(value: Any) -> Any:
@@ -202,7 +204,7 @@ def _check_types(values: Mapping[str, Any]) -> Iterator[Problem]:
         if reason := _why_not_json(values.get(name)):
             yield Problem(name, values[name], f"must be plain JSON: {reason}")
     cfg_scale = values.get("cfg_scale", 0)
-    if number_in(cfg_scale) is None:
+    if parse_number(cfg_scale) is None:
         yield Problem("cfg_scale", cfg_scale, "must be a number, usually 0 to 1")
     duration = values.get("duration", MIN_SECONDS)
     if isinstance(duration, bool) or not isinstance(duration, int) or not MIN_SECONDS <= duration <= MAX_SECONDS:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.utils.coerce import number_in
+from airflow_provider_kling.utils.coerce import parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -80,7 +80,7 @@ def retry_after_seconds(header: str | None, *, now: float) -> float | None:
     """Return the seconds that a ``Retry-After`` header asks for, in either of its forms."""
     if not header:
         return None
-    seconds = number_in(header)
+    seconds = parse_number(header)
     if seconds is None:
         try:
             seconds = parsedate_to_datetime(header).timestamp() - now

@@ -26,10 +26,11 @@ import requests
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 
+from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.api.response import Response
 from airflow_provider_kling.client.connection import HEADERS, MAX_REQUESTS_PER_SECOND, KlingConnection, proxy_url
 from airflow_provider_kling.client.lookup import connection_from, lookup_error
-from airflow_provider_kling.client.rate_limiter import Pace
+from airflow_provider_kling.client.rate_limiter import RateLimiter
 from airflow_provider_kling.client.response_body import CONTENT_ENCODING, ResponseBody
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
@@ -82,10 +83,12 @@ class SharedClient:
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
         self._users = 0
+        #: For how long the connection's API may lag behind; known once a session was open.
+        self.grace = Grace(0.0, 0.0)
         #: Those who wait for a slot of the account, and learn in turn when a job that is watched here ends.
-        self.slots = Line()
-        self._turns = Turns()
-        self._link: asyncio.Future[_Link] | None = None
+        self.slots = WaitQueue()
+        self._throttle = Throttle()
+        self._session: asyncio.Future[_OpenSession] | None = None
 
     async def __aenter__(self) -> Self:
         self._users += 1
@@ -102,73 +105,74 @@ class SharedClient:
             # Shielded: Airflow cancels a trigger once a second until it has gone.
             await asyncio.shield(closing)
 
-    async def get_video(self, task_id: str, *, patience: float = math.inf) -> VideoJob:
+    async def get_video(self, kling_task_id: str, *, queue_timeout: float = math.inf) -> VideoJob:
         """
         Ask for the state of a job, once.
 
-        :param task_id: The id that the submit gave.
-        :param patience: Seconds to wait for one's turn at most; a server may have asked for a long pause.
+        :param kling_task_id: The id that the submit gave.
+        :param queue_timeout: Seconds to wait for one's turn at most; a server may have asked for a long pause.
         :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
         """
-        link = await self._connected()
+        session = await self._connected()
+        self.grace = session.connection.api.grace
         # Even past a deadline one may ask once, if nobody has to be waited for.
-        if not await self._turns.wait(seconds=patience):
+        if not await self._throttle.wait(seconds=queue_timeout):
             raise KlingRateLimitError(
                 "No turn to ask came in time: others on this connection, its pace or a slow server left none",
                 advice="Raise its max_requests_per_second, if the server allows more, or the timeout.",
             )
         try:
-            if link.retired:  # its key was replaced while this one stood in line
-                link = await self._connected()
+            if session.retired:  # its key was replaced while this one stood in line
+                session = await self._connected()
             try:
-                return await link.get_video(task_id)
+                return await session.get_video(kling_task_id)
             except KlingAuthenticationError:
                 _last_good.pop(self.conn_id, None)
                 # The key may have been replaced in Airflow since it was looked up.
-                renewed = await self._reconnected(link)
-                if renewed.connection.credentials == link.connection.credentials:
+                renewed = await self._reconnected(session)
+                if renewed.connection.credentials == session.connection.credentials:
                     renewed.settled = True
                     raise
-                return await renewed.get_video(task_id)
+                return await renewed.get_video(kling_task_id)
         finally:
-            self._turns.give_back()
+            self._throttle.release()
 
     async def _close(self) -> None:
         """Close the sockets."""
-        self._turns.close()
-        opening, self._link = self._link, None
+        self._throttle.close()
+        opening, self._session = self._session, None
         if opening is not None:
             # One that is still being opened is awaited: nobody else would close it.
             with suppress(Exception):
                 await (await asyncio.shield(opening)).retire()
 
-    async def _connected(self) -> _Link:
-        """Return the open link; the first caller opens it, and all others await the same opening."""
-        if self._link is None:
-            self._link = asyncio.ensure_future(_Link.open(self.conn_id, self._turns.pace))
-            self._link.add_done_callback(self._opened)
-        # Shielded: a trigger that is cancelled meanwhile must not take the others' link with it.
-        return self._link.result() if self._link.done() else await asyncio.shield(self._link)
+    async def _connected(self) -> _OpenSession:
+        """Return the open session; the first caller opens it, and all others await the same opening."""
+        if self._session is None:
+            self._session = asyncio.ensure_future(_OpenSession.open(self.conn_id, self._throttle.rate_limiter))
+            self._session.add_done_callback(self._opened)
+        # Shielded: a trigger that is cancelled meanwhile must not take the others' session with it.
+        return self._session.result() if self._session.done() else await asyncio.shield(self._session)
 
-    def _opened(self, opening: asyncio.Future[_Link]) -> None:
+    def _opened(self, opening: asyncio.Future[_OpenSession]) -> None:
         """Forget a link that could not be opened, after a while."""
         if not opening.cancelled() and opening.exception() is not None:
             asyncio.get_running_loop().call_later(FAILURE_KEPT, self._forget, opening)
 
-    def _forget(self, opening: asyncio.Future[_Link]) -> None:
-        if self._link is opening:
-            self._link = None
+    def _forget(self, opening: asyncio.Future[_OpenSession]) -> None:
+        if self._session is opening:
+            self._session = None
 
-    async def _reconnected(self, refused: _Link) -> _Link:
+    async def _reconnected(self, refused: _OpenSession) -> _OpenSession:
         """Return the link to go on with, looking the connection up once for all who were refused together."""
         settled = refused.settled and time.monotonic() - refused.opened_at < KEY_SETTLED
         if not refused.retired and not settled:
-            self._link = None
+            self._session = None
             await refused.retire()
         return await self._connected()
 
 
-class Line:
+class WaitQueue:
     """Those who wait for the same thing: first come, first served."""
 
     def __init__(self) -> None:
@@ -180,19 +184,19 @@ class Line:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         self._waiting[turn] = None
-        patience = None if math.isinf(seconds) else loop.call_later(seconds, self._give_up, turn)
+        timer = None if math.isinf(seconds) else loop.call_later(seconds, self._give_up, turn)
         try:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.result():
-                self._pass_on()  # woken, and gone all the same
+                self._wake_next()  # woken, and gone all the same
             raise
         finally:
             self._waiting.pop(turn, None)
-            if patience is not None:
-                patience.cancel()
+            if timer is not None:
+                timer.cancel()
 
-    def free_one(self) -> bool:
+    def wake_one(self) -> bool:
         """Wake the one who has waited longest; return whether there was one."""
         while self._waiting:
             turn, _ = self._waiting.popitem(last=False)
@@ -201,8 +205,8 @@ class Line:
                 return True
         return False
 
-    def _pass_on(self) -> None:
-        self.free_one()
+    def _wake_next(self) -> None:
+        self.wake_one()
 
     def _give_up(self, turn: asyncio.Future[bool]) -> None:
         if not turn.done():
@@ -210,32 +214,32 @@ class Line:
             turn.set_result(False)
 
 
-class Turns(Line):
+class Throttle(WaitQueue):
     """
     The turns to ask: at the pace of the connection, and as many at once as there are sockets.
 
-    Those who wait for a slow server to free a socket wait here, where their patience counts, and not in the HTTP
+    Those who wait for a slow server to free a socket wait here, where queue_timeout counts, and not in the HTTP
     client, where the timeout of their request would run out meanwhile.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.pace = Pace(MAX_REQUESTS_PER_SECOND)
-        self._taken = 0
+        self.rate_limiter = RateLimiter(MAX_REQUESTS_PER_SECOND)
+        self._in_use = 0
         #: Set while the next turn is not due yet: one timer for all.
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, *, seconds: float) -> bool:
         """Return whether one's turn came before the seconds were over, to be given back after the request."""
-        return self.take() or await super().wait(seconds=seconds)
+        return self.try_acquire() or await super().wait(seconds=seconds)
 
-    def take(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take a turn if one has come that nobody waits for; idle time is not saved up."""
-        return not self._waiting and self._has_come(late=0.0)
+        return not self._waiting and self._acquire_if_due(late=0.0)
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """End a turn, which frees a socket."""
-        self._taken -= 1
+        self._in_use -= 1
         if self._waiting:
             self._call()
 
@@ -245,14 +249,14 @@ class Turns(Line):
             self._timer.cancel()
             self._timer = None
 
-    def _has_come(self, *, late: float) -> bool:
+    def _acquire_if_due(self, *, late: float) -> bool:
         """Take the next turn if it is due and a socket is free; if not, it will be called."""
-        if self._timer is not None or self._taken == MAX_SOCKETS:
+        if self._timer is not None or self._in_use == MAX_SOCKETS:
             return False
-        if left := self.pace.take(now=time.monotonic(), late=late):
+        if left := self.rate_limiter.acquire(now=time.monotonic(), late=late):
             self._timer = asyncio.get_running_loop().call_later(left, self._due)
             return False
-        self._taken += 1
+        self._in_use += 1
         return True
 
     def _due(self) -> None:
@@ -261,21 +265,23 @@ class Turns(Line):
 
     def _call(self) -> None:
         """Call all whose turn has come."""
-        while self._waiting and self._has_come(late=LATEST_CALL):
-            self._pass_on()
+        while self._waiting and self._acquire_if_due(late=LATEST_CALL):
+            self._wake_next()
 
-    def _pass_on(self) -> None:
-        if not self.free_one():
-            self._taken -= 1
+    def _wake_next(self) -> None:
+        if not self.wake_one():
+            self._in_use -= 1
 
 
-class _Link:
+class _OpenSession:
     """A resolved connection and the session opened for it."""
 
-    def __init__(self, connection: KlingConnection, session: aiohttp.ClientSession, pace: Pace) -> None:
+    def __init__(
+        self, connection: KlingConnection, session: aiohttp.ClientSession, rate_limiter: RateLimiter
+    ) -> None:
         self.connection = connection
         self.session = session
-        self.pace = pace
+        self.rate_limiter = rate_limiter
         self.opened_at = time.monotonic()
         #: Whether its key had been refused before it was looked up anew.
         self.settled = False
@@ -283,7 +289,7 @@ class _Link:
         self._in_flight = 0
 
     @classmethod
-    async def open(cls, conn_id: str, pace: Pace) -> _Link:
+    async def open(cls, conn_id: str, rate_limiter: RateLimiter) -> _OpenSession:
         connection = _with_environment(await _look_up(conn_id))
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MAX_SOCKETS, ssl=await _tls(connection.verify)),
@@ -296,18 +302,18 @@ class _Link:
             proxy=connection.proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        pace.per_second = connection.max_requests_per_second
-        return cls(connection, session, pace)
+        rate_limiter.per_second = connection.max_requests_per_second
+        return cls(connection, session, rate_limiter)
 
-    async def get_video(self, task_id: str) -> VideoJob:
+    async def get_video(self, kling_task_id: str) -> VideoJob:
         """Return the state of a job, asked for once."""
         api = self.connection.api
-        response = await self.send(api.status((task_id,)))
+        response = await self.send(api.status((kling_task_id,)))
         if response.http_status == 429:
-            self.pace.refused(now=time.monotonic(), retry_after=response.retry_after)
+            self.rate_limiter.refused(now=time.monotonic(), retry_after=response.retry_after)
         else:
-            self.pace.accepted()
-        found = api.read_status(response, (task_id,))[task_id]
+            self.rate_limiter.accepted()
+        found = api.read_status(response, (kling_task_id,))[kling_task_id]
         if isinstance(found, KlingError):
             raise found
         return found

@@ -20,8 +20,8 @@ from airflow_provider_kling import __version__
 from airflow_provider_kling.api.base import Credentials, KlingApi
 from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
-from airflow_provider_kling.utils.coerce import number_in
-from airflow_provider_kling.utils.masking import without
+from airflow_provider_kling.utils.coerce import parse_number
+from airflow_provider_kling.utils.masking import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -178,12 +178,12 @@ class KlingConnection:
             base_url=base_url,
             api=api,
             credentials=Credentials(key, login or None),
-            verify=_switch(extra.get("verify", True)),
+            verify=_parse_bool_or_path(extra.get("verify", True)),
             proxy=proxy,
-            trust_env=bool(_switch(extra.get("trust_env", True))),
+            trust_env=bool(_parse_bool_or_path(extra.get("trust_env", True))),
             private_hosts=private_hosts,
             refusal_codes=refusal_codes,
-            probe=bool(_switch(extra.get("probe", True))),
+            probe=bool(_parse_bool_or_path(extra.get("probe", True))),
             unknown_extras=tuple(sorted(extra.keys() - set(EXTRAS))),
             **numbers,
         )
@@ -208,7 +208,7 @@ class KlingConnection:
 
     def masked(self, text: str) -> str:
         """Return others' words without the key, which some servers repeat, and without the login of the proxy."""
-        return without(self._secrets, text)
+        return mask(self._secrets, text)
 
     @cached_property
     def _secrets(self) -> tuple[str, ...]:
@@ -295,14 +295,14 @@ def _bracketed(host: str) -> str:
 def _positive(name: str, extra: Mapping[str, Any], default: float, problems: list[Problem]) -> float:
     if name not in extra:
         return default
-    seconds = number_in(extra[name])
+    seconds = parse_number(extra[name])
     if seconds is None or seconds <= 0:
         problems.append(Problem(f"extra.{name}", extra[name], "must be a positive number"))
         return default
     return seconds
 
 
-def _switch(value: Any) -> bool | str:
+def _parse_bool_or_path(value: Any) -> bool | str:
     """Return a boolean however it was typed; any other text (a path) stays as it is."""
     words = {
         "true": True,

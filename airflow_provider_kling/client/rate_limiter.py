@@ -9,11 +9,11 @@ MOST_SLOWDOWN = 32.0
 RECOVERY = 0.98
 
 
-class Pace:
+class RateLimiter:
     """
     Says when the next request may go.
 
-    Turns are taken one at a time, none is promised ahead: whatever the server answers counts for all who still
+    Throttle are taken one at a time, none is promised ahead: whatever the server answers counts for all who still
     wait, and whoever gives up waiting has used nothing.
 
     :param per_second: Requests per second at most; it may change.
@@ -25,7 +25,7 @@ class Pace:
         self._next_turn = 0.0
         self._slowed_until = 0.0
 
-    def take(self, *, now: float, late: float = 0.0) -> float:
+    def acquire(self, *, now: float, late: float = 0.0) -> float:
         """
         Take the next turn if it has come.
 

@@ -79,14 +79,14 @@ class SyncClient:
             if name in vars(self):
                 vars(self).pop(name).close()
 
-    def get_video(self, task_id: str) -> VideoJob:
+    def get_video(self, kling_task_id: str) -> VideoJob:
         """
         Return the state of a job, asked for once.
 
         :raises KlingError: what went wrong, by name.
         """
         api = self.connection.api
-        found = api.read_status(self.send(api.status((task_id,))), (task_id,))[task_id]
+        found = api.read_status(self.send(api.status((kling_task_id,))), (kling_task_id,))[kling_task_id]
         if isinstance(found, KlingError):
             raise found
         return found
@@ -185,7 +185,7 @@ class Submitting:
         try:
             response = self._client.send(connection.api.probe(), session=self._session)
         except KlingConnectionError as error:
-            raise KlingUnavailableError(error.what) from error
+            raise KlingUnavailableError(error.message) from error
         except KlingServerError as error:
             log.warning("Before the submit: %s", error)
             return
@@ -222,7 +222,7 @@ class Submitting:
             if not body.was_read and isinstance(error, KlingError):
                 raise
             detail = f"{type(error).__name__}: {error}"
-            reason = error.what if isinstance(error, KlingError) else connection.masked(detail)
+            reason = error.message if isinstance(error, KlingError) else connection.masked(detail)
             if not body.was_read:
                 raise KlingConnectionError(f"The submit could not be sent ({reason})") from error
             raise KlingUncertainSubmissionError(

@@ -22,7 +22,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from airflow_provider_kling.client.connection import origin
 from airflow_provider_kling.exceptions import KlingAddressRefusedError
-from airflow_provider_kling.utils.addresses import is_public, parse_address, private_kind
+from airflow_provider_kling.utils.addresses import is_public, parse_address, private_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -264,7 +264,7 @@ def _refuse_private(host: str, port: int | None, found: Sequence[_Found]) -> Non
 
 
 def _refuse_private_name(host: str, port: int | None) -> None:
-    if kind := private_kind(host):
+    if kind := private_reason(host):
         raise _refusal(host, port, kind)
     with suppress(OSError, UnicodeError):
         _refuse_private(host, port, _resolve(host))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_kling.client.connection import KlingConnection
     from airflow_provider_kling.client.sync_client import Submitting
     from airflow_provider_kling.client.transport import Session
+    from airflow_provider_kling.jobs.result import KlingVideo
 
 
 class KlingHook(HttpHook):
@@ -128,48 +129,49 @@ class KlingHook(HttpHook):
         with self.submitting() as session:
             return session.submit(request)
 
-    def get_video(self, task_id: str) -> VideoJob:
+    def get_video(self, kling_task_id: str) -> VideoJob:
         """
         Ask for the state of a job, once; a key that was replaced in Airflow meanwhile is picked up.
 
-        :param task_id: The id that the submit gave.
+        :param kling_task_id: The id that the submit gave.
         :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
         """
         try:
-            return self.client.get_video(task_id)
+            return self.client.get_video(kling_task_id)
         except KlingAuthenticationError:
             if not self._key_was_replaced():
                 raise
-            return self.client.get_video(task_id)
+            return self.client.get_video(kling_task_id)
 
     def wait_for_video(
-        self, task_id: str, *, started_at: float, deadline: float, poll_interval: float | None = None
-    ) -> dict[str, Any]:
+        self, kling_task_id: str, *, started_at: float, deadline: float, poll_interval: float | None = None
+    ) -> KlingVideo:
         """
         Wait for a job in this process.
 
-        :param task_id: The id that the submit gave.
+        :param kling_task_id: The id that the submit gave.
         :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
         :param deadline: When to give up (epoch seconds).
         :param poll_interval: Fixed seconds between two checks; None leaves the pace to the provider.
         :return: The finished video.
         :raises KlingError: what ended the wait instead.
         """
-        poller = Poller(task_id, started_at=started_at, deadline=deadline, delay=delay_for(poll_interval))
+        grace = self.connection.api.grace
+        poller = Poller(kling_task_id, started_at=started_at, deadline=deadline, delay=delay_for(poll_interval))
         now = steady_clock()
         time.sleep(poller.first_pause(now=now()))
         while True:
             try:
-                decision = poller.on_job(self.get_video(task_id), now=now())
+                decision = poller.on_job(self.get_video(kling_task_id), grace=grace, now=now())
             except KlingError as error:
-                decision = poller.on_error(error, now=now())
-            if line := poller.news(now=now()):
+                decision = poller.on_error(error, grace=grace, now=now())
+            if line := poller.progress_message(now=now()):
                 self.log.info(line)
             if isinstance(decision, Finished):
-                return decision.video()
+                return decision.result()
             time.sleep(decision.seconds)
 
-    async def aget_video(self, task_id: str) -> VideoJob:
+    async def aget_video(self, kling_task_id: str) -> VideoJob:
         """
         Ask for the state of a job without blocking the event loop; otherwise as :meth:`get_video`.
 
@@ -178,7 +180,7 @@ class KlingHook(HttpHook):
         from airflow_provider_kling.client.async_client import shared_client
 
         async with shared_client(self.kling_conn_id) as client:
-            return await client.get_video(task_id)
+            return await client.get_video(kling_task_id)
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the connection works, and why, at no cost."""

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from airflow_provider_kling.exceptions import KlingError, shown
+from airflow_provider_kling.exceptions import KlingError, short_repr
 
 #: Version of the events that this code writes. It reads this one and all earlier ones.
 VERSION = 1
@@ -154,7 +154,7 @@ class Journal:
                 _apply(event, submit)
             elif event["event"] not in CLOSED_WITHOUT_A_JOB:
                 # A submit is recorded before anything is known of it: part of the record is lost.
-                raise unreadable(f"the submit of {shown(event)} is missing")
+                raise unreadable(f"the submit of {short_repr(event)} is missing")
         for submit in self.submits.values():
             for cited, by in submit.cites.items():
                 if other := self.submits.get(cited):
@@ -201,7 +201,7 @@ def check_version(version: Any) -> None:
     :raises KlingError: saying that it is a newer one, or none.
     """
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise unreadable(f"version {shown(version)}")
+        raise unreadable(f"version {short_repr(version)}")
     if version > VERSION:
         raise KlingError(
             f"The record of this task's submits was written by a newer version of this package (format {version}, "
@@ -212,10 +212,10 @@ def check_version(version: Any) -> None:
 
 def _check(event: Any) -> None:
     if not isinstance(event, Mapping) or "version" not in event:
-        raise unreadable(shown(event))
+        raise unreadable(short_repr(event))
     check_version(event["version"])
     if not _is_whole(event):
-        raise unreadable(shown(event))
+        raise unreadable(short_repr(event))
 
 
 def _is_whole(event: Event) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_provider_kling.exceptions import (
     KlingError,
@@ -20,21 +20,20 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
     KlingTimeoutError,
 )
+from airflow_provider_kling.jobs.result import finished_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_provider_kling.api.base import Grace
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.jobs.poll_schedule import Delay
+    from airflow_provider_kling.jobs.result import KlingVideo
 
 #: Version of the arguments of triggers and of their events. They lie in Airflow's database over an upgrade.
 FORMAT = 1
-#: Seconds after the submit during which "no such task" means "not stored yet": gateways answer before they store.
-VISIBILITY_GRACE = 60.0
 #: Consecutive failed status checks after which the wait ends. With the back-off below: about a quarter of an hour.
 FAILURE_BUDGET = 20
-#: Seconds between a job's first "completed" without a URL and giving up on the URL.
-URL_GRACE = 60.0
 MAX_BACKOFF = 60.0
 #: Seconds to wait for a video unless the user says otherwise. Ten-minute jobs took over an hour on busy days.
 DEFAULT_TIMEOUT = 4 * 3600.0
@@ -56,7 +55,7 @@ class Pause(NamedTuple):
 class Finished(NamedTuple):
     """The wait is over, with a finished video or with an error."""
 
-    job: VideoJob | None = None
+    video: KlingVideo | None = None
     error: KlingError | None = None
 
     def event(self) -> dict[str, Any]:
@@ -66,22 +65,22 @@ class Finished(NamedTuple):
             return {
                 "version": FORMAT,
                 "status": status,
-                "task_id": self.error.task_id,
+                "kling_task_id": self.error.kling_task_id,
                 "error": self.error.to_dict(),
             }
-        video = self.video()
-        return {"version": FORMAT, "status": "success", "task_id": video["task_id"], "video": video}
+        video = self.result()
+        return {"version": FORMAT, "status": "success", "kling_task_id": video["kling_task_id"], "video": video}
 
-    def video(self) -> dict[str, Any]:
-        """Return the finished video as a plain dict, or raise the error that ended the wait."""
+    def result(self) -> KlingVideo:
+        """Return the finished video, or raise the error that ended the wait."""
         if self.error is not None:
             raise self.error
-        if self.job is None:
-            raise ValueError("a finished wait holds a job or an error")
-        return self.job.as_dict()
+        if self.video is None:
+            raise ValueError("a finished wait holds a video or an error")
+        return self.video
 
 
-def video_of(event: Mapping[str, Any] | None) -> dict[str, Any]:
+def video_from_event(event: Mapping[str, Any] | None) -> KlingVideo:
     """
     Return the finished video that :meth:`Finished.event` carried, or raise the error that it carried.
 
@@ -93,14 +92,14 @@ def video_of(event: Mapping[str, Any] | None) -> dict[str, Any]:
     video = event.get("video")
     if event.get("status") != "success" or not isinstance(video, dict):
         raise KlingError(f"The trigger sent an event that makes no sense: {dict(event)!r}")
-    return video
+    return cast("KlingVideo", video)
 
 
 class Poller:
     """
     Decides after each status check, for one job.
 
-    :param task_id: The Kling task waited for.
+    :param kling_task_id: The Kling task waited for.
     :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
     :param deadline: When to give up (epoch seconds). Wall clock, since it survives in the database.
     :param delay: The schedule.
@@ -108,13 +107,13 @@ class Poller:
 
     def __init__(
         self,
-        task_id: str,
+        kling_task_id: str,
         *,
         started_at: float,
         deadline: float,
         delay: Delay,
     ) -> None:
-        self.task_id = task_id
+        self.kling_task_id = kling_task_id
         self.started_at = started_at
         self.deadline = deadline
         self.delay = delay
@@ -124,6 +123,11 @@ class Poller:
         self._url_missing_since: float | None = None
         self._reported: tuple[str, int | None] | None = None
         self._reported_at = started_at
+
+    @property
+    def job_has_ended(self) -> bool:
+        """Whether the last response said that the job is over, so that it holds no slot of the account."""
+        return self.job is not None and self.job.status in ("completed", "failed")
 
     def first_pause(self, *, now: float) -> float:
         """
@@ -135,30 +139,31 @@ class Poller:
         first_check = self.started_at + self.delay.next_check(0.0, None)
         return max(0.0, min(first_check, self.deadline) - now)
 
-    def patience(self, *, now: float) -> float:
+    def check_timeout(self, *, now: float) -> float:
         """Return the seconds to stand in line for a check; past the deadline only if the last one did not fail."""
         left = self.deadline - now
         return left if self.failures else max(left, LAST_CHECK)
 
-    def on_job(self, job: VideoJob, *, now: float) -> Pause | Finished:
+    def on_job(self, job: VideoJob, *, grace: Grace, now: float) -> Pause | Finished:
         """Decide after a status check that the server answered."""
         self.job = job
         self.failures = 0
         self.last_error = None
-        if job.status == "failed":
-            return Finished(error=job.failure())
-        if job.status == "completed":
-            if job.video_url:
-                if self._began_with(job):
-                    self.delay.ended(now - self.started_at, job)
-                return Finished(job=job)
-            if self._url_overdue(now):
-                return Finished(error=self._url_missing())
+        try:
+            video = finished_video(job)
+        except KlingError as error:
+            return Finished(error=error)
+        if video is not None:
+            if self._began_with(job):
+                self.delay.ended(now - self.started_at, job)
+            return Finished(video=video)
+        if job.status == "completed" and self._url_overdue(grace.url, now):
+            return Finished(error=self._url_missing())
         return self._pause(self.delay.next_check(now - self.started_at, job), now)
 
-    def on_error(self, error: KlingError, *, now: float) -> Pause | Finished:
+    def on_error(self, error: KlingError, *, grace: Grace, now: float) -> Pause | Finished:
         """Decide after a status check that failed."""
-        if isinstance(error, KlingNotFoundError) and now - self.started_at < VISIBILITY_GRACE:
+        if isinstance(error, KlingNotFoundError) and now - self.started_at < grace.visibility:
             return self._pause(self.delay.next_check(now - self.started_at, None), now)
         if not error.retryable:
             return Finished(error=self._still_running(error))
@@ -169,24 +174,24 @@ class Poller:
         backoff = min(2.0**self.failures, MAX_BACKOFF) * random.uniform(0.75, 1.25)
         return self._pause(max(backoff, error.retry_after or 0.0), now)
 
-    def news(self, *, now: float) -> str | None:
+    def progress_message(self, *, now: float) -> str | None:
         """Return a line for the log if something changed since the last one, or for long nothing was said."""
         job = self.job
         if self.last_error is not None:
             if now - self._reported_at < HEARTBEAT:
                 return None
             self._reported_at = now
-            return f"Kling task {self.task_id}: the last {self.failures} checks failed: {self.last_error}"
+            return f"Kling task {self.kling_task_id}: the last {self.failures} checks failed: {self.last_error}"
         if job is None:
             return None
-        state = (job.status_word, job.progress)
+        state = (job.raw_status, job.progress)
         if state == self._reported and now - self._reported_at < HEARTBEAT:
             return None
-        first_seen = self._reported is None or self._reported[0] != job.status_word
+        first_seen = self._reported is None or self._reported[0] != job.raw_status
         self._reported, self._reported_at = state, now
-        line = f"Kling task {self.task_id}: {progress_bar(job)} after {_span(now - self.started_at)}"
-        if first_seen and not job.is_known_word:
-            line += f" (status word {job.status_word!r} is unknown here and counts as running)"
+        line = f"Kling task {self.kling_task_id}: {progress_bar(job)} after {_span(now - self.started_at)}"
+        if first_seen and not job.is_known_status:
+            line += f" (status word {job.raw_status!r} is unknown here and counts as running)"
         return line
 
     def _pause(self, seconds: float, now: float) -> Pause | Finished:
@@ -200,15 +205,15 @@ class Poller:
             return True
         return self.started_at - datetime.fromisoformat(job.created_at).timestamp() < LATE_START
 
-    def _url_overdue(self, now: float) -> bool:
+    def _url_overdue(self, grace: float, now: float) -> bool:
         if self._url_missing_since is None:
             self._url_missing_since = now
-        return now - self._url_missing_since >= URL_GRACE
+        return now - self._url_missing_since >= grace
 
     def _url_missing(self) -> KlingError:
         return KlingServerError(
-            f"Kling task {self.task_id} is completed, but the server tells no video URL",
-            task_id=self.task_id,
+            f"Kling task {self.kling_task_id} is completed, but the server tells no video URL",
+            kling_task_id=self.kling_task_id,
             advice="The video was made and paid for; look it up at the vendor under this id.",
         )
 
@@ -216,25 +221,24 @@ class Poller:
         """Have an error that ends the wait say that it does not end the job."""
         if isinstance(error, KlingNotFoundError):
             return error
-        return KlingError.from_dict(error.to_dict() | {"advice": f"{error.advice} {STILL_RUNNING}".strip()})
+        return error.replace(advice=f"{error.advice} {STILL_RUNNING}".strip())
 
     def _gave_up(self, error: KlingError) -> KlingError:
-        data = error.to_dict() | {
-            "what": f"Gave up asking for Kling task {self.task_id} after {self.failures} failed checks in a row; "
-            f"the last: {error.what}",
-            "task_id": self.task_id,
-            "advice": f"{STILL_RUNNING} {error.advice}".strip(),
-        }
-        return KlingError.from_dict(data)
+        return error.replace(
+            message=f"Gave up asking for Kling task {self.kling_task_id} after {self.failures} failed checks in a "
+            f"row; the last: {error.message}",
+            kling_task_id=self.kling_task_id,
+            advice=f"{STILL_RUNNING} {error.advice}".strip(),
+        )
 
     def _timed_out(self, now: float) -> KlingError:
         state = f"still {progress_bar(self.job)}" if self.job else "not seen once"
         trouble = f"; the last {self.failures} checks failed: {self.last_error}" if self.last_error else ""
         deadline = datetime.fromtimestamp(self.deadline, tz=UTC).isoformat(timespec="seconds")
         return KlingTimeoutError(
-            f"Kling task {self.task_id} was {state} at the deadline {deadline}, "
+            f"Kling task {self.kling_task_id} was {state} at the deadline {deadline}, "
             f"after {_span(now - self.started_at)}{trouble}",
-            task_id=self.task_id,
+            kling_task_id=self.kling_task_id,
             advice=STILL_RUNNING,
         )
 
@@ -250,9 +254,9 @@ STILL_RUNNING = (
 def progress_bar(job: VideoJob) -> str:
     """Return a job's state as a person reads it: ``[######--------] 43% in_progress``."""
     if job.progress is None:
-        return job.status_word or job.status
+        return job.raw_status or job.status
     filled = round(job.progress / 100 * 20)
-    return f"[{'#' * filled}{'-' * (20 - filled)}] {job.progress}% {job.status_word or job.status}"
+    return f"[{'#' * filled}{'-' * (20 - filled)}] {job.progress}% {job.raw_status or job.status}"
 
 
 def _span(seconds: float) -> str:
@@ -267,7 +271,7 @@ def steady_clock() -> Callable[[], float]:
     return lambda: time.monotonic() + offset
 
 
-def seconds_of(name: str, value: float | timedelta) -> float:
+def to_seconds(name: str, value: float | timedelta) -> float:
     """
     Return a duration in seconds.
 

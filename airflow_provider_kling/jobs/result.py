@@ -1,34 +1,103 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one task hands to the next."""
+"""What a finished job becomes: the video that one task hands to the next, or the error of a failed generation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_kling.exceptions import (
+    KlingContentRefusedError,
+    KlingError,
+    KlingGenerationFailedError,
     KlingValidationError,
     Problem,
 )
-from airflow_provider_kling.utils.coerce import FOUND_NOTHING, is_nothing, value_in
+from airflow_provider_kling.utils.coerce import FOUND_NOTHING, is_nothing, parse_literal
 from airflow_provider_kling.utils.text import as_mapping
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.api.job import VideoJob
+
+
+class KlingVideo(TypedDict):
+    """
+    A finished video, as plain JSON; the result of a task that waits for one.
+
+    - ``kling_task_id``: Kling's id of the job.
+    - ``model``: The model, if the server reports it.
+    - ``status``, ``raw_status``: ``completed``, and the server's own word for it.
+    - ``progress``: 0 to 100, if reported.
+    - ``video_url``: Where the video lies; such links expire (24 hours to 30 days, by vendor).
+    - ``created_at``, ``completed_at``: ISO 8601 in UTC, if reported.
+    - ``error``, ``error_code``: None; a failed job raises.
+    """
+
+    kling_task_id: str
+    model: str | None
+    status: str
+    raw_status: str
+    progress: int | None
+    video_url: str
+    created_at: str | None
+    completed_at: str | None
+    error: str | None
+    error_code: str | None
+
+
+def finished_video(job: VideoJob) -> KlingVideo | None:
+    """
+    Return the video of a job that is finished: completed, with a URL. None if it is not finished yet.
+
+    :raises KlingError: if the generation failed; refused content would be refused again, so that is permanent.
+    """
+    if job.status == "failed":
+        raise generation_error(job)
+    if job.status != "completed" or job.video_url is None:
+        return None
+    return KlingVideo(
+        kling_task_id=job.kling_task_id,
+        model=job.model,
+        status=job.status,
+        raw_status=job.raw_status,
+        progress=job.progress,
+        video_url=job.video_url,
+        created_at=job.created_at,
+        completed_at=job.completed_at,
+        error=job.error,
+        error_code=job.error_code,
+    )
+
+
+def generation_error(job: VideoJob) -> KlingError:
+    """Return the error of a job that failed."""
+    kind = KlingContentRefusedError if job.content_refused else KlingGenerationFailedError
+    return kind(
+        f"Kling task {job.kling_task_id} ended as {job.raw_status or job.status}"
+        + ("" if job.error else ", and the server gives no reason"),
+        kling_task_id=job.kling_task_id,
+        code=job.error_code,
+        server_message=job.error,
+    )
 
 
 def task_reference(value: Any) -> tuple[str, str | None]:
     """
-    Return the task id, and the video URL where it is known, from what a task hands to the next one.
+    Return the Kling task id, and the video URL if it is known, from what a task hands to the next one.
 
-    :param value: A task id, a finished video, or the text that a template renders of one.
+    :param value: A Kling task id, a :class:`KlingVideo`, or the text that a template renders of one.
     :raises KlingValidationError: if it is none of these.
     """
     found = value.strip() if isinstance(value, str) else value
     if isinstance(found, str) and found.startswith(("{", "[")):
-        found = as_mapping(value_in(found))
-    task_id, url = (found.get("task_id"), found.get("video_url")) if isinstance(found, Mapping) else (found, None)
-    if isinstance(task_id, int) and not isinstance(task_id, bool):
-        task_id = str(task_id)  # a template that renders to Python values makes a number of an id of digits
-    if not isinstance(task_id, str) or not task_id.strip() or is_nothing(task_id):
-        hint = f"; {FOUND_NOTHING}" if is_nothing(value) or isinstance(task_id, str) else ""
+        found = as_mapping(parse_literal(found))
+    task, url = (
+        (found.get("kling_task_id"), found.get("video_url")) if isinstance(found, Mapping) else (found, None)
+    )
+    if isinstance(task, int) and not isinstance(task, bool):
+        task = str(task)  # a template that renders to Python values makes a number of an id of digits
+    if not isinstance(task, str) or not task.strip() or is_nothing(task):
+        hint = f"; {FOUND_NOTHING}" if is_nothing(value) or isinstance(task, str) else ""
         problem = Problem("the Kling task", value, f"must be a task id or a finished video{hint}")
         raise KlingValidationError(str(problem), advice="Nothing was requested; correct the argument.")
-    return task_id.strip(), url if isinstance(url, str) and url and not is_nothing(url) else None
+    return task.strip(), url if isinstance(url, str) and url and not is_nothing(url) else None

@@ -28,17 +28,18 @@ from airflow_provider_kling.exceptions import (
 from airflow_provider_kling.jobs.consent import word_for, word_name
 from airflow_provider_kling.jobs.fingerprint import fingerprint_of
 from airflow_provider_kling.jobs.journal import SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
-from airflow_provider_kling.jobs.polling import VISIBILITY_GRACE
+from airflow_provider_kling.jobs.result import generation_error
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from airflow_provider_kling.api.base import Grace
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.api.request import VideoRequest
 
-__all__ = ["Obtained", "Purchase", "RecordStore", "SubmitSession", "Submitter", "fingerprint_of"]
+__all__ = ["RecordStore", "SubmitRequest", "SubmitResult", "SubmitSession", "Submitter", "fingerprint_of"]
 
 OnClear = Literal["reuse", "resubmit"]
 OnUncertain = Literal["fail", "resubmit"]
@@ -102,11 +103,11 @@ class SubmitSession(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Purchase:
+class SubmitRequest:
     """
     A request for one video, plus the policies for joining, submitting again or stopping.
 
-    :param request: The request.
+    :param video: What to make.
     :param fingerprint: See :func:`fingerprint_of`.
     :param conn_id: The Airflow connection.
     :param dag_id: The DAG.
@@ -116,7 +117,7 @@ class Purchase:
     :param on_uncertain: With a submit whose fate is unknown, ``fail`` or buy another (``resubmit``).
     """
 
-    request: VideoRequest
+    video: VideoRequest
     fingerprint: str
     conn_id: str
     dag_id: str
@@ -128,22 +129,22 @@ class Purchase:
     @property
     def prompt(self) -> str:
         """The start of the prompt, as a person recognises it in the vendor's console."""
-        text = self.request.prompt or f"{len(self.request.multi_prompt or [])} shots"
+        text = self.video.prompt or f"{len(self.video.multi_prompt or [])} shots"
         text = mask_signatures(" ".join(text.split()))
         return text if len(text) <= 80 else text[:79] + "…"
 
 
 @dataclass(frozen=True)
-class Obtained:
+class SubmitResult:
     """
     A job that is ours.
 
-    :param task_id: Its id.
+    :param kling_task_id: Its id.
     :param submitted_at: When it was submitted (epoch seconds).
     :param job: Its state, where it is known.
     """
 
-    task_id: str
+    kling_task_id: str
     submitted_at: float
     job: VideoJob | None = None
 
@@ -151,11 +152,12 @@ class Obtained:
 @dataclass
 class Submitter:
     """
-    Meets one :class:`Purchase`: joins the job that an earlier attempt bought, or buys one.
+    Meets one :class:`SubmitRequest`: joins the job that an earlier attempt bought, or buys one.
 
     :param store: Where the record lives.
     :param connect: Opens a session to submit with; ``KlingHook.submitting``.
-    :param look: Asks for a job's state once; ``KlingHook.get_video``.
+    :param get_job: Asks for a job's state once; ``KlingHook.get_video``.
+    :param grace: For which the connection's API may lag behind.
     :param read_variable: Returns the text of an Airflow Variable, None if there is none or it cannot be had.
     :param log: Takes a line for the task's log.
     :param now: The wall clock.
@@ -164,7 +166,8 @@ class Submitter:
 
     store: RecordStore
     connect: Callable[[], AbstractContextManager[SubmitSession]]
-    look: Callable[[str], VideoJob]
+    get_job: Callable[[str], VideoJob]
+    grace: Grace
     read_variable: Callable[[str], str | None] = lambda name: None
     log: Callable[[str], None] = lambda line: None
     now: Callable[[], float] = time.time
@@ -181,7 +184,7 @@ class Submitter:
     _recorded_at: tuple[float, float] = (0.0, 0.0)
     _journal: Journal = field(default_factory=lambda: Journal(()))
 
-    def obtain(self, purchase: Purchase) -> Obtained:
+    def submit_or_join(self, request: SubmitRequest) -> SubmitResult:
         """
         Return the job for a purchase.
 
@@ -191,58 +194,57 @@ class Submitter:
         :raises KlingError: any other refusal, by name; no job was made.
         """
         self._load()
-        self._record_named_jobs(purchase)
-        jobs = self._journal.jobs_of(purchase.fingerprint)
+        self._record_named_jobs(request)
+        jobs = self._journal.jobs_of(request.fingerprint)
         last = jobs[-1] if jobs else None
-        if last is None or self._has_begun_another(purchase, len(jobs)):
-            return self._buy(purchase)
-        cleared = purchase.max_tries not in last.tries_seen
-        if cleared and purchase.on_clear == "resubmit":
+        if last is None or self._has_begun_another(request, len(jobs)):
+            return self._buy(request)
+        cleared = request.max_tries not in last.tries_seen
+        if cleared and request.on_clear == "resubmit":
             self.log(f"Cleared with on_clear='resubmit': not joining Kling task {last.kling_task_id}")
-            return self._buy(purchase)
-        return self._join(purchase, last, cleared=cleared)
+            return self._buy(request)
+        return self._join(request, last, cleared=cleared)
 
-    def _has_begun_another(self, purchase: Purchase, jobs: int) -> bool:
+    def _has_begun_another(self, request: SubmitRequest, jobs: int) -> bool:
         """Return whether a POST for one more job was sent; its fate is settled before a job is joined."""
         return any(
             submit.purchase >= jobs and submit.fate in ("unknown", "dismissed")
-            for submit in self._journal.of(purchase.fingerprint)
+            for submit in self._journal.of(request.fingerprint)
         )
 
     # ---- joining
 
-    def _join(self, purchase: Purchase, last: Submit, *, cleared: bool) -> Obtained:
+    def _join(self, request: SubmitRequest, last: Submit, *, cleared: bool) -> SubmitResult:
         """Return the job bought earlier; one that failed is bought again, unless it would only fail again."""
         job = self._state_of(last)
         if job is not None and job.status == "failed":
-            failure = job.failure()
+            failure = generation_error(job)
             if not failure.retryable and not cleared:
                 raise failure
             self.log(f"{failure} Submitting again.")
-            return self._buy(purchase)
-        state = (job.status_word or job.status) if job else "in a state that could not be asked for"
+            return self._buy(request)
+        state = (job.raw_status or job.status) if job else "in a state that could not be asked for"
         self.log(
             f"Joining Kling task {last.kling_task_id}, which this task bought before ({state}). For a new video "
             "from the same request, set another take, or on_clear='resubmit' and clear the task"
         )
         if cleared:
             # From here on another attempt without another clear is a retry.
-            self._append(new_event("joined", last.id, at=self.now(), max_tries=purchase.max_tries))
-        return Obtained(last.kling_task_id, last.submitted_at or last.sent_at, job)
+            self._append(new_event("joined", last.id, at=self.now(), max_tries=request.max_tries))
+        return SubmitResult(last.kling_task_id, last.submitted_at or last.sent_at, job)
 
     def _state_of(self, submit: Submit) -> VideoJob | None:
         """Return the job, or None if its state cannot be fetched right now."""
         try:
-            return self.look(submit.kling_task_id)
+            return self.get_job(submit.kling_task_id)
         except KlingNotFoundError as error:
             since = submit.submitted_at or submit.sent_at
-            if self.now() - since < VISIBILITY_GRACE:
+            if self.now() - since < self.grace.visibility:
                 return None
-            error.advice = (
-                f"It was submitted {iso(since)} and may be gone at the vendor by now. For a new video, set "
+            raise error.replace(
+                advice=f"It was submitted {iso(since)} and may be gone at the vendor by now. For a new video, set "
                 "another take, or on_clear='resubmit' and clear the task."
-            )
-            raise
+            ) from None
         except KlingError as error:
             if not error.retryable:
                 raise
@@ -251,7 +253,7 @@ class Submitter:
 
     # ---- submits of unknown fate
 
-    def _record_named_jobs(self, purchase: Purchase) -> None:
+    def _record_named_jobs(self, request: SubmitRequest) -> None:
         """Record every job that a person named for a submit of unknown fate."""
         for submit in self._journal.unknown():
             word = word_for(submit, read=self.read_variable, now=self.now())
@@ -265,35 +267,36 @@ class Submitter:
                 at=self.now(),
                 kling_task_id=word.kling_task_id,
                 by=word.by,
-                max_tries=purchase.max_tries,
+                max_tries=request.max_tries,
             )
             self._append(event)
             self._load()
 
-    def _check_named_job(self, by: str, task_id: str) -> None:
+    def _check_named_job(self, by: str, kling_task_id: str) -> None:
         """
         Raise unless the server knows a job that a person named, and no other submit has it.
 
         :raises KlingError: saying what to correct, or why the server cannot be asked now.
         """
         advice = f"Correct the Airflow Variable {by} (the id of the job, or none), and clear this task."
-        if any(task_id in submit.kling_task_ids for submit in self._journal.submits.values()):
+        if any(kling_task_id in submit.kling_task_ids for submit in self._journal.submits.values()):
             raise KlingValidationError(
-                f"Kling task {task_id}, which {by} names, is on record for another submit of this task",
+                f"Kling task {kling_task_id}, which {by} names, is on record for another submit of this task",
                 advice=advice,
             )
         try:
-            self.look(task_id)
+            self.get_job(kling_task_id)
         except KlingNotFoundError as error:
-            error.what = f"The server does not know Kling task {task_id}, which the Variable {by} names"
-            error.advice = advice
-            raise
+            raise error.replace(
+                message=f"The server does not know Kling task {kling_task_id}, which the Variable {by} names",
+                advice=advice,
+            ) from None
         except KlingError as error:
-            if not error.retryable:
-                error.advice = advice
-            raise
+            if error.retryable:
+                raise
+            raise error.replace(advice=advice) from None
 
-    def _allowed(self, purchase: Purchase) -> dict[str, str]:
+    def _allowed(self, request: SubmitRequest) -> dict[str, str]:
         """
         Return the submits of unknown fate that another POST may ignore, each with what allows it.
 
@@ -307,18 +310,18 @@ class Submitter:
             if word is not None and word.kling_task_id is None:
                 self.log(f"No job was made by the submit of {iso(submit.sent_at)}, says the Variable {word.by}")
                 allowed[submit.id] = word.by
-            elif purchase.on_uncertain == "resubmit" and not self._argument_is_spent(submit, allowed):
+            elif request.on_uncertain == "resubmit" and not self._argument_is_spent(submit, allowed):
                 self.log(
                     f"Whether the submit of {iso(submit.sent_at)} made a job is unknown; on_uncertain='resubmit', "
                     "so submitting once more, which may pay twice"
                 )
                 allowed[submit.id] = BY_ARGUMENT
             else:
-                raise self._report(submit, purchase)
+                raise self._report(submit, request)
         return allowed
 
     def _argument_is_spent(self, submit: Submit, allowed: Mapping[str, str]) -> bool:
-        """Return whether ``on_uncertain="resubmit"`` has allowed one more POST for this purchase already."""
+        """Return whether ``on_uncertain="resubmit"`` has allowed one more POST for this request already."""
         return any(
             other.dismissed_by == BY_ARGUMENT or allowed.get(other.id) == BY_ARGUMENT
             for other in self._journal.of(submit.fingerprint)
@@ -326,11 +329,11 @@ class Submitter:
         )
 
     def _report(
-        self, submit: Submit, purchase: Purchase, cause: KlingUncertainSubmissionError | None = None
+        self, submit: Submit, request: SubmitRequest, cause: KlingUncertainSubmissionError | None = None
     ) -> KlingUncertainSubmissionError:
         """Return the error for a submit of unknown fate, and record what was reported."""
         self.unresolved = submit
-        return uncertain_error(submit, purchase, self._known_of(submit, cause))
+        return uncertain_error(submit, request, self._known_of(submit, cause))
 
     def _known_of(self, submit: Submit, cause: KlingUncertainSubmissionError | None = None) -> Event:
         """Return what is known of a submit of unknown fate, and record it at first: it may name the job."""
@@ -341,12 +344,12 @@ class Submitter:
         }
         if cause is not None:
             details = {
-                "why": cause.what,
+                "why": cause.message,
                 "http_status": cause.http_status,
                 "code": cause.code,
                 "server_message": cause.server_message,
-                "hint": "" if cause.task_id else cause.advice.removeprefix(cause.default_advice).strip(),
-                "offered": cause.task_id,
+                "hint": "" if cause.kling_task_id else cause.advice.removeprefix(cause.default_advice).strip(),
+                "offered": cause.kling_task_id,
             }
         submit.uncertain = details
         try:
@@ -358,36 +361,36 @@ class Submitter:
 
     # ---- buying
 
-    def _buy(self, purchase: Purchase) -> Obtained:
+    def _buy(self, request: SubmitRequest) -> SubmitResult:
         try:
-            return self._send_until_bought(purchase)
+            return self._send_until_bought(request)
         except KlingUncertainSubmissionError:
             raise
         except KlingError:
             if self.store.durable or self._ignored is None:
                 raise
             # Whoever goes on later would not know of it, and could buy without end.
-            raise self._report(self._ignored, purchase) from None
+            raise self._report(self._ignored, request) from None
 
-    def _send_until_bought(self, purchase: Purchase) -> Obtained:
+    def _send_until_bought(self, request: SubmitRequest) -> SubmitResult:
         """Buy a job: send, and send again in place only what surely bought nothing."""
         decided_on, ours = self._journal, list[str]()
-        jobs = len(decided_on.jobs_of(purchase.fingerprint))
-        self._warn_of_other_requests(purchase)
-        allowed = self._allowed(purchase)
-        spent, in_place = self._bought_nothing(purchase, jobs), 0
+        jobs = len(decided_on.jobs_of(request.fingerprint))
+        self._warn_of_other_requests(request)
+        allowed = self._allowed(request)
+        spent, in_place = self._bought_nothing(request, jobs), 0
         failure: KlingError | None = None
         while True:
             if spent >= ATTEMPTS_PER_PURCHASE:
                 raise _exhausted(spent) from failure
             with self.connect() as session:
                 session.probe()
-                intent = self._record_intent(purchase, jobs, allowed, decided_on, ours)
+                intent = self._record_intent(request, jobs, allowed, decided_on, ours)
                 try:
-                    job = self._send(session, purchase.request, intent)
+                    job = self._send(session, request.video, intent)
                 except KlingUncertainSubmissionError as error:
-                    if purchase.on_uncertain == "fail" or self._argument_is_spent(intent, allowed):
-                        raise self._report(intent, purchase, error) from None
+                    if request.on_uncertain == "fail" or self._argument_is_spent(intent, allowed):
+                        raise self._report(intent, request, error) from None
                     self._known_of(intent, error)
                     self._ignored = intent
                     allowed[intent.id] = BY_ARGUMENT
@@ -404,8 +407,8 @@ class Submitter:
                         raise
                     failure = error
                 else:
-                    self._record_id(intent.id, job.task_id, purchase)
-                    return Obtained(job.task_id, self.now(), job)
+                    self._record_id(intent.id, job.kling_task_id, request)
+                    return SubmitResult(job.kling_task_id, self.now(), job)
             self.log(f"{failure} Nothing was bought; sending again in {pause:.0f} s ({in_place})")
             self.sleep(pause)
 
@@ -413,7 +416,7 @@ class Submitter:
         self.is_sending = True
         try:
             job = session.submit(request, age=self._age)
-            self.bought = job.task_id
+            self.bought = job.kling_task_id
         finally:
             self.is_sending = False
         return job
@@ -424,7 +427,7 @@ class Submitter:
         return max(self.now() - wall, time.monotonic() - steady)
 
     def _record_intent(
-        self, purchase: Purchase, jobs: int, allowed: Mapping[str, str], decided_on: Journal, ours: list[str]
+        self, request: SubmitRequest, jobs: int, allowed: Mapping[str, str], decided_on: Journal, ours: list[str]
     ) -> Submit:
         """
         Record that a POST is about to be sent.
@@ -437,14 +440,14 @@ class Submitter:
             "intent",
             intent,
             at=self._recorded_at[0],
-            fingerprint=purchase.fingerprint,
+            fingerprint=request.fingerprint,
             purchase=jobs,
-            max_tries=purchase.max_tries,
-            conn_id=purchase.conn_id,
-            dag_id=purchase.dag_id,
-            model=purchase.request.model,
-            seconds=purchase.request.duration,
-            prompt=purchase.prompt,
+            max_tries=request.max_tries,
+            conn_id=request.conn_id,
+            dag_id=request.dag_id,
+            model=request.video.model,
+            seconds=request.video.duration,
+            prompt=request.prompt,
             cites=dict(allowed),
         )
         ours.append(intent)
@@ -481,11 +484,11 @@ class Submitter:
                 return True
         return False
 
-    def _bought_nothing(self, purchase: Purchase, jobs: int) -> int:
-        """Return how many POSTs of this purchase surely bought nothing since the last clear, slots apart."""
+    def _bought_nothing(self, request: SubmitRequest, jobs: int) -> int:
+        """Return how many POSTs for this video surely bought nothing since the last clear, slots apart."""
         return sum(
-            submit.refusal == "error" and submit.purchase == jobs and purchase.max_tries in submit.tries_seen
-            for submit in self._journal.of(purchase.fingerprint)
+            submit.refusal == "error" and submit.purchase == jobs and request.max_tries in submit.tries_seen
+            for submit in self._journal.of(request.fingerprint)
         )
 
     def _close(self, intent: str, reason: str) -> None:
@@ -510,27 +513,29 @@ class Submitter:
             told = mask_signatures(repr(error))
             self.log(f"A submit that made no job could not be removed from the record: {told}")
 
-    def _record_id(self, intent: str, task_id: str, purchase: Purchase) -> None:
+    def _record_id(self, intent: str, kling_task_id: str, request: SubmitRequest) -> None:
         """
         Record the id of a paid job, whatever it takes.
 
         If it cannot be recorded, the attempt goes on with the id in memory: it is in the log, and in the trigger.
         The intent stays on record, so that a later attempt stops and asks rather than buys.
         """
-        event = new_event("submitted", intent, at=self.now(), kling_task_id=task_id, max_tries=purchase.max_tries)
+        event = new_event(
+            "submitted", intent, at=self.now(), kling_task_id=kling_task_id, max_tries=request.max_tries
+        )
         try:
             self._append(event, attempts=ATTEMPTS_TO_RECORD)
         except BaseException as error:
-            self.log(f"Kling task {task_id} is bought, but could not be recorded: {error}")
+            self.log(f"Kling task {kling_task_id} is bought, but could not be recorded: {error}")
             if not isinstance(error, KlingError):
                 raise
 
-    def _warn_of_other_requests(self, purchase: Purchase) -> None:
+    def _warn_of_other_requests(self, request: SubmitRequest) -> None:
         """Say what this task bought for other requests: it bills on, and nothing else will say it."""
         for other in self._journal.submits.values():
-            if other.fingerprint != purchase.fingerprint and other.fate != "nothing":
+            if other.fingerprint != request.fingerprint and other.fate != "nothing":
                 job = f"as Kling task {other.kling_task_id}" if other.kling_task_ids else "with an unknown fate"
-                task = "this task" if purchase.map_index < 0 else f"map index {purchase.map_index} of this task"
+                task = "this task" if request.map_index < 0 else f"map index {request.map_index} of this task"
                 self.log(
                     f"The request differs from {other.summary}, which {task} submitted {iso(other.sent_at)} "
                     f"{job}: that job is not joined"
@@ -596,7 +601,7 @@ def _exhausted(spent: int) -> KlingError:
 
 
 def uncertain_error(
-    submit: Submit, purchase: Purchase, details: Mapping[str, Any]
+    submit: Submit, request: SubmitRequest, details: Mapping[str, Any]
 ) -> KlingUncertainSubmissionError:
     """Return the error for a submit of unknown fate, in two short lines: what is unknown, and what to do."""
     when = "at a time unknown" if submit.sent_at == SENT_AT_UNKNOWN else f"sent {iso(submit.sent_at)}"
@@ -607,13 +612,13 @@ def uncertain_error(
     )
     if offered:
         advice += f" The response named the id {offered}."
-    if submit.fingerprint != purchase.fingerprint:
+    if submit.fingerprint != request.fingerprint:
         advice += " The request has changed since: the changed one is submitted after that."
     if hint := details.get("hint"):
         advice += f" {hint}"
     return KlingUncertainSubmissionError(
         f"A submit may have been accepted and billed: {submit.summary}, {when} ({details['why']})",
-        task_id=offered,
+        kling_task_id=offered,
         http_status=details.get("http_status"),
         code=details.get("code"),
         server_message=details.get("server_message"),

@@ -15,7 +15,7 @@ import requests
 from airflow_provider_kling.client.connection import origin
 from airflow_provider_kling.client.transport import TRANSPORT_ERRORS, BoundedAdapter
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingDownloadError
-from airflow_provider_kling.media.mp4 import HEAD_BYTES, MAX_BYTES, Boxes, is_video
+from airflow_provider_kling.media.mp4 import HEAD_BYTES, MAX_BYTES, Mp4BoxReader, is_video
 from airflow_provider_kling.utils.text import clean_text
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _copy(response: Response, sink: Sink, connection: KlingConnection, max_bytes
         )
     written = 0
     head = b""
-    boxes = Boxes()
+    boxes = Mp4BoxReader()
     while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
         if len(head) < HEAD_BYTES:
             head += chunk[:HEAD_BYTES]
@@ -162,7 +162,7 @@ def _copy(response: Response, sink: Sink, connection: KlingConnection, max_bytes
         raise _not_a_video(where, response, connection, head)
     if announced is not None and announced != written:
         raise KlingDownloadError(f"The video at {where} has {announced} bytes, but only {written} arrived")
-    if not boxes.may_end:
+    if not boxes.at_box_boundary:
         raise _cut(where, announced)
     return written
 

@@ -25,7 +25,7 @@ def _is_mp4(head: bytes) -> bool:
     return head[4:8] in _MP4_BOXES
 
 
-class Boxes:
+class Mp4BoxReader:
     """
     Follows the top-level boxes of an MP4 that streams by.
 
@@ -39,7 +39,7 @@ class Boxes:
         self._boxes = 0
 
     @property
-    def may_end(self) -> bool:
+    def at_box_boundary(self) -> bool:
         """Whether the file may end here."""
         # A size of 0 reaches to the end. Some writers leave four zero bytes there, as they end lists of QuickTime.
         return self._left in (0, math.inf) and (not self._header or self._header[:4] == bytes(4))

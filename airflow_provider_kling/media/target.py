@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from uuid import uuid4
 
-from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, KlingValidationError, shown
+from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, KlingValidationError, short_repr
 from airflow_provider_kling.utils.coerce import FOUND_NOTHING, is_nothing
 
 if TYPE_CHECKING:
@@ -148,8 +148,7 @@ class Target(ABC):
             what = f"{self.path} has appeared during the download, and overwrite=False"
             return KlingValidationError(what, advice=f"It was left as it is. {kept}".strip())
         if isinstance(error, KlingError):
-            error.advice = f"{error.advice} {kept}".strip()
-            return error
+            return error.replace(advice=f"{error.advice} {kept}".strip())
         return KlingDownloadError(f"The video did not get its name {self.path}: {_told(error)}", advice=kept)
 
     def _discard(self, part: str) -> None:
@@ -201,7 +200,7 @@ class _LocalTarget(Target):
         if told.startswith("//"):
             raise _refusal(path, "begins with two slashes, which systems and Python versions read differently")
         if _segments(told) != _segments(understood):
-            raise _refusal(path, f"would be read as {shown(understood)}")
+            raise _refusal(path, f"would be read as {short_repr(understood)}")
         if told.endswith(("/", "/.", "/..")):
             raise _refusal(path, "is a folder", _FOLDER)
         self._file = Path(told)
@@ -281,7 +280,7 @@ class _StoreTarget(Target):
         whole = f"{place.rpartition('@')[2]}/{key}"  # before an @ stands the Airflow connection
         # A store that takes its host from the connection takes the path alone from here.
         if understood.lstrip("/") not in (whole.lstrip("/"), key.lstrip("/")):
-            raise _refusal(path, f"would be read as {shown(understood)}")
+            raise _refusal(path, f"would be read as {short_repr(understood)}")
         self._refuse_another_reading()
         folders, _, self._name = key.rpartition("/")
         if {".", ".."} & {self._name, *folders.split("/")}:
@@ -302,7 +301,7 @@ class _StoreTarget(Target):
                 raise _refusal(self.path, "names no file in a bucket", _FOLDER)
             understood = f"{self._bucket}/{key}"
         if understood.lstrip("/") != self._key.lstrip("/"):
-            raise _refusal(self.path, f"would be read as {shown(understood)}")
+            raise _refusal(self.path, f"would be read as {short_repr(understood)}")
 
     def check(self, *, overwrite: bool) -> None:
         try:
@@ -385,7 +384,7 @@ class _StoreTarget(Target):
 
 
 def _refusal(path: object, reason: str, advice: str = _NOTHING_FETCHED) -> KlingValidationError:
-    return KlingValidationError(f"path={shown(path)} {reason}", advice=advice)
+    return KlingValidationError(f"path={short_repr(path)} {reason}", advice=advice)
 
 
 def _is_odd(character: str) -> bool:

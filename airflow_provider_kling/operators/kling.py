@@ -20,22 +20,29 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
     Problem,
 )
-from airflow_provider_kling.jobs.polling import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, seconds_of, video_of
+from airflow_provider_kling.jobs.polling import (
+    DEFAULT_TIMEOUT,
+    FORMAT,
+    STILL_RUNNING,
+    to_seconds,
+    video_from_event,
+)
 from airflow_provider_kling.links.kling import KlingVideoLink
-from airflow_provider_kling.tasks.failures import failing_the_task, task_failure
+from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
 from airflow_provider_kling.tasks.waiting import SHORTEST_DEFERRAL, WaitingTask
 from airflow_provider_kling.version_compat import (
     TaskDeferralError,
     TaskDeferralTimeout,
     is_test_run,
-    telling_timeouts,
+    normalize_deferral_errors,
 )
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kling.jobs.journal import Submit
-    from airflow_provider_kling.jobs.submission import Obtained, OnClear, OnUncertain, Purchase, Submitter
+    from airflow_provider_kling.jobs.result import KlingVideo
+    from airflow_provider_kling.jobs.submission import OnClear, OnUncertain, SubmitRequest, SubmitResult, Submitter
 
 #: Seconds to go on submitting while the account has no slot free.
 DEFAULT_SUBMIT_TIMEOUT = 24 * 3600.0
@@ -81,11 +88,11 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
     :param on_clear: What clearing the task means once a job was bought: ``reuse`` (default) joins that job if the
         request is the same, ``resubmit`` buys another.
     :param on_uncertain: What to do when a submit may have been accepted but no id arrived: ``fail`` (default)
-        without a retry, so that a person looks and answers, or ``resubmit`` once per purchase, which may pay
+        without a retry, so that a person looks and answers, or ``resubmit`` once per request, which may pay
         twice.
     :param take: Which take of the same request this is. Another number buys another video; it is not sent.
     :return: The Kling task id; with ``wait_for_completion`` the finished video: a dict with ``task_id``,
-        ``model``, ``status``, ``status_word``, ``progress``, ``video_url``, ``created_at``, ``completed_at``,
+        ``model``, ``status``, ``raw_status``, ``progress``, ``video_url``, ``created_at``, ``completed_at``,
         ``error`` and ``error_code``.
         XCom ``kling_task_id`` is pushed as soon as the submit is answered, ``video_url`` when there is one.
     :raises KlingError: by name, see :mod:`airflow_provider_kling.exceptions`; those that a retry cannot cure
@@ -143,9 +150,9 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         self.kling_conn_id = kling_conn_id
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
-        self.poll_interval = None if poll_interval is None else seconds_of("poll_interval", poll_interval)
-        self.timeout = seconds_of("timeout", timeout)
-        self.submit_timeout = seconds_of("submit_timeout", submit_timeout)
+        self.poll_interval = None if poll_interval is None else to_seconds("poll_interval", poll_interval)
+        self.timeout = to_seconds("timeout", timeout)
+        self.submit_timeout = to_seconds("submit_timeout", submit_timeout)
         self.on_clear = on_clear
         self.on_uncertain = on_uncertain
         self.take = take
@@ -161,7 +168,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         _refuse_wrong_choices(**{name: kwargs[name] for name in _CHOICES if name in kwargs})
         for name in ("poll_interval", "timeout", "submit_timeout"):
             if kwargs.get(name) is not None:
-                seconds_of(name, kwargs[name])
+                to_seconds(name, kwargs[name])
         given = {name: kwargs[name] for name in REQUEST_FIELDS if name in kwargs}
         _refuse_wrong_literals(given, others_follow=True)
         return _CheckedPartial(super().partial(**kwargs), given)
@@ -190,19 +197,19 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         """
         return self._obtain(context, since=time.time() if since is None else since, refusals=refusals)
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> KlingVideo:
         """Return the finished video that the trigger reported, or raise what it reported instead."""
         from airflow_provider_kling.records import forget_after_success, is_durable
 
-        with failing_the_task(final=not is_durable(context)):
-            video = self._publish_result(context, video_of(event))
+        with as_task_failures(final=not is_durable(context)):
+            video = self._publish_result(context, video_from_event(event))
         forget_after_success(self, context)
         return video
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume as every operator does; after a trigger that crashed, wait on for the same job."""
         try:
-            with telling_timeouts():
+            with normalize_deferral_errors():
                 return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
             from airflow_provider_kling.records import is_durable
@@ -210,7 +217,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             kling_task_id = self._submitted_id(context)
             error = KlingTimeoutError(
                 "Airflow ended the deferral before the trigger could report",
-                task_id=kling_task_id,
+                kling_task_id=kling_task_id,
                 advice=STILL_RUNNING if kling_task_id else "It waited to submit.",
             )
             raise task_failure(error, final=not is_durable(context)) from None
@@ -233,61 +240,62 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             )
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
-        with failing_the_task():
-            while True:
-                try:
-                    obtained = self._submit(context, is_first_look=refusals == 0)
-                except (KlingRateLimitError, KlingUnavailableError) as error:
-                    refusals += 1
-                    self._await_slot(error, since=since, refusals=refusals)
-                else:
-                    return self._go_on(context, obtained)
+        while True:
+            try:
+                result = self._submit(context, is_first_look=refusals == 0)
+            except (KlingRateLimitError, KlingUnavailableError) as error:
+                refusals += 1
+                self._await_slot(error, since=since, refusals=refusals)
+            else:
+                return self._go_on(context, result)
 
-    def _submit(self, context: Context, *, is_first_look: bool) -> Obtained:
-        purchase = self._purchase(context)
-        self._submitter = self._submitter_for(purchase, context, is_first_look=is_first_look)
+    def _submit(self, context: Context, *, is_first_look: bool) -> SubmitResult:
+        request = self._submit_request(context)
+        self._submitter = self._submitter_for(request, context, is_first_look=is_first_look)
         try:
-            return self._submitter.obtain(purchase)
+            return self._submitter.submit_or_join(request)
         except KlingUncertainSubmissionError:
             if (submit := self._submitter.unresolved) is not None:
                 context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
             raise
 
-    def _go_on(self, context: Context, obtained: Obtained) -> Any:
+    def _go_on(self, context: Context, result: SubmitResult) -> Any:
         from airflow_provider_kling.records import forget_after_success, is_durable
 
-        self._kling_task_id = obtained.task_id
-        context["ti"].xcom_push(key="kling_task_id", value=obtained.task_id)
-        self.log.info("Kling task %s is this task's job", obtained.task_id)
+        self._kling_task_id = result.kling_task_id
+        context["ti"].xcom_push(key="kling_task_id", value=result.kling_task_id)
+        self.log.info("Kling task %s is this task's job", result.kling_task_id)
         # Without a record a retry could only stop: it would know of no job.
-        with failing_the_task(final=not is_durable(context)):
-            result = self._result(context, obtained)
+        with as_task_failures(final=not is_durable(context)):
+            result = self._result(context, result)
         forget_after_success(self, context)
         return result
 
-    def _result(self, context: Context, obtained: Obtained) -> Any:
+    def _result(self, context: Context, result: SubmitResult) -> Any:
+        from airflow_provider_kling.jobs.result import finished_video
+
         if not self.wait_for_completion:
-            return obtained.task_id
-        if obtained.job is not None and obtained.job.status == "completed" and obtained.job.video_url:
-            return self._publish_result(context, obtained.job.as_dict())
-        return self._wait(context, obtained.task_id, submitted_at=obtained.submitted_at)
+            return result.kling_task_id
+        if result.job is not None and (video := finished_video(result.job)):
+            return self._publish_result(context, video)
+        return self._wait(context, result.kling_task_id, submitted_at=result.submitted_at)
 
-    def _purchase(self, context: Context) -> Purchase:
-        from airflow_provider_kling.jobs.submission import Purchase, fingerprint_of
+    def _submit_request(self, context: Context) -> SubmitRequest:
+        from airflow_provider_kling.jobs.submission import SubmitRequest, fingerprint_of
 
-        request = VideoRequest.build(**self._arguments())
-        self._video_seconds = request.duration
+        video = VideoRequest.build(**self._arguments())
+        self._video_seconds = video.duration
         for name in ("image", "last_image"):
             if getattr(self, name) == "":
                 self.log.warning("Kling request: %s was given, but is empty; the video is made without it", name)
-        for warning in request.warnings():
+        for warning in video.warnings():
             self.log.warning("Kling request: %s", warning)
         # Before any intent is on record: a connection that cannot be used must not look like a lost submit.
         base_url = self._hook.connection.base_url
-        return Purchase(
-            request=request,
+        return SubmitRequest(
+            video=video,
             fingerprint=fingerprint_of(
-                request, conn_id=self.kling_conn_id, base_url=base_url, take=_take_number(self.take)
+                video, conn_id=self.kling_conn_id, base_url=base_url, take=_take_number(self.take)
             ),
             conn_id=self.kling_conn_id,
             dag_id=context["ti"].dag_id,
@@ -300,14 +308,14 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
     def _arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in REQUEST_FIELDS}
 
-    def _submitter_for(self, purchase: Purchase, context: Context, *, is_first_look: bool) -> Submitter:
+    def _submitter_for(self, request: SubmitRequest, context: Context, *, is_first_look: bool) -> Submitter:
         from airflow_provider_kling.jobs.submission import Submitter
         from airflow_provider_kling.records import read_variable, record_store
 
         store = record_store(
             context,
-            conn_id=purchase.conn_id,
-            fingerprint=purchase.fingerprint,
+            conn_id=request.conn_id,
+            fingerprint=request.fingerprint,
             is_first_look=is_first_look and context["ti"].try_number <= 1,
         )
         if is_first_look and not store.durable:
@@ -315,7 +323,8 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         return Submitter(
             store=store,
             connect=self._hook.submitting,
-            look=self._hook.get_video,
+            get_job=self._hook.get_video,
+            grace=self._hook.connection.api.grace,
             read_variable=read_variable,
             log=self.log.warning,
         )
@@ -327,8 +336,10 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         now = time.time()
         left = since + self.submit_timeout - now
         if left <= 0:
-            error.what += f"; {refusals} refusals in {now - since:.0f} s (submit_timeout={self.submit_timeout:g})"
-            raise error
+            raise error.replace(
+                message=f"{error.message}; {refusals} refusals in {now - since:.0f} s "
+                f"(submit_timeout={self.submit_timeout:g})"
+            )
         pause = min(pause_for_slot(error, refusals), left)
         self.log.info("%s Asking again in %.0f s at the latest.", error, pause)
         if not self._is_deferrable:
@@ -351,7 +362,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         from airflow_provider_kling.records import is_durable
 
         kling_task_id = self._submitted_id(context)
-        with failing_the_task(final=bool(kling_task_id) and not is_durable(context)):
+        with as_task_failures(final=bool(kling_task_id) and not is_durable(context)):
             crashes = self._count_crash(context, advice=STILL_RUNNING if kling_task_id else "It waited to submit.")
             if kling_task_id:
                 self.log.warning("The trigger crashed (%d); waiting on for Kling task %s", crashes, kling_task_id)
@@ -364,7 +375,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         found: str | None = ti.xcom_pull(task_ids=ti.task_id, key="kling_task_id", map_indexes=ti.map_index)
         return found
 
-    def _wait(self, context: Context, kling_task_id: str, *, submitted_at: float) -> dict[str, Any]:
+    def _wait(self, context: Context, kling_task_id: str, *, submitted_at: float) -> KlingVideo:
         if self._is_deferrable:
             self._defer_until_finished(
                 kling_task_id,
@@ -406,8 +417,7 @@ def _refuse_wrong_literals(arguments: Mapping[str, Any], others_follow: bool = F
     known = {name: value for name, value in arguments.items() if _is_literal(value)}
     later = set(REQUEST_FIELDS) - known.keys() if others_follow else arguments.keys() - known.keys()
     if problems := find_problems(known, unknown=later):
-        # A mapped task is made on the worker, where this must not be retried either.
-        raise task_failure(KlingValidationError.of(problems))
+        raise KlingValidationError.from_problems(problems)
 
 
 class _CheckedPartial:
@@ -471,10 +481,10 @@ def _refuse_wrong_choices(**settings: Any) -> None:
                 _take_number(value)
         elif value not in choices:
             problem = Problem(name, value, f"must be one of {', '.join(choices)}")
-            raise task_failure(KlingValidationError.of([problem], what="The task"))
+            raise KlingValidationError.from_problems([problem], subject="The task")
 
 
 def _take_number(take: Any) -> int:
     if isinstance(take, int) or (isinstance(take, str) and take.strip().isdecimal()):
         return int(take)
-    raise task_failure(KlingValidationError.of([Problem("take", take, "must be a whole number")]))
+    raise KlingValidationError.from_problems([Problem("take", take, "must be a whole number")])

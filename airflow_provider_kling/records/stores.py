@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow.providers.common.compat.sdk import Variable
 
-from airflow_provider_kling.exceptions import shown
+from airflow_provider_kling.exceptions import short_repr
 from airflow_provider_kling.jobs.consent import word_for
 from airflow_provider_kling.jobs.journal import (
     CLOSED_WITHOUT_A_JOB,
@@ -130,7 +130,7 @@ class _OneDocument(Store):
         if found is None:
             return None
         if not isinstance(found, Mapping) or "version" not in found or not isinstance(found.get("events"), list):
-            raise unreadable(shown(found))
+            raise unreadable(short_repr(found))
         check_version(found["version"])
         return found
 
@@ -196,7 +196,7 @@ class VariableStore(_OneDocument):
         except ValueError:
             document = None
         if document is None:
-            raise unreadable(shown(text))
+            raise unreadable(short_repr(text))
         return document
 
     def _write(self, document: Mapping[str, Any]) -> None:

@@ -114,7 +114,7 @@ class _VendorRoutes:
                 if job.at(time.time()).state != "completed":
                     raise ApiError(400, "invalid_request", "the video is not finished")
                 try:
-                    path = await self._studio.video_of(job.request)
+                    path = await self._studio.video_from_event(job.request)
                 except (ImportError, OSError) as error:
                     raise ApiError(500, "", f"the video cannot be made: {error}") from error
                 name = {"Content-Disposition": f'inline; filename="{job.id}.mp4"'}

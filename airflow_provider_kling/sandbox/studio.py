@@ -45,7 +45,7 @@ class Studio:
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._stack.close()
 
-    async def video_of(self, request: VideoRequest) -> Path:
+    async def video_from_event(self, request: VideoRequest) -> Path:
         """Return the file for ``request``, rendering it unless that was done before."""
         images = {url: self.media_file(url) for url in (request.image, request.last_image) if url}
         path = self._folder / f"{_fingerprint(request, images)}.mp4"

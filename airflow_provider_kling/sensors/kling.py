@@ -18,8 +18,8 @@ from airflow_provider_kling.jobs.polling import (
     Finished,
     Pause,
     Poller,
-    seconds_of,
-    video_of,
+    to_seconds,
+    video_from_event,
 )
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.tasks.failures import sensor_failure
@@ -29,7 +29,7 @@ from airflow_provider_kling.version_compat import (
     TaskDeferralError,
     TaskDeferralTimeout,
     first_reschedule_date,
-    telling_timeouts,
+    normalize_deferral_errors,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
     from airflow.triggers.base import StartTriggerArgs
 
+    from airflow_provider_kling.jobs.result import KlingVideo
 
 #: Seconds between two pokes of a sensor that is not deferrable, where the user names none.
 POKE_INTERVAL = 30.0
@@ -85,10 +86,10 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.poll_interval = None if poke_interval is None else seconds_of("poke_interval", poke_interval)
+        self.poll_interval = None if poke_interval is None else to_seconds("poke_interval", poke_interval)
         super().__init__(
             poke_interval=POKE_INTERVAL if self.poll_interval is None else self.poll_interval,
-            timeout=seconds_of("timeout", timeout),
+            timeout=to_seconds("timeout", timeout),
             **kwargs,
         )
         self.kling_task_id = kling_task_id
@@ -116,14 +117,14 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
             return super().execute(context)
         return self._execute_deferrable(context)
 
-    def _execute_deferrable(self, context: Context) -> dict[str, Any]:
+    def _execute_deferrable(self, context: Context) -> KlingVideo:
         with self._failing():
             now = time.time()
             # Once here, on the worker that is held anyway: many jobs are finished, or wrong, before the sensor is.
             poller = self._poller(started_at=now)
             decision = self._check(poller)
             if isinstance(decision, Finished):
-                return self._publish_result(context, decision.video())
+                return self._publish_result(context, decision.result())
             model = poller.job.model if poller.job else None
             return self._defer_until_finished(self._task_id, started_at=now, model=model)
 
@@ -153,24 +154,24 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
             decision = self._check(poller)
             if isinstance(decision, Pause):
                 return False
-            return PokeReturnValue(is_done=True, xcom_value=self._publish_result(context, decision.video()))
+            return PokeReturnValue(is_done=True, xcom_value=self._publish_result(context, decision.result()))
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> KlingVideo:
         """Return the finished video that the trigger reported, or end as it reported."""
         with self._failing():
-            return self._publish_result(context, video_of(event))
+            return self._publish_result(context, video_from_event(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume as every operator does; after a trigger that crashed, wait on."""
         with self._failing():
             try:
-                with telling_timeouts():
+                with normalize_deferral_errors():
                     # Not as every sensor does: with soft_fail, that would take a crashed trigger for the end.
                     return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
             except TaskDeferralTimeout:
                 raise KlingTimeoutError(
                     "Airflow ended the deferral before the trigger could report",
-                    task_id=self._task_id,
+                    kling_task_id=self._task_id,
                     advice=STILL_RUNNING,
                 ) from None
             except TaskDeferralError:
@@ -202,11 +203,13 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         return self._poller(started_at=time.time())
 
     def _check(self, poller: Poller) -> Pause | Finished:
+        grace = self._hook.connection.api.grace
         try:
-            decision = poller.on_job(self._hook.get_video(poller.task_id), now=time.time())
+            job = self._hook.get_video(poller.kling_task_id)
+            decision = poller.on_job(job, grace=grace, now=time.time())
         except KlingError as error:
-            decision = poller.on_error(error, now=time.time())
-        if line := poller.news(now=time.time()):
+            decision = poller.on_error(error, grace=grace, now=time.time())
+        if line := poller.progress_message(now=time.time()):
             self.log.info(line)
         return decision
 

@@ -1,48 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a named error ends an Airflow task: with the retries that are left, or at once."""
+"""Which errors end an Airflow task at once, beside those that are permanent by themselves."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
-from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
+from airflow_provider_kling.exceptions import KlingError, KlingPermanentError, KlingTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def task_failure(error: KlingError, *, final: bool = False) -> KlingError:
-    """
-    Return the error in the form to raise from a task: one that a retry cannot cure fails the task at once.
-
-    Airflow asks the class for that, so the error is given one more base, ``AirflowFailException``, and stays
-    what it is for callbacks and ``except`` clauses: ``isinstance(error, KlingBalanceError)`` still holds.
-
-    :param error: The error.
-    :param final: Whether no retry may follow, whatever the error is.
-    """
-    return error if error.retryable and not final else _also(error, AirflowFailException)
+class KlingSensorTimeoutError(KlingTimeoutError, AirflowSensorTimeout):
+    """The video was not finished within the sensor's timeout, which is final as in every sensor."""
 
 
 @contextmanager
-def failing_the_task(*, final: bool = False) -> Iterator[None]:
-    """Let every named error inside leave as :func:`task_failure` has it."""
+def as_task_failures(*, final: bool) -> Iterator[None]:
+    """
+    Raise every error from inside as :func:`task_failure` returns it.
+
+    :param final: Whether no retry may follow, whatever the error is.
+    """
     try:
         yield
     except KlingError as error:
         raise task_failure(error, final=final) from error.__cause__
 
 
+def task_failure(error: KlingError, *, final: bool) -> KlingError:
+    """Return the error, as a permanent one if no retry may follow."""
+    if final and error.retryable:
+        return KlingPermanentError(error.message, **error.details()).with_traceback(error.__traceback__)
+    return error
+
+
 def sensor_failure(error: KlingError) -> KlingError:
-    """Return the error as :func:`task_failure` does; a sensor's timeout is final too, as in every sensor."""
-    return _also(error, AirflowSensorTimeout) if isinstance(error, KlingTimeoutError) else task_failure(error)
-
-
-def _also(error: KlingError, base: type[Exception]) -> KlingError:
-    kind = type(error)
-    mixed = type(kind.__name__, (kind, base), {"__module__": kind.__module__, "__doc__": kind.__doc__})
-    failure: KlingError = mixed(error.what, **error.facts())
-    return failure.with_traceback(error.__traceback__)
+    """Return the error to raise from a sensor: its timeout fails the task at once."""
+    if isinstance(error, KlingTimeoutError):
+        return KlingSensorTimeoutError(error.message, **error.details()).with_traceback(error.__traceback__)
+    return error

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_kling.jobs.result import KlingVideo
+
 #: How much longer Airflow's own deferral timeout is than the trigger's deadline, which it reports in words.
 BACKSTOP = timedelta(minutes=10)
 #: Seconds that a deferral lasts at least. The scheduler learns 5 seconds late, and later on a busy machine, that a
@@ -105,11 +107,13 @@ class WaitingTask(KlingTask):
         ti.xcom_push(key=_CRASHES, value=crashes)
         return crashes
 
-    def _publish_result(self, context: Context, video: dict[str, Any]) -> dict[str, Any]:
+    def _publish_result(self, context: Context, video: KlingVideo) -> KlingVideo:
         """Return a finished video after publishing it: the link, XCom ``video_url`` and the log."""
         task: Any = self
         self.video_url = video["video_url"]
         context["ti"].xcom_push(key="video_url", value=self.video_url)
         # The signature of the URL is a credential; the link and XCom have the whole of it.
-        task.log.info("Kling task %s is finished: %s", video["task_id"], mask_signatures(self.video_url or ""))
+        task.log.info(
+            "Kling task %s is finished: %s", video["kling_task_id"], mask_signatures(self.video_url or "")
+        )
         return video

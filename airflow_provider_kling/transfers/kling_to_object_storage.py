@@ -13,9 +13,8 @@ from airflow_provider_kling.exceptions import (
     KlingDownloadError,
     KlingError,
 )
-from airflow_provider_kling.jobs.polling import seconds_of
+from airflow_provider_kling.jobs.polling import to_seconds
 from airflow_provider_kling.tasks.base import KlingTask
-from airflow_provider_kling.tasks.failures import failing_the_task
 from airflow_provider_kling.utils.file_names import safe_name
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
         self.path = path
         self.kling_conn_id = kling_conn_id
         self.overwrite = overwrite
-        self.timeout = seconds_of("timeout", timeout)
+        self.timeout = to_seconds("timeout", timeout)
         if max_bytes is not None and (
             isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1
         ):
@@ -96,36 +95,36 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
         from airflow_provider_kling.jobs.result import task_reference
         from airflow_provider_kling.media.target import target_of
 
-        with failing_the_task():
-            task_id, url = task_reference(self.video)
-            path = str(self.path)
-            target = target_of(f"{path}{safe_name(task_id)}.mp4" if path.endswith("/") else path)
-            target.check(overwrite=self.overwrite)
-            url = url or self._fresh_url(task_id)
-            started = time.monotonic()
-            size = self._store(task_id, url, target)
-            self.log.info(
-                "Stored Kling task %s as %s: %d bytes in %.1f s",
-                task_id,
-                target.path,
-                size,
-                time.monotonic() - started,
-            )
-            return target.path
+        kling_task_id, url = task_reference(self.video)
+        path = str(self.path)
+        target = target_of(f"{path}{safe_name(kling_task_id)}.mp4" if path.endswith("/") else path)
+        target.check(overwrite=self.overwrite)
+        url = url or self._fresh_url(kling_task_id)
+        started = time.monotonic()
+        size = self._store(kling_task_id, url, target)
+        self.log.info(
+            "Stored Kling task %s as %s: %d bytes in %.1f s",
+            kling_task_id,
+            target.path,
+            size,
+            time.monotonic() - started,
+        )
+        return target.path
 
-    def _fresh_url(self, task_id: str) -> str:
-        job = self._hook.get_video(task_id)
-        if job.status == "failed":
-            raise job.failure()
-        if job.status != "completed" or not job.video_url:
+    def _fresh_url(self, kling_task_id: str) -> str:
+        from airflow_provider_kling.jobs.result import finished_video
+
+        job = self._hook.get_video(kling_task_id)
+        video = finished_video(job)
+        if video is None:
             raise KlingError(
-                f"Kling task {task_id} has no video to store yet: it is {job.status_word}",
-                task_id=task_id,
+                f"Kling task {kling_task_id} has no video to store yet: it is {job.raw_status}",
+                kling_task_id=kling_task_id,
                 advice="Wait for it first, with a KlingTaskSensor or wait_for_completion=True.",
             )
-        return job.video_url
+        return video["video_url"]
 
-    def _store(self, task_id: str, url: str, target: Target) -> int:
+    def _store(self, kling_task_id: str, url: str, target: Target) -> int:
         from airflow_provider_kling.media.download import EXPIRED_STATUSES, is_transient
 
         give_up_at = time.monotonic() + self.timeout
@@ -134,17 +133,17 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
         while True:
             try:
                 return self._attempt(url, target, give_up_at - time.monotonic())
-            except (KlingDownloadError, KlingConnectionError) as error:
-                error.task_id = task_id
+            except (KlingDownloadError, KlingConnectionError) as unnamed:
+                error = unnamed.replace(kling_task_id=kling_task_id)
                 if error.http_status in EXPIRED_STATUSES and not renewed:
-                    self.log.info("The link of Kling task %s is no longer good; asking for a new one", task_id)
-                    url, renewed = self._fresh_url(task_id), True
+                    self.log.info("The URL of Kling task %s has expired; requesting a new one", kling_task_id)
+                    url, renewed = self._fresh_url(kling_task_id), True
                     continue
                 if isinstance(error, KlingDownloadError) and not is_transient(error.http_status):
-                    raise
+                    raise error from None
                 pause = next(pauses, None)
                 if pause is None or time.monotonic() + pause >= give_up_at:
-                    raise
+                    raise error from None
                 self.log.warning("%s Once more in %g s.", error, pause)
                 time.sleep(pause)
 

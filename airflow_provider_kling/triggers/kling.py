@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: The thread that writes what triggers tell while they wait. A line goes through a pipe to the triggerer's
 #: supervisor, which may be slow to read. Neither an event loop nor a trigger waits for that, nor do the loop's own
 #: threads, which look up host names for everybody.
-_SCRIBE = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kling-scribe")
+_LOG_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kling-scribe")
 
 
 class KlingTaskTrigger(BaseTrigger):
@@ -101,7 +101,7 @@ class KlingTaskTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event: ``version``, ``status``, ``task_id``, and ``video`` or ``error``."""
+        """Yield one event: ``version``, ``status``, ``kling_task_id``, and ``video`` or ``error``."""
         await _client_loaded()
         from airflow_provider_kling.client.async_client import shared_client
 
@@ -133,27 +133,29 @@ class KlingTaskTrigger(BaseTrigger):
     async def _wait(self, client: SharedClient, poller: Poller, now: Callable[[], float]) -> Finished:
         """Ask until the wait is over, and log what changes."""
         loop = asyncio.get_running_loop()
-        telling: asyncio.Future[None] | None = None
+        logging_line: asyncio.Future[None] | None = None
         try:
             while True:
                 try:
-                    job = await client.get_video(poller.task_id, patience=poller.patience(now=now()))
-                    decision = poller.on_job(job, now=(at := now()))
+                    job = await client.get_video(
+                        poller.kling_task_id, queue_timeout=poller.check_timeout(now=now())
+                    )
+                    decision = poller.on_job(job, grace=client.grace, now=(at := now()))
                 except KlingError as error:
-                    decision = poller.on_error(error, now=(at := now()))
+                    decision = poller.on_error(error, grace=client.grace, now=(at := now()))
                 if isinstance(decision, Finished):
-                    if poller.job is not None and poller.job.has_ended:
-                        client.slots.free_one()
+                    if poller.job_has_ended:
+                        client.slots.wake_one()
                     return decision  # the worker that goes on tells the end
                 # While the last line is not written yet, news wait to be told in one.
-                if (telling is None or telling.done()) and (line := poller.news(now=at)):
-                    telling = loop.run_in_executor(_SCRIBE, copy_context().run, self._tell, line)
+                if (logging_line is None or logging_line.done()) and (line := poller.progress_message(now=at)):
+                    logging_line = loop.run_in_executor(_LOG_THREAD, copy_context().run, self._log_line, line)
                 await asyncio.sleep(decision.seconds)
         finally:
-            if telling is not None:
-                telling.cancel()  # Airflow closes the log of a trigger that has ended
+            if logging_line is not None:
+                logging_line.cancel()  # Airflow closes the log of a trigger that has ended
 
-    def _tell(self, line: str) -> None:
+    def _log_line(self, line: str) -> None:
         self.log.info(line)  # called here, so that the log names this file as the place
 
     async def on_kill(self) -> None:

@@ -74,11 +74,11 @@ def unreachable_reason(url: str) -> str | None:
         return "must be a public http(s) URL: the vendor fetches it itself, and sees no files of this machine"
     if not host:
         return "has no host; the vendor needs a public http(s) URL"
-    kind = private_kind(host)
+    kind = private_reason(host)
     return f"is {kind}, which the vendor cannot reach; upload it to a public URL" if kind else None
 
 
-def private_kind(host: str) -> str | None:
+def private_reason(host: str) -> str | None:
     """Return what makes a URL's host one of a private network, as far as its spelling tells, or None."""
     host = host.rstrip(".").lower()
     address = parse_address(host)

@@ -19,7 +19,7 @@ def is_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip() in _NOTHING)
 
 
-def number_in(value: Any) -> float | None:
+def parse_number(value: Any) -> float | None:
     """Return a finite number from a number or its spelling."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
@@ -30,7 +30,7 @@ def number_in(value: Any) -> float | None:
     return number if abs(number) < 1e18 else None
 
 
-def value_in(text: str) -> Any:
+def parse_literal(text: str) -> Any:
     """
     Return the value that a text spells, or the text itself.
 

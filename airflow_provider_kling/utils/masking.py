@@ -22,7 +22,7 @@ _SPELLING = re.compile(
 )
 
 
-def without(secrets: Iterable[str], text: str) -> str:
+def mask(secrets: Iterable[str], text: str) -> str:
     """
     Return a text with every secret masked, whichever spelling each of its characters has.
 
@@ -36,11 +36,11 @@ def without(secrets: Iterable[str], text: str) -> str:
         # As it is, first: what stands before it may seem to be the beginning of a spelling.
         text = text.replace(secret, MASK)
         if "\\" in text or "%" in text or "&" in text:
-            text = _without_spelt("".join(_read(secret)[1]), text)
+            text = _mask_spelt("".join(_read(secret)[1]), text)
     return text
 
 
-def _without_spelt(secret: str, text: str) -> str:
+def _mask_spelt(secret: str, text: str) -> str:
     reading = Reading(text)
     found = reading.plain.find(secret) if secret else -1
     kept, after = [], 0

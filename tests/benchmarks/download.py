@@ -85,10 +85,10 @@ def _transfer(url: str, target: str) -> Download:
     # Loaded before the process counts as idle.
     from airflow.sdk import ObjectStoragePath  # noqa: F401
 
-    from airflow_provider_kling.hooks import download  # noqa: F401
+    from airflow_provider_kling.media import download  # noqa: F401
     from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
 
-    video = {"task_id": "task_1", "video_url": url}
+    video = {"kling_task_id": "task_1", "video_url": url}
     task = KlingToObjectStorageOperator(task_id="store", video=video, path=f"file://{target}")
     _ = task._hook.connection
     idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

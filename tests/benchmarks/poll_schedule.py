@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import mean, quantiles
 
+from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.jobs.poll_schedule import Delay, Durations, FixedDelay, LearnedDelay
 from airflow_provider_kling.jobs.polling import Finished, Poller
@@ -102,7 +103,7 @@ def simulate(videos: list[Video], tell: Tell, delay_of: Callable[[Video], Delay]
             heapq.heappush(due, (now + pollers[number].first_pause(now=now), number))
             continue
         requests += 1
-        decision = pollers[number].on_job(_answer(videos[number], now, tell), now=now)
+        decision = pollers[number].on_job(_answer(videos[number], now, tell), grace=GatewayApi.grace, now=now)
         if isinstance(decision, Finished):
             delays.append(now - videos[number].submitted - videos[number].takes)
         else:
@@ -117,8 +118,10 @@ def _learning(durations: Durations) -> Callable[[Video], Delay]:
 def _answer(video: Video, now: float, tell: Tell) -> VideoJob:
     done = (now - video.submitted) / video.takes
     if done >= 1:
-        return VideoJob(task_id="", status="completed", progress=100, model=video.model, video_url="https://")
-    return VideoJob(task_id="", status="running", progress=tell(done), model=video.model)
+        return VideoJob(
+            kling_task_id="", status="completed", progress=100, model=video.model, video_url="https://"
+        )
+    return VideoJob(kling_task_id="", status="running", progress=tell(done), model=video.model)
 
 
 def bound(models: Mapping[str, tuple[float, float]]) -> float:

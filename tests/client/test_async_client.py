@@ -25,8 +25,8 @@ from airflow_provider_kling.api.response import MAX_RESPONSE_BYTES
 from airflow_provider_kling.client.async_client import (
     FAILURE_KEPT,
     MAX_SOCKETS,
-    Line,
-    Turns,
+    Throttle,
+    WaitQueue,
     shared_client,
 )
 from airflow_provider_kling.exceptions import (
@@ -120,7 +120,7 @@ async def longest_lag() -> float:
 
 async def ask(task_id: str, conn_id: str = "kling_default") -> str:
     async with shared_client(conn_id) as client:
-        return (await client.get_video(task_id)).task_id
+        return (await client.get_video(task_id)).kling_task_id
 
 
 def errors_in(results: list[Any]) -> list[Any]:
@@ -273,7 +273,7 @@ class TestTheLookUp:
             assert BOOK.lookups == {"kling_default": 1}
             connect(url, KEY)
             await asyncio.sleep(FAILURE_KEPT)
-            assert (await client.get_video("task_1")).task_id == "task_1"
+            assert (await client.get_video("task_1")).kling_task_id == "task_1"
 
     async def test_whatever_a_look_up_ends_in_is_an_error_by_name(
         self, connect: Connect, monkeypatch: pytest.MonkeyPatch
@@ -333,7 +333,7 @@ class TestThePace:
             connect(url, KEY, max_requests_per_second=10)
             await ask("task_0")
             cancelled = [asyncio.create_task(ask(f"task_{n}")) for n in range(100)]
-            impatient = [client.get_video(f"task_{n}", patience=0.01) for n in range(100)]
+            impatient = [client.get_video(f"task_{n}", queue_timeout=0.01) for n in range(100)]
             results = await asyncio.gather(*impatient, return_exceptions=True)
             for task in cancelled:
                 task.cancel()
@@ -373,22 +373,22 @@ class TestThePace:
 @pytest.mark.asyncio
 class TestALine:
     async def test_passes_over_those_who_have_left_or_are_leaving(self) -> None:
-        line = Line()
+        line = WaitQueue()
         assert await line.wait(seconds=0) is False
         leaving, next_one = (asyncio.create_task(line.wait(seconds=10)) for _ in range(2))
         await asyncio.sleep(0)
         leaving.cancel()
-        line.free_one()
+        line.wake_one()
         assert await asyncio.wait_for(next_one, 1) is True
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        assert line.free_one() is False
+        assert line.wake_one() is False
 
     async def test_who_is_woken_and_leaves_wakes_the_next(self) -> None:
-        line = Line()
+        line = WaitQueue()
         leaving, next_one = (asyncio.create_task(line.wait(seconds=10)) for _ in range(2))
         await asyncio.sleep(0)
-        line.free_one()
+        line.wake_one()
         leaving.cancel()
         assert await asyncio.wait_for(next_one, 1) is True
 
@@ -398,47 +398,47 @@ class TestTurns:
     """No socket is lost, whoever leaves."""
 
     @staticmethod
-    async def take_all(turns: Turns) -> None:
-        turns.pace.per_second = 1e6
+    async def take_all(turns: Throttle) -> None:
+        turns.rate_limiter.per_second = 1e6
         taken = 0
         async with asyncio.timeout(5):
             while taken < MAX_SOCKETS:
-                taken += turns.take()
+                taken += turns.try_acquire()
                 await asyncio.sleep(0.0001)
-        assert turns.take() is False
+        assert turns.try_acquire() is False
 
     async def test_who_is_called_and_leaves_passes_the_turn_on(self) -> None:
-        turns = Turns()
+        turns = Throttle()
         await self.take_all(turns)
         leaving, next_one = (asyncio.create_task(turns.wait(seconds=10)) for _ in range(2))
         await asyncio.sleep(0)
-        turns.give_back()
+        turns.release()
         leaving.cancel()
         assert await asyncio.wait_for(next_one, 1) is True
-        assert turns.take() is False
+        assert turns.try_acquire() is False
 
     @pytest.mark.parametrize("called_first", [True, False])
     async def test_who_leaves_an_empty_line_keeps_no_turn(self, called_first: bool) -> None:
-        turns = Turns()
+        turns = Throttle()
         await self.take_all(turns)
         leaving = asyncio.create_task(turns.wait(seconds=10))
         await asyncio.sleep(0)
-        for step in (turns.give_back, leaving.cancel) if called_first else (leaving.cancel, turns.give_back):
+        for step in (turns.release, leaving.cancel) if called_first else (leaving.cancel, turns.release):
             step()
         await asyncio.wait({leaving})
         await asyncio.sleep(0.001)
-        assert turns.take() is True
+        assert turns.try_acquire() is True
 
     async def test_every_turn_comes_back(self) -> None:
-        turns = Turns()
-        turns.pace.per_second = 1e6
+        turns = Throttle()
+        turns.rate_limiter.per_second = 1e6
 
         async def ask_or_leave(number: int) -> None:
-            if turns.take() or await turns.wait(seconds=0.01 if number % 3 else 10):
+            if turns.try_acquire() or await turns.wait(seconds=0.01 if number % 3 else 10):
                 try:
                     await asyncio.sleep(number % 7 / 1000)
                 finally:
-                    turns.give_back()
+                    turns.release()
 
         tasks = [asyncio.create_task(ask_or_leave(number)) for number in range(5 * MAX_SOCKETS)]
         for task in tasks[::4]:
@@ -552,7 +552,7 @@ class TestSeveralLoops:
 
         def run() -> None:
             async def main() -> None:
-                answers.extend(await asyncio.gather(*(ask(job.task_id) for _ in range(5))))
+                answers.extend(await asyncio.gather(*(ask(job.kling_task_id) for _ in range(5))))
 
             asyncio.run(main())
 
@@ -561,7 +561,7 @@ class TestSeveralLoops:
             thread.start()
         for thread in threads:
             thread.join()
-        assert answers == [job.task_id] * 20
+        assert answers == [job.kling_task_id] * 20
         assert BOOK.lookups == {"kling_default": 4}
 
     def test_one_after_the_other(self, sandbox: Sandbox, connect: Connect) -> None:
@@ -569,7 +569,7 @@ class TestSeveralLoops:
         hook = KlingHook()
         job = hook.submit_video(REQUEST)
         for _ in range(3):
-            assert asyncio.run(hook.aget_video(job.task_id)).status == "completed"
+            assert asyncio.run(hook.aget_video(job.kling_task_id)).status == "completed"
 
     def test_a_loop_that_ends_in_the_middle_leaves_nothing_open(self, connect: Connect) -> None:
         with Silent() as server:
@@ -669,12 +669,12 @@ class TestTheServer:
         with Sandbox(run_seconds=0, dialect=dialect) as sandbox:
             job = KlingHook(connect(sandbox.base_url)).submit_video(REQUEST)
             async with shared_client("kling_default") as client:
-                assert (await client.get_video(job.task_id)).status == "completed"
+                assert (await client.get_video(job.kling_task_id)).status == "completed"
 
     async def test_over_tls_with_a_ca_bundle_of_its_own(self, certificate: Path, connect: Connect) -> None:
         with Sandbox(run_seconds=0, ssl_context=server_context(certificate)) as sandbox:
             job = KlingHook(connect(sandbox.base_url, verify=str(certificate))).submit_video(REQUEST)
-            assert await ask(job.task_id) == job.task_id
+            assert await ask(job.kling_task_id) == job.kling_task_id
 
     async def test_a_ca_bundle_of_the_environment_counts_as_on_a_worker(
         self, certificate: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
@@ -682,10 +682,10 @@ class TestTheServer:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         with Sandbox(run_seconds=0, ssl_context=server_context(certificate)) as sandbox:
             job = KlingHook(connect(sandbox.base_url)).submit_video(REQUEST)
-            assert await ask(job.task_id) == job.task_id
+            assert await ask(job.kling_task_id) == job.kling_task_id
             connect(sandbox.base_url, trust_env=False)
             with pytest.raises(KlingConnectionError, match="certificate verify failed"):
-                await ask(job.task_id)
+                await ask(job.kling_task_id)
 
     async def test_a_folder_of_certificates_is_taken_as_on_a_worker(
         self, certificate: Path, connect: Connect, tmp_path: Path
@@ -735,16 +735,16 @@ class TestTheServer:
         started = time.monotonic()
         async with shared_client("kling_default") as client:
             with pytest.raises(kind) as caught:
-                await client.get_video(job.task_id)
+                await client.get_video(job.kling_task_id)
             assert time.monotonic() - started < 3
             assert type(caught.value) is kind
             if kind is not KlingRateLimitError:  # after which the next one waits its turn
-                assert (await client.get_video(job.task_id)).status == "completed"
+                assert (await client.get_video(job.kling_task_id)).status == "completed"
 
     async def test_a_wrong_content_type_does_not_matter(self, sandbox: Sandbox, connect: Connect) -> None:
         job = KlingHook(connect(sandbox.base_url)).submit_video(REQUEST)
         sandbox.add_fault(Fault("status", "wrong_content_type"))
-        assert await ask(job.task_id) == job.task_id
+        assert await ask(job.kling_task_id) == job.kling_task_id
         assert sandbox.faults() == []
 
     @pytest.mark.parametrize(
@@ -815,7 +815,7 @@ class TestTheServer:
         job = KlingHook(connect(sandbox.base_url)).submit_video(REQUEST)
         sandbox.add_fault(Fault("status", "rate_limit", headers={"Retry-After": "7"}))
         with pytest.raises(KlingRateLimitError) as caught:
-            await ask(job.task_id)
+            await ask(job.kling_task_id)
         assert caught.value.retry_after == 7.0
 
     async def test_nobody_there(self, connect: Connect) -> None:
@@ -863,11 +863,11 @@ class TestTheServer:
         job = KlingHook(connect(sandbox.base_url, max_requests_per_second=1000)).submit_video(REQUEST)
         sandbox.add_fault(Fault("status", "gzip_bomb", size=128 << 20, times=None))
         with pytest.raises(KlingServerError, match="larger than"):
-            await ask(job.task_id)
+            await ask(job.kling_task_id)
         tracemalloc.start()
         try:
             with pytest.raises(KlingServerError, match="larger than"):
-                await ask(job.task_id)
+                await ask(job.kling_task_id)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

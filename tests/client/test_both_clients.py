@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def outcome(get_video: Callable[[str], Any], task_id: str = "task_1") -> tuple[A
         job = get_video(task_id)
     except KlingError as error:
         return type(error).__name__, error.http_status, error.code, error.server_message, error.retry_after
-    return "job", job.as_dict()
+    return "job", asdict(job)
 
 
 JOB = {"id": "task_1", "task_id": "task_1", "status": "completed", "video_url": "https://cdn.example.com/a.mp4"}
@@ -94,7 +95,7 @@ def test_a_response(response: bytes, connect: Connect) -> None:
 )
 def test_a_fault(fault: Fault, sandbox: Sandbox, connect: Connect) -> None:
     connect(sandbox.base_url, sandbox.api_key, connect_timeout=0.5, read_timeout=0.5)
-    task_id = KlingHook().submit_video({"model": "kling-v3-std-silent", "prompt": "A paper boat"}).task_id
+    task_id = KlingHook().submit_video({"model": "kling-v3-std-silent", "prompt": "A paper boat"}).kling_task_id
     sandbox.add_fault(fault)
     worker, triggerer = (outcome(client, task_id) for client in BOTH)
     assert worker == triggerer
@@ -135,7 +136,9 @@ class TestTheConnection:
         self, get_video: Callable[[str], Any], sandbox: Sandbox, connect: Connect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         connect(sandbox.base_url, sandbox.api_key)
-        task_id = KlingHook().submit_video({"model": "kling-v3-std-silent", "prompt": "A paper boat"}).task_id
+        task_id = (
+            KlingHook().submit_video({"model": "kling-v3-std-silent", "prompt": "A paper boat"}).kling_task_id
+        )
         connect(sandbox.base_url, "sk-old")
         found = ConnectionBook.get_conn_value
 
@@ -145,7 +148,7 @@ class TestTheConnection:
             return value
 
         monkeypatch.setattr(ConnectionBook, "get_conn_value", rotate)
-        assert get_video(task_id).task_id == task_id
+        assert get_video(task_id).kling_task_id == task_id
 
 
 async def get(task_id: str) -> Any:
@@ -161,9 +164,9 @@ async def test_a_triggerer_goes_on_with_the_last_connection_while_airflow_cannot
     job = await asyncio.to_thread(
         lambda: KlingHook().submit_video({"model": "kling-v3-std-silent", "prompt": "A paper boat"})
     )
-    await get(job.task_id)
+    await get(job.kling_task_id)
     BOOK.clear()  # the secrets backend is down, and the client of before is closed
-    assert (await get(job.task_id)).task_id == job.task_id
+    assert (await get(job.kling_task_id)).kling_task_id == job.kling_task_id
     assert "Going on with the connection as it was" in caplog.text
 
 

@@ -23,6 +23,7 @@ from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.client.connection import KlingConnection
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingError, KlingValidationError
 from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.jobs.result import generation_error
 from airflow_provider_kling.media.download import download
 from tests.conftest import Connect
 from tests.raw_server import RawServer, Request, answer, free_port
@@ -80,8 +81,8 @@ ANSWERS: dict[str, Callable[[str], bytes]] = {
 }
 CALLS: dict[str, Callable[[KlingHook], Any]] = {
     "submit": lambda hook: hook.submit_video(REQUEST),
-    "status": lambda hook: hook.get_video("task_1").failure(),
-    "status on the triggerer": lambda hook: asyncio.run(hook.aget_video("task_1")).failure(),
+    "status": lambda hook: generation_error(hook.get_video("task_1")),
+    "status on the triggerer": lambda hook: generation_error(asyncio.run(hook.aget_video("task_1"))),
     "download": lambda hook: download(hook.client, f"{hook.connection.base_url}/x.mp4", io.BytesIO(), seconds=5),
 }
 

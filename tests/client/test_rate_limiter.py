@@ -7,74 +7,74 @@ from itertools import islice, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kling.client.rate_limiter import MOST_SLOWDOWN, RECOVERY, Pace
+from airflow_provider_kling.client.rate_limiter import MOST_SLOWDOWN, RECOVERY, RateLimiter
 
 
-def departures(pace: Pace, *, now: float = 0.0, late: float = 0.0) -> Iterator[float]:
+def departures(limiter: RateLimiter, *, now: float = 0.0, late: float = 0.0) -> Iterator[float]:
     """Yield when each of an endless line of waiters goes, if everybody is called on time."""
     while True:
-        while left := pace.take(now=now, late=late):
+        while left := limiter.acquire(now=now, late=late):
             now += left
         yield now
 
 
 def test_turns_are_evenly_spaced() -> None:
-    pace = Pace(per_second=10)
-    times = list(islice(departures(pace, now=100.0), 4))
+    limiter = RateLimiter(per_second=10)
+    times = list(islice(departures(limiter, now=100.0), 4))
     assert [round(time, 6) for time in times] == [100.0, 100.1, 100.2, 100.3]
 
 
 def test_an_idle_pace_saves_nothing_up_for_a_burst() -> None:
-    pace = Pace(per_second=10)
-    assert pace.take(now=0.0) == 0.0
-    assert pace.take(now=1000.0) == 0.0
-    assert pace.take(now=1000.0) > 0.09
+    limiter = RateLimiter(per_second=10)
+    assert limiter.acquire(now=0.0) == 0.0
+    assert limiter.acquire(now=1000.0) == 0.0
+    assert limiter.acquire(now=1000.0) > 0.09
 
 
 def test_a_turn_that_is_not_taken_is_nobodys() -> None:
-    pace = Pace(per_second=10)
-    pace.take(now=0.0)
-    assert [round(pace.take(now=0.05), 6) for _ in range(100)] == [0.05] * 100
-    assert pace.take(now=0.1) == 0.0
+    limiter = RateLimiter(per_second=10)
+    limiter.acquire(now=0.0)
+    assert [round(limiter.acquire(now=0.05), 6) for _ in range(100)] == [0.05] * 100
+    assert limiter.acquire(now=0.1) == 0.0
 
 
 def test_who_is_called_late_does_not_delay_those_who_follow_up_to_a_point() -> None:
-    pace = Pace(per_second=10)
-    pace.take(now=0.0)
-    assert pace.take(now=0.15, late=1.0) == 0.0
-    assert round(pace.take(now=0.15, late=1.0), 6) == 0.05
+    limiter = RateLimiter(per_second=10)
+    limiter.acquire(now=0.0)
+    assert limiter.acquire(now=0.15, late=1.0) == 0.0
+    assert round(limiter.acquire(now=0.15, late=1.0), 6) == 0.05
     at_once = 0
-    while not pace.take(now=60.0, late=1.0):
+    while not limiter.acquire(now=60.0, late=1.0):
         at_once += 1
     assert 10 <= at_once <= 11
 
 
 def test_a_refusal_slows_everybody_down_and_is_forgotten_slowly() -> None:
-    pace = Pace(per_second=10)
-    pace.refused(now=0.0, retry_after=7.0)
-    assert pace.take(now=0.0) == 7.0
-    assert pace.take(now=7.0) == 0.0
-    assert round(pace.take(now=7.0), 6) == 0.2
+    limiter = RateLimiter(per_second=10)
+    limiter.refused(now=0.0, retry_after=7.0)
+    assert limiter.acquire(now=0.0) == 7.0
+    assert limiter.acquire(now=7.0) == 0.0
+    assert round(limiter.acquire(now=7.0), 6) == 0.2
     for _ in range(500):
-        pace.accepted()
-    assert pace.slowdown == 1.0
+        limiter.accepted()
+    assert limiter.slowdown == 1.0
 
 
 def test_another_rate_counts_from_the_next_turn_on() -> None:
-    pace = Pace(per_second=10)
-    pace.take(now=0.0)
-    pace.per_second = 100
-    assert round(pace.take(now=0.0), 6) == 0.1
-    pace.take(now=0.1)
-    assert round(pace.take(now=0.1), 6) == 0.01
+    limiter = RateLimiter(per_second=10)
+    limiter.acquire(now=0.0)
+    limiter.per_second = 100
+    assert round(limiter.acquire(now=0.0), 6) == 0.1
+    limiter.acquire(now=0.1)
+    assert round(limiter.acquire(now=0.1), 6) == 0.01
 
 
 @given(refusals=st.integers(0, 100), asked=st.integers(2, 200))
 def test_never_faster_than_allowed(refusals: int, asked: int) -> None:
-    pace = Pace(per_second=50)
+    limiter = RateLimiter(per_second=50)
     for number in range(refusals):
-        pace.refused(now=float(number), retry_after=None)
-    times = islice(departures(pace, now=float(refusals), late=1.0), asked)
+        limiter.refused(now=float(number), retry_after=None)
+    times = islice(departures(limiter, now=float(refusals), late=1.0), asked)
     assert all(later - sooner >= 0.02 - 1e-9 for sooner, later in pairwise(times))
 
 
@@ -87,16 +87,16 @@ def test_never_faster_than_allowed(refusals: int, asked: int) -> None:
 def test_a_server_that_refuses_no_more_is_soon_asked_at_full_pace_by_all_who_wait(
     per_second: float, refused_for: float, retry_after: float | None, waiting: int
 ) -> None:
-    pace = Pace(per_second)
-    times = departures(pace)
+    limiter = RateLimiter(per_second)
+    times = departures(limiter)
     now = last_refusal = 0.0
     for _ in range(waiting):
         now = next(times)
         while now < refused_for:
             last_refusal = now
-            pace.refused(now=now, retry_after=retry_after)
+            limiter.refused(now=now, retry_after=retry_after)
             now = next(times)
-        pace.accepted()
+        limiter.accepted()
     pause = 1.0 if retry_after is None else retry_after
     # Once the pause is over: one gap of the slowest kind, gaps that shrink by a constant factor, and even ones.
     recovery = (1 + 1 / (1 - RECOVERY)) * MOST_SLOWDOWN / per_second

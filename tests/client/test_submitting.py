@@ -82,7 +82,7 @@ def test_probe_and_submit_share_one_connection(gateway: Gateway, connect: Connec
     hook = KlingHook(connect(f"http://127.0.0.1:{gateway.server_address[1]}"))
     with hook.submitting() as session:
         session.probe()
-        assert session.submit(REQUEST, age=since(time.time())).task_id == "task_1"
+        assert session.submit(REQUEST, age=since(time.time())).kling_task_id == "task_1"
     assert gateway.connections == 1
 
 

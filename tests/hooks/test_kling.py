@@ -73,10 +73,10 @@ def hook_on(connect: Connect) -> Iterator[Callable[..., KlingHook]]:
 class TestTheWayOfAVideo:
     def test_from_the_submit_to_the_url(self, sandbox: Sandbox, hook: KlingHook) -> None:
         job = hook.submit_video(REQUEST)
-        assert [entry["id"] for entry in sandbox.ledger()] == [job.task_id]
-        finished = hook.get_video(job.task_id)
-        assert (finished.status, finished.task_id) == ("completed", job.task_id)
-        assert finished.video_url == f"{sandbox.base_url}/files/{job.task_id}.mp4"
+        assert [entry["id"] for entry in sandbox.ledger()] == [job.kling_task_id]
+        finished = hook.get_video(job.kling_task_id)
+        assert (finished.status, finished.kling_task_id) == ("completed", job.kling_task_id)
+        assert finished.video_url == f"{sandbox.base_url}/files/{job.kling_task_id}.mp4"
 
     def test_the_vendors_own_json_is_taken_too(self, sandbox: Sandbox, hook: KlingHook) -> None:
         hook.submit_video(payload_of(REQUEST))
@@ -100,8 +100,8 @@ class TestTheWayOfAVideo:
             hook = KlingHook(connect(sandbox.base_url))
             with hook.client.session:
                 job = hook.submit_video(REQUEST)
-                finished = hook.get_video(job.task_id)
-                assert (finished.status, finished.task_id) == ("completed", sandbox.ledger()[0]["id"])
+                finished = hook.get_video(job.kling_task_id)
+                assert (finished.status, finished.kling_task_id) == ("completed", sandbox.ledger()[0]["id"])
                 assert str(finished.video_url).startswith(sandbox.base_url)
                 with pytest.raises(KlingNotFoundError):
                     hook.get_video("7")
@@ -110,26 +110,26 @@ class TestTheWayOfAVideo:
         with Sandbox(run_seconds=0, prefix="/team/kling") as sandbox:
             hook = KlingHook(connect(f"{sandbox.base_url}/v1/"))
             with hook.client.session:
-                assert hook.get_video(hook.submit_video(REQUEST).task_id).status == "completed"
+                assert hook.get_video(hook.submit_video(REQUEST).kling_task_id).status == "completed"
 
     def test_over_tls_with_a_ca_bundle_of_its_own(self, certificate: Path, connect: Connect) -> None:
         with Sandbox(run_seconds=0, ssl_context=server_context(certificate)) as sandbox:
             hook = KlingHook(connect(sandbox.base_url.removeprefix("https://"), verify=str(certificate)))
             with hook.client.session:
-                assert hook.get_video(hook.submit_video(REQUEST).task_id).status == "completed"
+                assert hook.get_video(hook.submit_video(REQUEST).kling_task_id).status == "completed"
 
     @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
     def test_over_tls_unverified_if_told_so(self, certificate: Path, connect: Connect) -> None:
         with Sandbox(run_seconds=0, ssl_context=server_context(certificate)) as sandbox:
             hook = KlingHook(connect(sandbox.base_url, verify="false"))
             with hook.client.session:
-                assert hook.submit_video(REQUEST).task_id
+                assert hook.submit_video(REQUEST).kling_task_id
 
     def test_the_gets_share_one_connection_to_the_server(self, sandbox: Sandbox, hook: KlingHook) -> None:
         job = hook.submit_video(REQUEST)
         session = hook.client.session
         for _ in range(3):
-            hook.get_video(job.task_id)
+            hook.get_video(job.kling_task_id)
         assert hook.client.session is session
 
 
@@ -184,7 +184,8 @@ class TestWhatLeavesTheProcess:
     def test_a_proxy_of_the_connection_is_used(self, hook_on: Callable[..., KlingHook]) -> None:
         with RawServer(ACCEPTED) as proxy:
             assert (
-                hook_on("http://kling.example.com", proxy=proxy.base_url).submit_video(REQUEST).task_id == "task_1"
+                hook_on("http://kling.example.com", proxy=proxy.base_url).submit_video(REQUEST).kling_task_id
+                == "task_1"
             )
             assert proxy.requests[0].line == "POST http://kling.example.com/v1/video/generations HTTP/1.1"
 
@@ -336,7 +337,7 @@ class TestASubmitThatSurelyNeverArrived:
             patch.setattr("threading.Thread.start", start)
             with pytest.raises(KlingConnectionError, match="could not be sent .*can't start new thread"):
                 hook.submit_video(REQUEST)
-        assert hook.submit_video(REQUEST).task_id == sandbox.ledger()[0]["id"]
+        assert hook.submit_video(REQUEST).kling_task_id == sandbox.ledger()[0]["id"]
         assert len(sandbox.ledger()) == 1
 
     def test_a_ca_bundle_that_does_not_exist(self, hook_on: Callable[..., KlingHook]) -> None:
@@ -473,7 +474,7 @@ class TestASubmitWhoseFateIsUnknown:
         hook.get_video(sandbox.ledger()[0]["id"])
         sandbox.stop()
         sandbox.start()
-        assert hook.submit_video(REQUEST).task_id
+        assert hook.submit_video(REQUEST).kling_task_id
         assert len(sandbox.ledger()) == 2
 
 
@@ -510,10 +511,10 @@ class TestStatus:
         sandbox.add_fault(fault)
         started = time.monotonic()
         with pytest.raises(kind) as caught:
-            hook.get_video(job.task_id)
+            hook.get_video(job.kling_task_id)
         assert time.monotonic() - started < 3
         assert type(caught.value) is kind
-        assert hook.get_video(job.task_id).status == "completed"
+        assert hook.get_video(job.kling_task_id).status == "completed"
 
     @pytest.mark.parametrize("tls", [False, True])
     @pytest.mark.parametrize("resetting", [False, True])
@@ -557,7 +558,7 @@ class TestStatus:
     def test_a_wrong_content_type_is_no_trouble(self, sandbox: Sandbox, hook: KlingHook) -> None:
         job = hook.submit_video(REQUEST)
         sandbox.add_fault(Fault("status", "wrong_content_type"))
-        assert hook.get_video(job.task_id).status == "completed"
+        assert hook.get_video(job.kling_task_id).status == "completed"
 
     def test_a_compressed_answer_in_small_pieces_is_read_whole(self, hook_on: Callable[..., KlingHook]) -> None:
         packed = gzip.compress(b'{"id": "task_1", "status": "completed", "model": "' + b"m" * 5000 + b'"}')
@@ -594,11 +595,11 @@ class TestStatus:
         job = hook.submit_video(REQUEST)
         sandbox.add_fault(Fault("status", "gzip_bomb", size=128 << 20, times=2))
         with pytest.raises(KlingServerError, match="larger than"):
-            hook.get_video(job.task_id)  # the server packs the bomb now, and not while memory is counted
+            hook.get_video(job.kling_task_id)  # the server packs the bomb now, and not while memory is counted
         tracemalloc.start()
         try:
             with pytest.raises(KlingServerError, match="larger than"):
-                hook.get_video(job.task_id)
+                hook.get_video(job.kling_task_id)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -654,7 +655,7 @@ class TestStatus:
     @pytest.mark.asyncio
     async def test_without_blocking_the_loop(self, hook: KlingHook) -> None:
         job = hook.submit_video(REQUEST)
-        assert (await hook.aget_video(job.task_id)).status == "completed"
+        assert (await hook.aget_video(job.kling_task_id)).status == "completed"
 
 
 RAW_ANSWERS = st.one_of(
@@ -710,8 +711,8 @@ class TestWaiting:
         sandbox.add_fault(Fault("submit", "pace", seconds=1.5))
         job = hook.submit_video(REQUEST)
         now = time.time()
-        video = hook.wait_for_video(job.task_id, started_at=now, deadline=now + 10, poll_interval=0.1)
-        assert (video["status"], video["task_id"]) == ("completed", job.task_id)
+        video = hook.wait_for_video(job.kling_task_id, started_at=now, deadline=now + 10, poll_interval=0.1)
+        assert (video["status"], video["kling_task_id"]) == ("completed", job.kling_task_id)
         assert sandbox.requests["status"] >= 3
 
     def test_a_video_that_fails(self, sandbox: Sandbox, hook: KlingHook) -> None:
@@ -719,19 +720,21 @@ class TestWaiting:
         job = hook.submit_video(REQUEST)
         now = time.time()
         with pytest.raises(KlingGenerationFailedError, match="out of memory"):
-            hook.wait_for_video(job.task_id, started_at=now, deadline=now + 10, poll_interval=0.1)
+            hook.wait_for_video(job.kling_task_id, started_at=now, deadline=now + 10, poll_interval=0.1)
 
     def test_a_video_that_never_comes(self, sandbox: Sandbox, hook: KlingHook) -> None:
         sandbox.add_fault(Fault("submit", "stuck"))
         job = hook.submit_video(REQUEST)
         now = time.time()
-        with pytest.raises(KlingTimeoutError, match=job.task_id):
-            hook.wait_for_video(job.task_id, started_at=now, deadline=now + 0.3, poll_interval=0.1)
+        with pytest.raises(KlingTimeoutError, match=job.kling_task_id):
+            hook.wait_for_video(job.kling_task_id, started_at=now, deadline=now + 0.3, poll_interval=0.1)
 
     def test_progress_is_told_in_the_log(self, sandbox: Sandbox, hook: KlingHook, task_log: TaskLog) -> None:
         job = hook.submit_video(REQUEST)
-        hook.wait_for_video(job.task_id, started_at=time.time(), deadline=time.time() + 10, poll_interval=0.1)
-        assert f"Kling task {job.task_id}: [####################] 100% completed after 0 s" in task_log.text
+        hook.wait_for_video(
+            job.kling_task_id, started_at=time.time(), deadline=time.time() + 10, poll_interval=0.1
+        )
+        assert f"Kling task {job.kling_task_id}: [####################] 100% completed after 0 s" in task_log.text
 
 
 class TestAClockThatIsSetWhileAVideoIsWaitedFor:

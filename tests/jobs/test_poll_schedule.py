@@ -25,11 +25,11 @@ MODEL = "kling-v3-std-silent"
 
 
 def running(progress: int | None = None) -> VideoJob:
-    return VideoJob(task_id="t", status="running", status_word="running", model=MODEL, progress=progress)
+    return VideoJob(kling_task_id="t", status="running", raw_status="running", model=MODEL, progress=progress)
 
 
 def ended() -> VideoJob:
-    return VideoJob(task_id="t", status="completed", status_word="completed", model=MODEL)
+    return VideoJob(kling_task_id="t", status="completed", raw_status="completed", model=MODEL)
 
 
 def teach(delay: LearnedDelay, took: float, job: VideoJob) -> None:
@@ -107,7 +107,7 @@ def test_the_model_asked_for_counts_where_the_server_does_not_tell_it() -> None:
     durations = taught(300, 0.2)
     for _ in range(200):
         durations.learn("fast", 5, 20.0, {})
-    silent = VideoJob(task_id="t", status="completed", status_word="completed")
+    silent = VideoJob(kling_task_id="t", status="completed", raw_status="completed")
     assert LearnedDelay(durations, 5, MODEL).next_check(0.0, None) > LearnedDelay(durations, 5, "fast").next_check(
         0.0, None
     )
@@ -136,7 +136,7 @@ def test_an_interval_that_the_user_names_is_kept() -> None:
 def test_a_finished_job_teaches_and_a_failed_one_does_not() -> None:
     durations = Durations()
     for _ in range(10):
-        LearnedDelay(durations, 5).ended(1.0, VideoJob(task_id="t", status="failed", status_word="failed"))
+        LearnedDelay(durations, 5).ended(1.0, VideoJob(kling_task_id="t", status="failed", raw_status="failed"))
     assert not durations.learned
     for _ in range(10):
         teach(LearnedDelay(durations, 5), 200.0, ended())

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
@@ -32,16 +33,16 @@ from airflow_provider_kling.jobs.polling import (
     HEARTBEAT,
     LAST_CHECK,
     MAX_BACKOFF,
-    URL_GRACE,
-    VISIBILITY_GRACE,
     Finished,
     Pause,
     Poller,
     progress_bar,
-    seconds_of,
-    video_of,
+    to_seconds,
+    video_from_event,
 )
+from airflow_provider_kling.jobs.result import finished_video, generation_error
 
+GRACE = Grace(visibility=60.0, url=60.0)
 START = 1_700_000_000.0
 HOUR = 3600.0
 URL = "https://cdn.example.com/output.mp4"
@@ -52,21 +53,21 @@ def poller(timeout: float = HOUR, interval: float | None = 5.0) -> Poller:
 
 
 def job(status: str = "running", word: str = "in_progress", **facts: Any) -> VideoJob:
-    return VideoJob(task_id="task_1", status=status, status_word=word, **facts)
+    return VideoJob(kling_task_id="task_1", status=status, raw_status=word, **facts)
 
 
 DONE = job("completed", "completed", progress=100, video_url=URL, model="kling-v3-std-silent")
 DONE_WITHOUT_URL = job("completed", "completed", progress=100)
 FAILED = job("failed", "failed", progress=100, error="out of memory", error_code="5000")
-TROUBLE = KlingServerError("It failed", http_status=502, task_id="task_1")
-NOT_FOUND = KlingNotFoundError("No such task", http_status=400, code="task_not_exist", task_id="task_1")
+TROUBLE = KlingServerError("It failed", http_status=502, kling_task_id="task_1")
+NOT_FOUND = KlingNotFoundError("No such task", http_status=400, code="task_not_exist", kling_task_id="task_1")
 
 
 def error_of(decision: Pause | Finished) -> KlingError:
     assert isinstance(decision, Finished)
     assert decision.error is not None
     with pytest.raises(type(decision.error)):
-        decision.video()
+        decision.result()
     return decision.error
 
 
@@ -75,28 +76,28 @@ class TestTheStateOfTheJobDecides:
         ("status", "word"), [("queued", "NOT_START"), ("running", "in_progress"), ("running", "x")]
     )
     def test_an_unfinished_job_is_asked_for_again_at_the_users_interval(self, status: str, word: str) -> None:
-        assert poller(interval=7).on_job(job(status, word, progress=100), now=START) == Pause(7)
+        assert poller(interval=7).on_job(job(status, word, progress=100), grace=GRACE, now=START) == Pause(7)
 
     def test_a_finished_video_ends_the_wait(self) -> None:
-        decision = poller().on_job(DONE, now=START)
+        decision = poller().on_job(DONE, grace=GRACE, now=START)
         assert isinstance(decision, Finished)
-        assert decision.video() == DONE.as_dict()
+        assert decision.result() == finished_video(DONE)
 
     def test_a_failed_job_ends_the_wait_whatever_its_progress(self) -> None:
-        error = error_of(poller().on_job(FAILED, now=START))
+        error = error_of(poller().on_job(FAILED, grace=GRACE, now=START))
         assert type(error) is KlingGenerationFailedError
-        assert (error.server_message, error.code, error.task_id) == ("out of memory", "5000", "task_1")
+        assert (error.server_message, error.code, error.kling_task_id) == ("out of memory", "5000", "task_1")
 
     def test_refused_content_ends_the_wait_by_its_own_name(self) -> None:
-        refused = job("failed", "failed", error="no", error_code="1301")
-        assert type(error_of(poller().on_job(refused, now=START))) is KlingContentRefusedError
+        refused = job("failed", "failed", error="no", content_refused=True)
+        assert type(error_of(poller().on_job(refused, grace=GRACE, now=START))) is KlingContentRefusedError
 
     def test_a_finished_job_counts_even_past_the_deadline(self) -> None:
-        assert isinstance(poller(timeout=10).on_job(DONE, now=START + 99), Finished)
-        assert poller(timeout=10).on_job(DONE, now=START + 99) == Finished(job=DONE)
+        assert isinstance(poller(timeout=10).on_job(DONE, grace=GRACE, now=START + 99), Finished)
+        assert poller(timeout=10).on_job(DONE, grace=GRACE, now=START + 99) == Finished(video=finished_video(DONE))
 
     def test_without_an_interval_the_provider_paces_itself(self) -> None:
-        decision = poller(interval=None).on_job(job(), now=START + 100)
+        decision = poller(interval=None).on_job(job(), grace=GRACE, now=START + 100)
         assert isinstance(decision, Pause)
         assert 1 <= decision.seconds <= 70
 
@@ -104,14 +105,14 @@ class TestTheStateOfTheJobDecides:
 class TestCompletedWithoutUrl:
     def test_the_url_may_come_a_moment_later(self) -> None:
         waiting = poller()
-        assert waiting.on_job(DONE_WITHOUT_URL, now=START) == Pause(5)
-        assert waiting.on_job(DONE, now=START + 5) == Finished(job=DONE)
+        assert waiting.on_job(DONE_WITHOUT_URL, grace=GRACE, now=START) == Pause(5)
+        assert waiting.on_job(DONE, grace=GRACE, now=START + 5) == Finished(video=finished_video(DONE))
 
     def test_a_url_that_never_comes_is_an_error_that_keeps_the_id(self) -> None:
         waiting = poller()
-        assert waiting.on_job(DONE_WITHOUT_URL, now=START) == Pause(5)
-        assert isinstance(waiting.on_job(DONE_WITHOUT_URL, now=START + URL_GRACE - 1), Pause)
-        error = error_of(waiting.on_job(DONE_WITHOUT_URL, now=START + URL_GRACE))
+        assert waiting.on_job(DONE_WITHOUT_URL, grace=GRACE, now=START) == Pause(5)
+        assert isinstance(waiting.on_job(DONE_WITHOUT_URL, grace=GRACE, now=START + GRACE.url - 1), Pause)
+        error = error_of(waiting.on_job(DONE_WITHOUT_URL, grace=GRACE, now=START + GRACE.url))
         assert type(error) is KlingServerError
         assert "task_1 is completed, but the server tells no video URL" in str(error)
         assert "made and paid for" in str(error)
@@ -120,20 +121,22 @@ class TestCompletedWithoutUrl:
 class TestNotVisibleYet:
     def test_no_such_task_just_after_the_submit_is_waited_out(self) -> None:
         waiting = poller()
-        for second in range(0, int(VISIBILITY_GRACE), 5):
-            assert waiting.on_error(NOT_FOUND, now=START + second) == Pause(5)
-        assert waiting.on_job(DONE, now=START + VISIBILITY_GRACE) == Finished(job=DONE)
+        for second in range(0, int(GRACE.visibility), 5):
+            assert waiting.on_error(NOT_FOUND, grace=GRACE, now=START + second) == Pause(5)
+        assert waiting.on_job(DONE, grace=GRACE, now=START + GRACE.visibility) == Finished(
+            video=finished_video(DONE)
+        )
 
     def test_it_costs_nothing_of_the_budget_of_failures(self) -> None:
         waiting = poller(interval=1)
         for _ in range(FAILURE_BUDGET * 2):
-            assert isinstance(waiting.on_error(NOT_FOUND, now=START + 1), Pause)
+            assert isinstance(waiting.on_error(NOT_FOUND, grace=GRACE, now=START + 1), Pause)
 
     def test_a_minute_later_it_ends_the_wait(self) -> None:
-        assert error_of(poller().on_error(NOT_FOUND, now=START + VISIBILITY_GRACE)) is NOT_FOUND
+        assert error_of(poller().on_error(NOT_FOUND, grace=GRACE, now=START + GRACE.visibility)) is NOT_FOUND
 
     def test_the_deadline_ends_it_too(self) -> None:
-        error = error_of(poller(timeout=10).on_error(NOT_FOUND, now=START + 10))
+        error = error_of(poller(timeout=10).on_error(NOT_FOUND, grace=GRACE, now=START + 10))
         assert type(error) is KlingTimeoutError
         assert "not seen once" in str(error)
 
@@ -148,7 +151,7 @@ class TestTransientFailures:
         waiting = poller(timeout=100 * HOUR)
         pauses = []
         for _ in range(FAILURE_BUDGET - 1):
-            decision = waiting.on_error(error, now=START)
+            decision = waiting.on_error(error, grace=GRACE, now=START)
             assert isinstance(decision, Pause)
             pauses.append(decision.seconds)
         assert all(
@@ -159,8 +162,8 @@ class TestTransientFailures:
     def test_the_last_of_the_budget_ends_the_wait_by_the_errors_own_name(self) -> None:
         waiting = poller()
         for _ in range(FAILURE_BUDGET - 1):
-            assert isinstance(waiting.on_error(TROUBLE, now=START), Pause)
-        error = error_of(waiting.on_error(TROUBLE, now=START))
+            assert isinstance(waiting.on_error(TROUBLE, grace=GRACE, now=START), Pause)
+        error = error_of(waiting.on_error(TROUBLE, grace=GRACE, now=START))
         assert type(error) is KlingServerError
         assert error.http_status == 502
         assert f"Gave up asking for Kling task task_1 after {FAILURE_BUDGET} failed checks in a row" in str(error)
@@ -170,16 +173,16 @@ class TestTransientFailures:
         waiting = poller(timeout=100 * HOUR)
         for _ in range(3):
             for _ in range(FAILURE_BUDGET - 1):
-                assert isinstance(waiting.on_error(TROUBLE, now=START), Pause)
-            assert isinstance(waiting.on_job(job(), now=START), Pause)
+                assert isinstance(waiting.on_error(TROUBLE, grace=GRACE, now=START), Pause)
+            assert isinstance(waiting.on_job(job(), grace=GRACE, now=START), Pause)
 
     def test_retry_after_is_honoured_where_it_asks_for_more(self) -> None:
         asked = KlingRateLimitError("Too fast", http_status=429, retry_after=90.0)
-        assert poller().on_error(asked, now=START) == Pause(90.0)
+        assert poller().on_error(asked, grace=GRACE, now=START) == Pause(90.0)
 
     def test_retry_after_does_not_shorten_the_back_off(self) -> None:
         asked = KlingRateLimitError("Too fast", http_status=429, retry_after=0.0)
-        decision = poller().on_error(asked, now=START)
+        decision = poller().on_error(asked, grace=GRACE, now=START)
         assert isinstance(decision, Pause)
         assert decision.seconds >= 1.5
 
@@ -188,7 +191,7 @@ class TestTransientFailures:
     )
     def test_what_waiting_cannot_cure_ends_the_wait_at_once(self, kind: type[KlingError]) -> None:
         error = kind("No", http_status=401, server_message="无效的令牌")
-        ended_with = error_of(poller().on_error(error, now=START))
+        ended_with = error_of(poller().on_error(error, grace=GRACE, now=START))
         assert type(ended_with) is kind
         assert ended_with.server_message == "无效的令牌"
         assert "The job goes on at the vendor, and bills" in str(ended_with)
@@ -196,75 +199,77 @@ class TestTransientFailures:
 
 class TestDeadline:
     def test_the_last_pause_ends_at_the_deadline(self) -> None:
-        assert poller(timeout=10).on_job(job(), now=START + 8) == Pause(2)
-        assert poller(timeout=10).on_error(KlingRateLimitError("x", retry_after=99), now=START + 8) == Pause(2)
+        assert poller(timeout=10).on_job(job(), grace=GRACE, now=START + 8) == Pause(2)
+        assert poller(timeout=10).on_error(
+            KlingRateLimitError("x", retry_after=99), grace=GRACE, now=START + 8
+        ) == Pause(2)
 
     def test_at_the_deadline_the_wait_times_out(self) -> None:
         waiting = poller(timeout=2 * HOUR)
-        error = error_of(waiting.on_job(job(progress=43), now=START + 2 * HOUR))
+        error = error_of(waiting.on_job(job(progress=43), grace=GRACE, now=START + 2 * HOUR))
         assert type(error) is KlingTimeoutError
-        assert error.task_id == "task_1"
+        assert error.kling_task_id == "task_1"
         text = str(error)
         assert "still [#########-----------] 43% in_progress at the deadline 2023-11-15T00:13:20+00:00" in text
         assert "after 2 h 0 min" in text
 
     def test_the_message_never_invites_to_submit_again(self) -> None:
-        text = str(error_of(poller(timeout=1).on_job(job(), now=START + 2)))
+        text = str(error_of(poller(timeout=1).on_job(job(), grace=GRACE, now=START + 2)))
         assert "The job goes on at the vendor, and bills" in text
         assert "another submit would buy a second video" in text
         assert "try again" not in text.lower()
 
     def test_it_tells_of_checks_that_failed_at_the_end(self) -> None:
         waiting = poller(timeout=60)
-        waiting.on_job(job(), now=START)
-        waiting.on_error(TROUBLE, now=START + 30)
-        error = error_of(waiting.on_error(TROUBLE, now=START + 60))
+        waiting.on_job(job(), grace=GRACE, now=START)
+        waiting.on_error(TROUBLE, grace=GRACE, now=START + 30)
+        error = error_of(waiting.on_error(TROUBLE, grace=GRACE, now=START + 60))
         assert type(error) is KlingTimeoutError
         assert "the last 2 checks failed: It failed" in str(error)
 
     def test_no_deadline_is_possible(self) -> None:
-        assert poller(timeout=math.inf).on_job(job(), now=START + 10**9) == Pause(5)
+        assert poller(timeout=math.inf).on_job(job(), grace=GRACE, now=START + 10**9) == Pause(5)
 
     def test_a_clock_that_jumps_back_does_no_harm(self) -> None:
         waiting = poller(interval=None)
-        decision = waiting.on_job(job(), now=START - HOUR)
+        decision = waiting.on_job(job(), grace=GRACE, now=START - HOUR)
         assert isinstance(decision, Pause)
         assert 0 < decision.seconds <= 70
-        assert waiting.news(now=START - HOUR)
+        assert waiting.progress_message(now=START - HOUR)
 
 
 class TestLogLines:
     def test_a_change_is_told_once(self) -> None:
         waiting = poller()
-        waiting.on_job(job(progress=10), now=START + 75)
+        waiting.on_job(job(progress=10), grace=GRACE, now=START + 75)
         assert (
-            waiting.news(now=START + 75)
+            waiting.progress_message(now=START + 75)
             == "Kling task task_1: [##------------------] 10% in_progress after 1 min 15 s"
         )
-        waiting.on_job(job(progress=10), now=START + 80)
-        assert waiting.news(now=START + 80) is None
-        waiting.on_job(job(progress=20), now=START + 85)
-        assert waiting.news(now=START + 85) is not None
+        waiting.on_job(job(progress=10), grace=GRACE, now=START + 80)
+        assert waiting.progress_message(now=START + 80) is None
+        waiting.on_job(job(progress=20), grace=GRACE, now=START + 85)
+        assert waiting.progress_message(now=START + 85) is not None
 
     def test_a_long_wait_without_news_says_that_it_goes_on(self) -> None:
         waiting = poller()
-        waiting.on_job(job(), now=START)
-        assert waiting.news(now=START)
-        assert waiting.news(now=START + HEARTBEAT - 1) is None
-        assert waiting.news(now=START + HEARTBEAT)
-        assert waiting.news(now=START + HEARTBEAT + 1) is None
+        waiting.on_job(job(), grace=GRACE, now=START)
+        assert waiting.progress_message(now=START)
+        assert waiting.progress_message(now=START + HEARTBEAT - 1) is None
+        assert waiting.progress_message(now=START + HEARTBEAT)
+        assert waiting.progress_message(now=START + HEARTBEAT + 1) is None
 
     def test_before_the_first_answer_there_is_nothing_to_tell(self) -> None:
         waiting = poller()
-        waiting.on_error(TROUBLE, now=START)
-        assert waiting.news(now=START) is None
+        waiting.on_error(TROUBLE, grace=GRACE, now=START)
+        assert waiting.progress_message(now=START) is None
 
     def test_an_unknown_word_is_warned_of_once(self) -> None:
         waiting = poller()
         lines = []
         for progress in (10, 20, 30):
-            waiting.on_job(job(word="dreaming", progress=progress), now=START)
-            lines.append(waiting.news(now=START) or "")
+            waiting.on_job(job(word="dreaming", is_known_status=False, progress=progress), grace=GRACE, now=START)
+            lines.append(waiting.progress_message(now=START) or "")
         assert ["dreaming' is unknown here and counts as running" in line for line in lines] == [
             True,
             False,
@@ -273,8 +278,8 @@ class TestLogLines:
 
     def test_a_word_known_to_mean_running_is_not_warned_of(self) -> None:
         waiting = poller()
-        waiting.on_job(job(word="PROCESSING"), now=START)
-        assert "unknown" not in str(waiting.news(now=START))
+        waiting.on_job(job(word="PROCESSING"), grace=GRACE, now=START)
+        assert "unknown" not in str(waiting.progress_message(now=START))
 
     @pytest.mark.parametrize(
         ("seen", "text"),
@@ -291,24 +296,24 @@ class TestLogLines:
 
 class TestFromTheTriggererToAWorker:
     def test_a_finished_video_arrives_as_it_was(self) -> None:
-        event = json.loads(json.dumps(Finished(job=DONE).event()))
-        assert (event["status"], event["task_id"]) == ("success", "task_1")
-        assert video_of(event) == DONE.as_dict()
+        event = json.loads(json.dumps(Finished(video=finished_video(DONE)).event()))
+        assert (event["status"], event["kling_task_id"]) == ("success", "task_1")
+        assert video_from_event(event) == finished_video(DONE)
 
     @pytest.mark.parametrize(
         ("error", "status"),
         [
-            (KlingTimeoutError("Late", task_id="task_1"), "timeout"),
-            (FAILED.failure(), "error"),
+            (KlingTimeoutError("Late", kling_task_id="task_1"), "timeout"),
+            (generation_error(FAILED), "error"),
             (NOT_FOUND, "error"),
-            (KlingRateLimitError("x", http_status=429, retry_after=2.5, task_id="task_1"), "error"),
+            (KlingRateLimitError("x", http_status=429, retry_after=2.5, kling_task_id="task_1"), "error"),
         ],
     )
     def test_an_error_arrives_as_it_was(self, error: KlingError, status: str) -> None:
         event = json.loads(json.dumps(Finished(error=error).event()))
-        assert (event["status"], event["task_id"]) == (status, "task_1")
+        assert (event["status"], event["kling_task_id"]) == (status, "task_1")
         with pytest.raises(type(error)) as caught:
-            video_of(event)
+            video_from_event(event)
         assert type(caught.value) is type(error)
         assert caught.value.to_dict() == error.to_dict()
 
@@ -318,7 +323,7 @@ class TestFromTheTriggererToAWorker:
     )
     def test_an_event_of_somebody_else_is_an_error_by_name(self, event: Any) -> None:
         with pytest.raises(KlingError, match="an event that makes no sense"):
-            video_of(event)
+            video_from_event(event)
 
 
 class TestSecondsOf:
@@ -326,12 +331,12 @@ class TestSecondsOf:
         ("value", "seconds"), [(5, 5.0), (0.5, 0.5), ("7", 7.0), (timedelta(minutes=2), 120.0)]
     )
     def test_numbers_and_timedeltas(self, value: Any, seconds: float) -> None:
-        assert seconds_of("timeout", value) == seconds
+        assert to_seconds("timeout", value) == seconds
 
     @pytest.mark.parametrize("value", [0, -1, timedelta(0), math.nan, math.inf, 1e15, "soon"])
     def test_anything_else_is_refused_before_a_video_is_paid_for(self, value: Any) -> None:
         with pytest.raises(ValueError, match="timeout|could not convert"):
-            seconds_of("timeout", value)
+            to_seconds("timeout", value)
 
 
 CHECKS = st.lists(
@@ -355,7 +360,9 @@ def test_any_course_of_events_keeps_its_promises(
     for seen, answer_time in checks:
         now += answer_time
         decision = (
-            waiting.on_error(seen, now=now) if isinstance(seen, KlingError) else waiting.on_job(seen, now=now)
+            waiting.on_error(seen, grace=GRACE, now=now)
+            if isinstance(seen, KlingError)
+            else waiting.on_job(seen, grace=GRACE, now=now)
         )
         if isinstance(decision, Finished):
             json.dumps(decision.event())
@@ -372,8 +379,8 @@ def test_checks_that_fail_for_long_are_told_now_and_then() -> None:
     waiting = poller(timeout=HOUR)
     lines = []
     for second in range(0, 900, 60):
-        waiting.on_error(KlingServerError("no answer"), now=START + second)
-        lines.append(waiting.news(now=START + second))
+        waiting.on_error(KlingServerError("no answer"), grace=GRACE, now=START + second)
+        lines.append(waiting.progress_message(now=START + second))
     told = [line for line in lines if line]
     assert len(told) == 2
     assert "the last 6 checks failed: no answer" in told[0]
@@ -399,16 +406,16 @@ def test_a_wait_that_began_long_after_its_job_teaches_nothing(after: float, lear
     created = datetime.fromtimestamp(START - after, tz=UTC).isoformat()
     for _ in range(10):
         wait = Poller("task_1", started_at=START, deadline=START + HOUR, delay=delay_for(None, durations))
-        wait.on_job(job(), now=START + 20)
-        assert isinstance(wait.on_job(replace(DONE, created_at=created), now=START + 25), Finished)
+        wait.on_job(job(), grace=GRACE, now=START + 20)
+        assert isinstance(wait.on_job(replace(DONE, created_at=created), grace=GRACE, now=START + 25), Finished)
     assert durations.learned is learned
 
 
 def test_patience_for_the_last_check_outlasts_the_deadline_unless_checks_fail() -> None:
     wait = poller(timeout=100)
-    assert wait.patience(now=START) == 100
-    assert wait.patience(now=START + 200) == LAST_CHECK
-    wait.on_error(TROUBLE, now=START + 90)
-    assert wait.patience(now=START + 95) == 5
-    wait.on_job(job(), now=START + 96)
-    assert wait.patience(now=START + 95) == LAST_CHECK
+    assert wait.check_timeout(now=START) == 100
+    assert wait.check_timeout(now=START + 200) == LAST_CHECK
+    wait.on_error(TROUBLE, grace=GRACE, now=START + 90)
+    assert wait.check_timeout(now=START + 95) == 5
+    wait.on_job(job(), grace=GRACE, now=START + 96)
+    assert wait.check_timeout(now=START + 95) == LAST_CHECK

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
@@ -34,8 +35,8 @@ from airflow_provider_kling.jobs.submission import (
     ATTEMPTS_IN_PLACE,
     ATTEMPTS_PER_PURCHASE,
     LONGEST_SLOT_PAUSE,
-    Obtained,
-    Purchase,
+    SubmitRequest,
+    SubmitResult,
     Submitter,
     fingerprint_of,
     pause_for_slot,
@@ -107,50 +108,56 @@ class Vendor:
             raise answer
         task_id = f"task_{len(self.bought)}"
         self.bought.append(task_id)
-        self.jobs[task_id] = VideoJob(task_id=task_id, status="running", status_word="in_progress")
+        self.jobs[task_id] = VideoJob(kling_task_id=task_id, status="running", raw_status="in_progress")
         return self.jobs[task_id]
 
     def look(self, task_id: str) -> VideoJob:
         if task_id not in self.jobs:
-            raise KlingNotFoundError("no such task", task_id=task_id)
+            raise KlingNotFoundError("no such task", kling_task_id=task_id)
         return self.jobs[task_id]
 
-    def end(self, task_id: str, status: str, error: str | None = None) -> None:
+    def end(self, task_id: str, status: str, error: str | None = None, *, content_refused: bool = False) -> None:
         url = "https://cdn.example.com/v.mp4" if status == "completed" else None
         self.jobs[task_id] = VideoJob(
-            task_id=task_id, status=status, status_word=status, video_url=url, error=error
+            kling_task_id=task_id,
+            status=status,
+            raw_status=status,
+            video_url=url,
+            error=error,
+            content_refused=content_refused,
         )
 
     def has(self, task_id: str) -> str:
         """Let the server have a job that no attempt knows of."""
-        self.jobs[task_id] = VideoJob(task_id=task_id, status="running", status_word="running")
+        self.jobs[task_id] = VideoJob(kling_task_id=task_id, status="running", raw_status="running")
         return task_id
 
     # ---- the task
 
     def obtain(
         self, request: VideoRequest = CAT, *, clears: int = 0, take: int = 1, now: float | None = None, **wish: Any
-    ) -> Obtained:
+    ) -> SubmitResult:
         """Run one attempt of the task; ``clears`` counts how often a user cleared it so far."""
         submitter = Submitter(
             store=self,
             connect=self.connect,
-            look=self.look,
+            get_job=self.look,
+            grace=Grace(visibility=60.0, url=60.0),
             read_variable=self.variables.get,
             log=self.lines.append,
             now=lambda: self.now,
             sleep=self.slept.append,
         )
         fingerprint = fingerprint_of(request, conn_id="kling", base_url="https://k", take=take)
-        purchase = Purchase(
-            request=request,
+        purchase = SubmitRequest(
+            video=request,
             fingerprint=fingerprint,
             conn_id="kling",
             dag_id="dag",
             max_tries=2 + clears,
             **wish,
         )
-        return submitter.obtain(purchase)
+        return submitter.submit_or_join(purchase)
 
     def stops(self, request: VideoRequest = CAT, **wish: Any) -> KlingUncertainSubmissionError:
         """Run one attempt that must stop at a submit of unknown fate, and buy nothing."""
@@ -166,7 +173,7 @@ class TestRetryJoins:
     def test_a_running_job(self) -> None:
         vendor = Vendor()
         first, second = vendor.obtain(), vendor.obtain()
-        assert first.task_id == second.task_id == "task_0"
+        assert first.kling_task_id == second.kling_task_id == "task_0"
         assert vendor.bought == ["task_0"]
         assert second.submitted_at == NOW
 
@@ -184,13 +191,13 @@ class TestRetryJoins:
         vendor.obtain()
         vendor.look = lambda task_id: (_ for _ in ()).throw(KlingConnectionError("down"))  # type: ignore[method-assign]
         obtained = vendor.obtain()
-        assert (obtained.task_id, obtained.job) == ("task_0", None)
+        assert (obtained.kling_task_id, obtained.job) == ("task_0", None)
 
     def test_a_job_that_is_not_visible_yet(self) -> None:
         vendor = Vendor()
         vendor.obtain()
         vendor.jobs.clear()
-        assert vendor.obtain().task_id == "task_0"
+        assert vendor.obtain().kling_task_id == "task_0"
 
     def test_but_not_one_that_the_server_forgot(self) -> None:
         vendor = Vendor()
@@ -207,18 +214,18 @@ class TestAFailedJob:
         vendor = Vendor()
         vendor.obtain()
         vendor.end("task_0", "failed", "GPU on fire")
-        assert vendor.obtain().task_id == "task_1"
+        assert vendor.obtain().kling_task_id == "task_1"
         assert [event["kling_task_id"] for event in vendor.stored if event["event"] == "submitted"] == [
             "task_0",
             "task_1",
         ]
         assert "GPU on fire" in vendor.lines[-1]
-        assert vendor.obtain().task_id == "task_1"
+        assert vendor.obtain().kling_task_id == "task_1"
 
     def test_is_not_bought_again_if_it_would_fail_again(self) -> None:
         vendor = Vendor()
         vendor.obtain()
-        vendor.end("task_0", "failed", "content policy violation")
+        vendor.end("task_0", "failed", "content policy violation", content_refused=True)
         with pytest.raises(KlingContentRefusedError):
             vendor.obtain()
         assert vendor.bought == ["task_0"]
@@ -227,7 +234,7 @@ class TestAFailedJob:
         vendor = Vendor()
         vendor.obtain()
         vendor.end("task_0", "failed", "content policy violation")
-        assert vendor.obtain(clears=1).task_id == "task_1"
+        assert vendor.obtain(clears=1).kling_task_id == "task_1"
 
     def test_whose_next_submit_is_lost_stops_and_is_not_joined(self) -> None:
         vendor = Vendor(None, LOST)
@@ -242,41 +249,43 @@ class TestClear:
     def test_joins_by_default_and_says_how_to_get_a_new_one(self) -> None:
         vendor = Vendor()
         vendor.obtain()
-        assert vendor.obtain(clears=1).task_id == "task_0"
+        assert vendor.obtain(clears=1).kling_task_id == "task_0"
         assert "set another take, or on_clear='resubmit'" in vendor.lines[-1]
 
     def test_resubmits_if_told_so(self) -> None:
         vendor = Vendor()
         vendor.obtain(on_clear="resubmit")
-        assert vendor.obtain(on_clear="resubmit").task_id == "task_0", "a retry is no clear"
-        assert vendor.obtain(clears=1, on_clear="resubmit").task_id == "task_1"
-        assert vendor.obtain(clears=1, on_clear="resubmit").task_id == "task_1", "a retry after the clear joins"
+        assert vendor.obtain(on_clear="resubmit").kling_task_id == "task_0", "a retry is no clear"
+        assert vendor.obtain(clears=1, on_clear="resubmit").kling_task_id == "task_1"
+        assert vendor.obtain(clears=1, on_clear="resubmit").kling_task_id == "task_1", (
+            "a retry after the clear joins"
+        )
 
     def test_that_found_no_slot_goes_on_buying_and_buys_once(self) -> None:
         vendor = Vendor(None, KlingRateLimitError("no slot"), KlingServerError("5xx", code="model_not_found"))
         vendor.obtain(on_clear="resubmit")
         with pytest.raises(KlingRateLimitError):
             vendor.obtain(clears=1, on_clear="resubmit")
-        assert vendor.obtain(clears=1, on_clear="resubmit").task_id == "task_1"
-        assert vendor.obtain(clears=1, on_clear="resubmit").task_id == "task_1"
+        assert vendor.obtain(clears=1, on_clear="resubmit").kling_task_id == "task_1"
+        assert vendor.obtain(clears=1, on_clear="resubmit").kling_task_id == "task_1"
 
     def test_that_bought_nothing_leaves_the_old_job_to_join(self) -> None:
         vendor = Vendor(None, KlingBalanceError("no money"))
         vendor.obtain()
         with pytest.raises(KlingBalanceError):
             vendor.obtain(clears=1, on_clear="resubmit")
-        assert vendor.obtain(clears=2).task_id == "task_0"
+        assert vendor.obtain(clears=2).kling_task_id == "task_0"
 
     def test_another_take_is_another_purchase(self) -> None:
         vendor = Vendor()
-        assert vendor.obtain().task_id == "task_0"
-        assert vendor.obtain(take=2).task_id == "task_1"
-        assert vendor.obtain(take=1).task_id == "task_0"
+        assert vendor.obtain().kling_task_id == "task_0"
+        assert vendor.obtain(take=2).kling_task_id == "task_1"
+        assert vendor.obtain(take=1).kling_task_id == "task_0"
 
     def test_a_changed_request_never_joins_and_tells_of_the_old_job(self) -> None:
         vendor = Vendor()
         vendor.obtain(CAT)
-        assert vendor.obtain(DOG, clears=1).task_id == "task_1"
+        assert vendor.obtain(DOG, clears=1).kling_task_id == "task_1"
         assert "task_0" in vendor.lines[-1]
         assert "a cat" in vendor.lines[-1]
 
@@ -319,7 +328,7 @@ class TestAnUnknownFate:
         advice = KlingUncertainSubmissionError.default_advice
         for error, told in (
             (
-                KlingUncertainSubmissionError("Open", task_id="task_9", advice=advice),
+                KlingUncertainSubmissionError("Open", kling_task_id="task_9", advice=advice),
                 "The response named the id task_9.",
             ),
             (KlingUncertainSubmissionError("Open", advice=f'{advice} Add "x".'), 'clear this task. Add "x".'),
@@ -344,7 +353,7 @@ class TestAnUnknownFate:
         assert vendor.bought == [], "the second one was lost as well, and the word does not count for it"
         vendor.stops(clears=2)
         vendor.variables[vendor.names()[0]] = "NONE"
-        assert vendor.obtain(clears=3).task_id == "task_0"
+        assert vendor.obtain(clears=3).kling_task_id == "task_0"
         assert [event["cites"] for event in vendor.stored if event["event"] == "intent"][1].values()
 
     def test_the_next_intent_cites_the_word(self) -> None:
@@ -356,15 +365,15 @@ class TestAnUnknownFate:
         lost, after = (event for event in vendor.stored if event["event"] == "intent")
         assert after["cites"] == {lost["intent"]: name}
         del vendor.variables[name]
-        assert vendor.obtain().task_id == "task_0", "the Variable is not needed any more"
+        assert vendor.obtain().kling_task_id == "task_0", "the Variable is not needed any more"
 
     def test_a_named_job_is_taken(self) -> None:
         vendor = Vendor(LOST)
         vendor.stops()
         vendor.variables[vendor.names()[0]] = f" {vendor.has('Task_Found')} "
-        assert vendor.obtain(clears=1).task_id == "Task_Found"
+        assert vendor.obtain(clears=1).kling_task_id == "Task_Found"
         vendor.variables.clear()
-        assert vendor.obtain(clears=1).task_id == "Task_Found"
+        assert vendor.obtain(clears=1).kling_task_id == "Task_Found"
         assert vendor.bought == []
 
     def test_a_named_job_that_failed_is_bought_again_like_any_other(self) -> None:
@@ -373,7 +382,7 @@ class TestAnUnknownFate:
         [name] = vendor.names()
         vendor.variables[name] = vendor.has("task_found")
         vendor.end("task_found", "failed")
-        assert vendor.obtain(clears=1).task_id == "task_0"
+        assert vendor.obtain(clears=1).kling_task_id == "task_0"
         assert vendor.fates() == ["job", "job"]
 
     def test_an_id_that_the_server_does_not_know_stops_and_can_be_corrected(self) -> None:
@@ -385,7 +394,7 @@ class TestAnUnknownFate:
             with pytest.raises(KlingNotFoundError, match=rf"{wrong}, which the Variable {name} names.*Correct"):
                 vendor.obtain(clears=1)
         vendor.variables[name] = vendor.has("task_found")
-        assert vendor.obtain(clears=2).task_id == "task_found"
+        assert vendor.obtain(clears=2).kling_task_id == "task_found"
 
     def test_an_id_that_another_submit_of_the_task_has_is_not_taken(self) -> None:
         vendor = Vendor(None, LOST)
@@ -416,28 +425,28 @@ class TestAnUnknownFate:
         for clears in (0, 1):
             assert "The request has changed since" in str(vendor.stops(DOG, clears=clears))
         vendor.variables[vendor.names()[0]] = "none"
-        assert vendor.obtain(DOG, clears=2).task_id == "task_0"
+        assert vendor.obtain(DOG, clears=2).kling_task_id == "task_0"
 
     def test_of_another_request_whose_job_was_found_is_recorded_and_not_joined(self) -> None:
         vendor = Vendor(LOST)
         vendor.stops(CAT)
         vendor.variables[vendor.names()[0]] = vendor.has("task_cat")
-        assert vendor.obtain(DOG).task_id == "task_0"
-        assert vendor.obtain(CAT).task_id == "task_cat"
+        assert vendor.obtain(DOG).kling_task_id == "task_0"
+        assert vendor.obtain(CAT).kling_task_id == "task_cat"
 
     def test_of_another_request_does_not_keep_a_job_from_being_joined(self) -> None:
         vendor = Vendor(None, LOST)
         vendor.obtain(CAT)
         vendor.stops(DOG)
-        assert vendor.obtain(CAT).task_id == "task_0"
+        assert vendor.obtain(CAT).kling_task_id == "task_0"
 
 
 class TestOnUncertainResubmit:
     def test_buys_once_more_in_place_and_no_more(self) -> None:
         vendor = Vendor(LOST)
-        assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
+        assert vendor.obtain(on_uncertain="resubmit").kling_task_id == "task_0"
         vendor = Vendor(KlingServerError("5xx"), LOST)
-        assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
+        assert vendor.obtain(on_uncertain="resubmit").kling_task_id == "task_0"
         vendor = Vendor(*[LOST] * 9)
         for clears in range(5):
             vendor.stops(on_uncertain="resubmit", clears=clears)
@@ -446,11 +455,11 @@ class TestOnUncertainResubmit:
     def test_buys_in_a_later_attempt_what_the_first_one_did_not(self) -> None:
         vendor = Vendor(LOST)
         vendor.stops()
-        assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
-        assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
+        assert vendor.obtain(on_uncertain="resubmit").kling_task_id == "task_0"
+        assert vendor.obtain(on_uncertain="resubmit").kling_task_id == "task_0"
 
     def test_keeps_what_is_known_of_the_submit_that_it_ignores(self) -> None:
-        vendor = Vendor(KlingUncertainSubmissionError("open", task_id="task_beside_an_error"))
+        vendor = Vendor(KlingUncertainSubmissionError("open", kling_task_id="task_beside_an_error"))
         vendor.obtain(on_uncertain="resubmit")
         [ignored] = [event for event in vendor.stored if event["event"] == "uncertain"]
         assert ignored["offered"] == "task_beside_an_error"
@@ -465,16 +474,16 @@ class TestOnUncertainResubmit:
 
     def test_counts_anew_for_the_purchase_that_follows_a_failed_job(self) -> None:
         vendor = Vendor(LOST, None, LOST)
-        assert vendor.obtain(on_uncertain="resubmit").task_id == "task_0"
+        assert vendor.obtain(on_uncertain="resubmit").kling_task_id == "task_0"
         vendor.end("task_0", "failed", "GPU on fire")
-        assert vendor.obtain(on_uncertain="resubmit").task_id == "task_1"
+        assert vendor.obtain(on_uncertain="resubmit").kling_task_id == "task_1"
 
 
 class TestSendingAgain:
     @pytest.mark.parametrize("error", [KlingConnectionError("refused"), KlingServerError("5xx")])
     def test_in_place_what_bought_nothing(self, error: KlingError) -> None:
         vendor = Vendor(error, error)
-        assert vendor.obtain().task_id == "task_0"
+        assert vendor.obtain().kling_task_id == "task_0"
         assert len(vendor.slept) == 2
         assert vendor.slept[0] < vendor.slept[1]
 
@@ -485,7 +494,7 @@ class TestSendingAgain:
         assert len(vendor.slept) == ATTEMPTS_IN_PLACE - 1
         assert set(vendor.fates()) == {"nothing"}
         vendor.answers.clear()
-        assert vendor.obtain().task_id == "task_0", "nothing was bought, so the next attempt submits"
+        assert vendor.obtain().kling_task_id == "task_0", "nothing was bought, so the next attempt submits"
 
     def test_not_more_often_than_a_purchase_allows_until_a_clear(self) -> None:
         vendor = Vendor(*[KlingServerError("5xx")] * 99)
@@ -505,7 +514,7 @@ class TestSendingAgain:
             with pytest.raises(KlingRateLimitError):
                 vendor.obtain()
         assert vendor.stored == []
-        assert vendor.obtain().task_id == "task_0"
+        assert vendor.obtain().kling_task_id == "task_0"
 
     @pytest.mark.parametrize("error", [KlingBalanceError("no money"), KlingRateLimitError("no slot")])
     def test_nothing_else(self, error: KlingError) -> None:
@@ -537,7 +546,7 @@ class TestTheProbe:
         vendor = Vendor()
         vendor.obtain()
         vendor.absent = KlingUnavailableError("a page")
-        assert vendor.obtain().task_id == "task_0"
+        assert vendor.obtain().kling_task_id == "task_0"
 
 
 class TestAnotherAttemptMeanwhile:
@@ -548,7 +557,7 @@ class TestAnotherAttemptMeanwhile:
         def sleep(_: float) -> None:
             # Airflow took the sleeping attempt for dead, and the next one buys.
             if next(nested, "done") is None:
-                assert vendor.obtain().task_id == "task_0"
+                assert vendor.obtain().kling_task_id == "task_0"
 
         vendor.slept = type("Sleeper", (), {"append": staticmethod(sleep)})()  # type: ignore[assignment]
         with pytest.raises(KlingError, match="Another attempt"):
@@ -572,7 +581,7 @@ class TestAnotherAttemptMeanwhile:
         vendor.connect = connect  # type: ignore[method-assign]
         with pytest.raises(KlingError, match="Another attempt"):
             vendor.obtain()
-        assert vendor.obtain().task_id == "task_late"
+        assert vendor.obtain().kling_task_id == "task_late"
         assert vendor.bought == []
 
 
@@ -580,7 +589,7 @@ class TestTheRecord:
     def test_an_id_that_cannot_be_written_is_kept_in_memory_and_told(self) -> None:
         vendor = Vendor()
         vendor.unwritable = 99
-        assert vendor.obtain().task_id == "task_0"
+        assert vendor.obtain().kling_task_id == "task_0"
         assert any("task_0" in line and "the store is away" in line for line in vendor.lines)
         vendor.stops()
         assert vendor.bought == ["task_0"]

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
@@ -34,7 +35,7 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.jobs.consent import word_name
 from airflow_provider_kling.jobs.journal import Journal, new_id
-from airflow_provider_kling.jobs.submission import Obtained, Purchase, Submitter, fingerprint_of
+from airflow_provider_kling.jobs.submission import SubmitRequest, SubmitResult, Submitter, fingerprint_of
 
 
 class Killed(BaseException):
@@ -129,12 +130,12 @@ class World:
             raise Killed
         if outcome == "accepted, answer lost":
             raise KlingUncertainSubmissionError(outcome)
-        return VideoJob(task_id=task_id, status="queued", status_word="queued")
+        return VideoJob(kling_task_id=task_id, status="queued", raw_status="queued")
 
     def look(self, task_id: str) -> VideoJob:
         owner = next((owner for _, owner, accepted in self.accepted if accepted == task_id), None)
         if owner is None:
-            raise KlingNotFoundError("no such task", task_id=task_id)
+            raise KlingNotFoundError("no such task", kling_task_id=task_id)
         outcome = self.roll(LOOKS, calm="running")
         if outcome == "killed":
             raise Killed
@@ -143,8 +144,8 @@ class World:
         if outcome.startswith("failed"):
             self.failed[owner] += 1
             reason = "content policy" if outcome.endswith("good") else None
-            return VideoJob(task_id=task_id, status="failed", status_word="failed", error=reason)
-        return VideoJob(task_id=task_id, status=outcome, status_word=outcome)
+            return VideoJob(kling_task_id=task_id, status="failed", raw_status="failed", error=reason)
+        return VideoJob(kling_task_id=task_id, status=outcome, raw_status=outcome)
 
     @property
     def journal(self) -> Journal:
@@ -154,16 +155,17 @@ class World:
         self.now += 1
         return self.now
 
-    def attempt(self, purchase: Purchase) -> Obtained:
+    def attempt(self, purchase: SubmitRequest) -> SubmitResult:
         submitter = Submitter(
             store=self,
             connect=self.connect,
-            look=self.look,
+            get_job=self.look,
+            grace=Grace(visibility=60.0, url=60.0),
             read_variable=self.variables.get,
             now=self.tick,
             sleep=lambda seconds: None,
         )
-        return submitter.obtain(purchase)
+        return submitter.submit_or_join(purchase)
 
 
 REQUESTS = [VideoRequest.build(model="kling-v3-std-silent", prompt=prompt) for prompt in ("a cat", "a dog")]
@@ -176,9 +178,9 @@ def purchase_of(
     max_tries: int = 1,
     on_clear: Any = "reuse",
     on_uncertain: Any = "fail",
-) -> Purchase:
-    return Purchase(
-        request=request,
+) -> SubmitRequest:
+    return SubmitRequest(
+        video=request,
         fingerprint=fingerprint_of(request, conn_id="c", base_url="https://k", take=take),
         conn_id="c",
         dag_id="d",
@@ -216,7 +218,7 @@ def test_purchases_never_exceed_the_policy_and_no_id_is_on_no_record(data: st.Da
 
         if obtained is not None:
             assert any(
-                (owner, task_id) == (purchase.fingerprint, obtained.task_id)
+                (owner, task_id) == (purchase.fingerprint, obtained.kling_task_id)
                 for _, owner, task_id in world.accepted
             )
         submits = world.journal.submits
@@ -245,7 +247,7 @@ def test_without_a_word_later_attempts_join_or_stop_whatever_happened_to_the_fir
                 world.attempt(purchase)
             assert len(world.accepted) == stands
         else:
-            assert world.attempt(purchase).task_id == world.accepted[-1][2]
+            assert world.attempt(purchase).kling_task_id == world.accepted[-1][2]
             assert len(world.accepted) == max(stands, 1)
 
 
@@ -338,21 +340,27 @@ class Shared:
                 shared.accepted.append(task_id)
                 if shared.lost[who]:
                     raise KlingUncertainSubmissionError("its answer was lost")
-                return VideoJob(task_id=task_id, status="queued", status_word="queued")
+                return VideoJob(kling_task_id=task_id, status="queued", raw_status="queued")
 
             def look(self, task_id: str) -> VideoJob:
-                return VideoJob(task_id=task_id, status="running", status_word="running")
+                return VideoJob(kling_task_id=task_id, status="running", raw_status="running")
 
         return Seen()
 
 
-def attempt_of(seen: Any) -> Obtained:
-    submitter = Submitter(store=seen, connect=seen.connect, look=seen.look, sleep=lambda seconds: None)
-    return submitter.obtain(purchase_of(REQUESTS[0]))
+def attempt_of(seen: Any) -> SubmitResult:
+    submitter = Submitter(
+        store=seen,
+        connect=seen.connect,
+        get_job=seen.look,
+        grace=Grace(visibility=60.0, url=60.0),
+        sleep=lambda seconds: None,
+    )
+    return submitter.submit_or_join(purchase_of(REQUESTS[0]))
 
 
-def in_threads(stage: Stage, *attempts: Callable[[], Obtained]) -> list[Obtained | KlingError]:
-    outcomes: dict[int, Obtained | KlingError] = {}
+def in_threads(stage: Stage, *attempts: Callable[[], SubmitResult]) -> list[SubmitResult | KlingError]:
+    outcomes: dict[int, SubmitResult | KlingError] = {}
 
     def play(who: int) -> None:
         try:
@@ -396,7 +404,7 @@ def test_two_attempts_at_once_buy_one_video_in_every_order_of_their_steps(lost: 
         alone.end(1)
         [after] = in_threads(alone, lambda first=first: attempt_of(first))
         assert len(shared.accepted) == 1, order
-        assert isinstance(after, Obtained) != bool(Journal(shared.stored).unknown()), (order, after)
+        assert isinstance(after, SubmitResult) != bool(Journal(shared.stored).unknown()), (order, after)
     assert endings["KlingError"], "they met"
     if not any(lost):
-        assert endings["Obtained"]
+        assert endings["SubmitResult"]

@@ -46,7 +46,7 @@ def test_it_opens_the_video_that_an_operator_waited_for(
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_it_opens_the_video_that_a_sensor_waited_for(sandbox: Sandbox, connected: str, deferrable: bool) -> None:
     video = run(operator())
-    task = KlingTaskSensor(task_id="wait", kling_task_id=video["task_id"], deferrable=deferrable)
+    task = KlingTaskSensor(task_id="wait", kling_task_id=video["kling_task_id"], deferrable=deferrable)
     run(task)
     assert link_of(task) == video["video_url"]
 

@@ -94,7 +94,7 @@ def fetch(hook: KlingHook, url: str, seconds: float = 5.0) -> bytes:
 class TestAVideo:
     def test_of_the_api_arrives_whole(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:
         hook = hook_on(sandbox.base_url, sandbox.api_key, read_timeout=30)
-        job = hook.get_video(hook.submit_video(REQUEST).task_id)
+        job = hook.get_video(hook.submit_video(REQUEST).kling_task_id)
         video = fetch(hook, str(job.video_url), 60)
         assert video[4:8] == b"ftyp"
         assert len(video) > 10_000
@@ -103,7 +103,7 @@ class TestAVideo:
     def test_behind_the_key_arrives_whole(self, hook_on: Callable[..., KlingHook], rendered: Path) -> None:
         with Sandbox(run_seconds=0, dialect="gateway", cache_dir=rendered) as sandbox:
             hook = hook_on(sandbox.base_url, sandbox.api_key, read_timeout=30)
-            job = hook.get_video(hook.submit_video(REQUEST).task_id)
+            job = hook.get_video(hook.submit_video(REQUEST).kling_task_id)
             assert str(job.video_url).endswith("/content")
             assert fetch(hook, str(job.video_url), 60)[4:8] == b"ftyp"
 
@@ -552,7 +552,7 @@ class TestWhatDoesNotArriveWhole:
     @pytest.mark.parametrize("fault", ["truncate", "drop_before", "drop_after"])
     def test_a_cut_connection(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook], fault: str) -> None:
         hook = hook_on(sandbox.base_url, sandbox.api_key, read_timeout=30)
-        job = hook.get_video(hook.submit_video(REQUEST).task_id)
+        job = hook.get_video(hook.submit_video(REQUEST).kling_task_id)
         sandbox.add_fault(Fault("content", fault))
         with pytest.raises(KlingConnectionError, match="broke off"):
             fetch(hook, str(job.video_url), 60)

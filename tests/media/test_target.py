@@ -117,7 +117,7 @@ NEIGHBOURS = {"a1b.mp4": b"1", ".a1b.mp4.part": b"2", "fold1er/clip1.mp4": b"3",
 
 
 def store_video(path: str, **arguments: Any) -> str:
-    video = {"task_id": "task_1", "video_url": "/x.mp4"}
+    video = {"kling_task_id": "task_1", "video_url": "/x.mp4"}
     result: str = KlingToObjectStorageOperator(task_id="store", video=video, path=path, **arguments).execute(
         context()
     )

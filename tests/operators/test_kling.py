@@ -249,7 +249,11 @@ class TestWaiting:
         ti = TaskInstance()
         video = run(operator(wait_for_completion=True, **way), ti)
         [entry] = sandbox.ledger()
-        assert (video["task_id"], video["status"], video["model"]) == (entry["id"], "completed", GOOD["model"])
+        assert (video["kling_task_id"], video["status"], video["model"]) == (
+            entry["id"],
+            "completed",
+            GOOD["model"],
+        )
         assert video["video_url"] == ti.pushed["video_url"] == f"{sandbox.base_url}/files/{entry['id']}.mp4"
         assert ti.pushed["kling_task_id"] == entry["id"]
         assert json.loads(json.dumps(video)) == video
@@ -294,7 +298,7 @@ class TestWaiting:
         with pytest.raises(KlingGenerationFailedError, match="显存不足") as caught:
             run(operator(wait_for_completion=True, **way), ti)
         assert not isinstance(caught.value, AirflowFailException)
-        assert caught.value.task_id == ti.pushed["kling_task_id"]
+        assert caught.value.kling_task_id == ti.pushed["kling_task_id"]
 
     @every_way
     def test_content_refused_later_fails_it_without_a_retry(
@@ -314,7 +318,7 @@ class TestWaiting:
         with pytest.raises(KlingTimeoutError, match="The job goes on at the vendor, and bills") as caught:
             run(operator(wait_for_completion=True, timeout=0.3, **way), ti)
         assert not isinstance(caught.value, AirflowFailException)
-        assert caught.value.task_id == ti.pushed["kling_task_id"]
+        assert caught.value.kling_task_id == ti.pushed["kling_task_id"]
 
     @every_way
     def test_a_retry_joins_the_job_that_was_paid_for(
@@ -331,7 +335,7 @@ class TestWaiting:
         [entry] = sandbox.ledger()
         sandbox.finish(entry["id"])
         ti.pushed.clear()  # as Airflow does at the start of every retry
-        assert run(operator(wait_for_completion=True, **way), ti, store)["task_id"] == entry["id"]
+        assert run(operator(wait_for_completion=True, **way), ti, store)["kling_task_id"] == entry["id"]
         assert len(sandbox.ledger()) == 1
         assert ti.pushed["kling_task_id"] == entry["id"]
 

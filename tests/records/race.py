@@ -13,10 +13,11 @@ import airflow  # noqa: F401 -- first of all, since it loads the secrets backend
 from airflow.sdk.io import attach
 from s3fs import S3FileSystem
 
+from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import KlingError
 from airflow_provider_kling.hooks.kling import KlingHook
-from airflow_provider_kling.jobs.submission import Purchase, Submitter, fingerprint_of
+from airflow_provider_kling.jobs.submission import SubmitRequest, Submitter, fingerprint_of
 from airflow_provider_kling.records import Identity
 from airflow_provider_kling.records.folder import FolderStore
 from tests.connections import BOOK
@@ -44,17 +45,18 @@ def attempt(hook: KlingHook, run_id: str) -> str:
     submitter = Submitter(
         store=FolderStore(FOLDER, Identity("dag", run_id, "generate", -1), prove=True),
         connect=hook.submitting,
-        look=hook.get_video,
+        get_job=hook.get_video,
+        grace=Grace(visibility=60.0, url=60.0),
     )
-    purchase = Purchase(
-        request=request,
+    purchase = SubmitRequest(
+        video=request,
         fingerprint=fingerprint_of(request, conn_id="kling_default", base_url=hook.connection.base_url),
         conn_id="kling_default",
         dag_id="dag",
         max_tries=0,
     )
     try:
-        return submitter.obtain(purchase).task_id
+        return submitter.submit_or_join(purchase).kling_task_id
     except KlingError as error:
         return f"{type(error).__name__}: {error}".replace("\n", " ")
 

@@ -14,6 +14,8 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
+from airflow_provider_kling.api.base import Grace
+from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
@@ -25,7 +27,6 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
-from airflow_provider_kling.jobs import polling
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.sensors.kling import POKE_INTERVAL, KlingTaskSensor
 from airflow_provider_kling.tasks import waiting
@@ -54,7 +55,7 @@ def _no_database(monkeypatch: pytest.MonkeyPatch) -> None:
 def submit(sandbox: Sandbox, *faults: Fault) -> str:
     for fault in faults:
         sandbox.add_fault(fault)
-    return KlingHook().submit_video(REQUEST).task_id
+    return KlingHook().submit_video(REQUEST).kling_task_id
 
 
 def sensor(kling_task_id: str = "task_1", **arguments: Any) -> KlingTaskSensor:
@@ -71,7 +72,7 @@ class TestAVideo:
         task_id, ti = submit(sandbox), TaskInstance()
         video = sensor(task_id, **mode).execute(context(ti))
         url = f"{sandbox.base_url}/files/{task_id}.mp4"
-        assert (video["task_id"], video["status"], video["video_url"]) == (task_id, "completed", url)
+        assert (video["kling_task_id"], video["status"], video["video_url"]) == (task_id, "completed", url)
         assert ti.pushed["video_url"] == url
         assert sandbox.requests["status"] == 1
 
@@ -81,7 +82,7 @@ class TestAVideo:
     ) -> None:
         task_id, ti = submit(sandbox, Fault("submit", "pace", seconds=0.3)), TaskInstance()
         video = run(sensor(task_id, **mode), ti)
-        assert (video["task_id"], video["status"]) == (task_id, "completed")
+        assert (video["kling_task_id"], video["status"]) == (task_id, "completed")
         assert ti.pushed["video_url"] == video["video_url"]
         assert sandbox.requests["status"] >= 2
         assert sandbox.requests["submit"] == 1
@@ -92,9 +93,9 @@ class TestAVideo:
     ) -> None:
         video = run(sensor(submit(sandbox, Fault("submit", "pace", seconds=0.2)), **mode))
         assert set(video) == {
-            "task_id",
+            "kling_task_id",
             "status",
-            "status_word",
+            "raw_status",
             "progress",
             "video_url",
             "model",
@@ -150,7 +151,7 @@ class TestDeferral:
         task_id = submit(sandbox)
         crash = {"error": "Trigger failure", "traceback": ["boom"]}
         task = sensor(task_id, soft_fail=True)
-        assert task.resume_execution("__fail__", crash, context())["task_id"] == task_id
+        assert task.resume_execution("__fail__", crash, context())["kling_task_id"] == task_id
 
     def test_that_airflow_itself_ended_says_that_the_job_goes_on(self, connected: str) -> None:
         with pytest.raises(KlingTimeoutError, match="The job goes on at the vendor") as caught:
@@ -221,7 +222,7 @@ class TestAnEndThatIsNoVideo:
         self, sandbox: Sandbox, connected: str, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A job may be invisible just after its submit, so the sensor gives it a minute (here less)."""
-        monkeypatch.setattr(polling, "VISIBILITY_GRACE", 0.25)
+        monkeypatch.setattr(GatewayApi, "grace", Grace(visibility=0.25, url=60.0))
         with pytest.raises(KlingNotFoundError) as caught:
             run(sensor("task_nobody_knows", **mode))
         assert caught.value.server_message == "task_not_exist"
@@ -248,7 +249,7 @@ class TestTimeout:
         task_id = submit(sandbox, Fault("submit", "stuck"))
         with pytest.raises(KlingTimeoutError, match="The job goes on at the vendor, and bills") as caught:
             run(sensor(task_id, timeout=0.3))
-        assert caught.value.task_id == task_id
+        assert caught.value.kling_task_id == task_id
 
 
 class TestArguments:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kling.jobs.polling import video_of
+from airflow_provider_kling.jobs.polling import video_from_event
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Sandbox
 from airflow_provider_kling.sensors.kling import KlingTaskSensor
@@ -113,14 +113,14 @@ class TestTheTrigger:
     async def test_waits_for_the_video(self, sandbox: Sandbox, connected: str) -> None:
         task_id = submit(sandbox)
         sensor = KlingTaskSensor(task_id="wait", kling_task_id=UPSTREAM, start_from_trigger=True)
-        video = video_of(await event_of(trigger_of(sensor, kling_task_id=task_id)))
-        assert (video["task_id"], video["status"]) == (task_id, "completed")
+        video = video_from_event(await event_of(trigger_of(sensor, kling_task_id=task_id)))
+        assert (video["kling_task_id"], video["status"]) == (task_id, "completed")
 
     async def test_takes_a_finished_video_as_well(self, sandbox: Sandbox, connected: str) -> None:
         task_id = submit(sandbox)
         sensor = KlingTaskSensor(task_id="wait", kling_task_id=UPSTREAM, start_from_trigger=True)
-        rendered = str({"task_id": task_id, "video_url": "https://example.com/1.mp4"})
-        assert (await event_of(trigger_of(sensor, kling_task_id=rendered)))["task_id"] == task_id
+        rendered = str({"kling_task_id": task_id, "video_url": "https://example.com/1.mp4"})
+        assert (await event_of(trigger_of(sensor, kling_task_id=rendered)))["kling_task_id"] == task_id
 
     async def test_tells_in_words_that_it_got_no_id(self, sandbox: Sandbox, connected: str) -> None:
         sensor = KlingTaskSensor(task_id="wait", kling_task_id=UPSTREAM, start_from_trigger=True)

@@ -206,7 +206,7 @@ class Scene:
 
     def video_id(self) -> str:
         """Return the id of the video that the task returned."""
-        return str(self.airflow.xcom(*self.key)["task_id"])
+        return str(self.airflow.xcom(*self.key)["kling_task_id"])
 
     def record(self) -> Journal:
         """Return the submits on record."""

@@ -48,5 +48,5 @@ def test_every_video_is_made(
     assert Counter((task["state"], task["try_number"]) for task in tasks) == {("success", 1): count}
     assert state == "success", airflow.report(DAG_ID, run_id)
     assert len(set(bought.values())) == len(bought) == count
-    videos = {airflow.xcom(DAG_ID, run_id, "generate", map_index=index)["task_id"] for index in range(count)}
+    videos = {airflow.xcom(DAG_ID, run_id, "generate", map_index=index)["kling_task_id"] for index in range(count)}
     assert videos == bought.keys()

@@ -114,7 +114,7 @@ def test_every_video_is_a_file_named_by_its_task(runs: Runs, dag_id: str, exampl
         for task in waited
     ]
     found = sorted(path.name for path in (runs.folder / dag_id).iterdir())
-    assert found == sorted(f"{video['task_id']}.mp4" for video in videos)
+    assert found == sorted(f"{video['kling_task_id']}.mp4" for video in videos)
     assert len(found) == example.count
 
 

@@ -469,6 +469,8 @@ def test_the_triggerer_is_killed_while_videos_wait(cluster: AirflowCluster, vend
         vendor.finish(task_id)
     state = airflow.wait_for_run(dag_id, run_id, timeout=PATIENCE + 5 * count)
     assert state == "success", airflow.report(dag_id, run_id)
-    returned = [airflow.xcom(dag_id, run_id, "generate", map_index=index)["task_id"] for index in range(count)]
+    returned = [
+        airflow.xcom(dag_id, run_id, "generate", map_index=index)["kling_task_id"] for index in range(count)
+    ]
     assert sorted(returned) == sorted(bought)
     assert len([entry for entry in vendor.ledger() if prompt in entry["request"]["prompt"]]) == count

@@ -6,40 +6,59 @@ import pickle
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
-from airflow_provider_kling.exceptions import KlingBalanceError, KlingError, KlingServerError, KlingTimeoutError
-from airflow_provider_kling.tasks.failures import failing_the_task, sensor_failure, task_failure
+from airflow_provider_kling.exceptions import (
+    KlingBalanceError,
+    KlingError,
+    KlingPermanentError,
+    KlingServerError,
+    KlingTimeoutError,
+)
+from airflow_provider_kling.tasks.failures import as_task_failures, sensor_failure, task_failure
 
 
-def test_what_a_retry_cannot_cure_fails_the_task_at_once_and_stays_what_it_is() -> None:
-    error = task_failure(KlingBalanceError("No money", code="1102", http_status=429, task_id="t"))
-    assert isinstance(error, AirflowFailException)
-    assert isinstance(error, KlingBalanceError)
-    assert type(error).__name__ == "KlingBalanceError"
-    assert (error.code, error.http_status, error.task_id) == ("1102", 429, "t")
-    assert str(error) == str(KlingBalanceError("No money", code="1102", http_status=429, task_id="t"))
+def test_a_permanent_error_fails_the_task_at_once_and_a_retryable_one_does_not() -> None:
+    assert isinstance(KlingBalanceError("No money"), AirflowFailException)
+    assert not isinstance(KlingServerError("Trouble"), AirflowFailException)
 
 
-def test_the_rest_is_left_to_the_retries() -> None:
-    error = KlingServerError("Trouble")
-    assert task_failure(error) is error
-    assert not isinstance(error, AirflowFailException)
+def test_only_a_final_failure_becomes_permanent() -> None:
+    error = KlingServerError("Trouble", code="5000", http_status=502, kling_task_id="t")
+    assert task_failure(error, final=False) is error
+    final = task_failure(error, final=True)
+    assert isinstance(final, AirflowFailException)
+    assert type(final) is KlingPermanentError
+    assert str(final) == str(error)
+    permanent = KlingBalanceError("No money")
+    assert task_failure(permanent, final=True) is permanent
 
 
 def test_the_timeout_of_a_sensor_is_final_as_in_every_sensor() -> None:
-    error = sensor_failure(KlingTimeoutError("Late"))
+    error = sensor_failure(KlingTimeoutError("Late", kling_task_id="t"))
     assert isinstance(error, AirflowSensorTimeout)
     assert isinstance(error, KlingTimeoutError)
-    assert isinstance(sensor_failure(KlingBalanceError("No money")), AirflowFailException)
+    assert (str(error), error.kling_task_id) == (str(KlingTimeoutError("Late", kling_task_id="t")), "t")
+    other = KlingServerError("Trouble")
+    assert sensor_failure(other) is other
 
 
-def test_inside_the_block_every_named_error_leaves_that_way_and_no_other() -> None:
-    with pytest.raises(AirflowFailException), failing_the_task():
-        raise KlingBalanceError("No money")
-    with pytest.raises(ZeroDivisionError), failing_the_task():
+def test_inside_the_block_every_named_error_is_final_and_no_other() -> None:
+    with pytest.raises(AirflowFailException, match="Trouble"), as_task_failures(final=True):
+        raise KlingServerError("Trouble")
+    with pytest.raises(KlingServerError), as_task_failures(final=False):
+        raise KlingServerError("Trouble")
+    with pytest.raises(ZeroDivisionError), as_task_failures(final=True):
         raise ZeroDivisionError
 
 
-def test_a_failure_survives_pickling() -> None:
-    error = pickle.loads(pickle.dumps(task_failure(KlingBalanceError("No money", code="1102"))))  # noqa: S301
-    assert isinstance(error, KlingError)
-    assert (type(error).__name__, error.code) == ("KlingBalanceError", "1102")
+@pytest.mark.parametrize(
+    "error",
+    [
+        sensor_failure(KlingTimeoutError("Late")),
+        task_failure(KlingServerError("Trouble"), final=True),
+        KlingBalanceError("No money", code="1102"),
+    ],
+)
+def test_a_failure_survives_pickling_with_its_class(error: KlingError) -> None:
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(again) is type(error)
+    assert again.to_dict() == error.to_dict()

@@ -136,7 +136,7 @@ def test_what_is_no_json_is_left_to_the_check_of_the_request(dag: DAG) -> None:
     assert isinstance(rendered(task).task.extra_body, dict)
 
 
-VIDEO = {"task_id": "t", "video_url": AWS}
+VIDEO = {"kling_task_id": "t", "video_url": AWS}
 
 
 @pytest.mark.parametrize(

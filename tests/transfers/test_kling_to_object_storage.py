@@ -29,6 +29,7 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.jobs.result import finished_video
 from airflow_provider_kling.media import mp4 as container
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.transfers import kling_to_object_storage
@@ -73,7 +74,7 @@ def video(connected: str) -> dict[str, Any]:
     """A finished video of the sandbox."""
     hook = KlingHook()
     with hook.client.session:
-        return hook.get_video(hook.submit_video(REQUEST).task_id).as_dict()
+        return finished_video(hook.get_video(hook.submit_video(REQUEST).kling_task_id))
 
 
 def store(video: Any, path: object, **arguments: Any) -> str:
@@ -82,7 +83,7 @@ def store(video: Any, path: object, **arguments: Any) -> str:
 
 
 def elsewhere(server: RawServer) -> dict[str, Any]:
-    return {"task_id": "task_1", "video_url": f"{server.base_url}/x.mp4"}
+    return {"kling_task_id": "task_1", "video_url": f"{server.base_url}/x.mp4"}
 
 
 def names_in(folder: Path) -> list[str]:
@@ -100,18 +101,18 @@ class TestAVideo:
         assert store(video, f"file://{target}") == f"file://{target}"
         assert seconds_of_video(target.read_bytes()) == pytest.approx(3, abs=0.2)
         assert names_in(tmp_path) == ["clip.mp4"]
-        assert f"Stored Kling task {video['task_id']}" in task_log.text
+        assert f"Stored Kling task {video['kling_task_id']}" in task_log.text
         assert f"{target.stat().st_size} bytes" in task_log.text
 
     def test_may_be_given_by_its_task_id(self, sandbox: Sandbox, video: dict[str, Any], tmp_path: Path) -> None:
-        store(video["task_id"], f"file://{tmp_path}/clip.mp4")
+        store(video["kling_task_id"], f"file://{tmp_path}/clip.mp4")
         assert seconds_of_video((tmp_path / "clip.mp4").read_bytes()) == pytest.approx(3, abs=0.2)
 
     def test_may_have_a_number_for_an_id(self, connect: Connect, rendered: Path, tmp_path: Path) -> None:
         """Templates that render to Python values make a number of an id of digits."""
         with Sandbox(run_seconds=0, dialect="numeric", cache_dir=rendered) as sandbox:
             connect(sandbox.base_url, read_timeout=30)
-            store(int(KlingHook().submit_video(REQUEST).task_id), f"file://{tmp_path}/clip.mp4")
+            store(int(KlingHook().submit_video(REQUEST).kling_task_id), f"file://{tmp_path}/clip.mp4")
         assert names_in(tmp_path) == ["clip.mp4"]
 
     def test_without_a_url_is_asked_for(self, video: dict[str, Any], tmp_path: Path) -> None:
@@ -128,14 +129,14 @@ class TestAVideo:
     def test_in_a_folder_is_named_after_its_task(self, video: dict[str, Any], tmp_path: Path) -> None:
         assert (
             store(video, f"file://{tmp_path}/new/folder/")
-            == f"file://{tmp_path}/new/folder/{video['task_id']}.mp4"
+            == f"file://{tmp_path}/new/folder/{video['kling_task_id']}.mp4"
         )
-        assert names_in(tmp_path) == [f"{video['task_id']}.mp4"]
+        assert names_in(tmp_path) == [f"{video['kling_task_id']}.mp4"]
 
     def test_in_a_folder_cannot_leave_it_by_its_id(self, connect: Connect, tmp_path: Path) -> None:
         with RawServer(VIDEO) as server:
             connect(server.base_url)
-            stored = store(elsewhere(server) | {"task_id": "../../x/$(y)\n"}, f"file://{tmp_path}/in/")
+            stored = store(elsewhere(server) | {"kling_task_id": "../../x/$(y)\n"}, f"file://{tmp_path}/in/")
         assert stored == f"file://{tmp_path}/in/__.._x___y_-{sha256(b'../../x/$(y)').hexdigest()[:8]}.mp4"
 
     @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ class TestAVideo:
     ) -> None:
         with RawServer(VIDEO) as server:
             connect(server.base_url)
-            stored = {store(elsewhere(server) | {"task_id": id_}, f"file://{tmp_path}/") for id_ in task_ids}
+            stored = {store(elsewhere(server) | {"kling_task_id": id_}, f"file://{tmp_path}/") for id_ in task_ids}
         assert stored == {f"file://{tmp_path}/{safe_name(id_)}.mp4" for id_ in task_ids}
         assert len(names_in(tmp_path)) == len(task_ids)
 
@@ -161,7 +162,7 @@ class TestAVideo:
             connect(sandbox.base_url, read_timeout=30)
             hook = KlingHook()
             with hook.client.session:
-                video = hook.get_video(hook.submit_video(REQUEST).task_id).as_dict()
+                video = finished_video(hook.get_video(hook.submit_video(REQUEST).kling_task_id))
             store(video, f"file://{tmp_path}/clip.mp4")
         assert names_in(tmp_path) == ["clip.mp4"]
 
@@ -260,7 +261,7 @@ class TestNoHalfFile:
             connect(server.base_url)
             with pytest.raises(kind) as caught:
                 store(elsewhere(server), folder / "clip.mp4")
-        assert caught.value.task_id == "task_1"
+        assert caught.value.kling_task_id == "task_1"
         assert not folder.exists() or list(folder.iterdir()) == []
 
     @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers here")
@@ -357,7 +358,7 @@ class TestWhatIsTriedAgain:
         asked = sandbox.requests["status"]
         with pytest.raises(KlingDownloadError) as caught:
             store(video, f"file://{tmp_path}/clip.mp4")
-        assert (caught.value.http_status, caught.value.task_id) == (403, video["task_id"])
+        assert (caught.value.http_status, caught.value.kling_task_id) == (403, video["kling_task_id"])
         assert sandbox.requests["content"] == 2
         assert sandbox.requests["status"] == asked + 1
 
@@ -365,7 +366,7 @@ class TestWhatIsTriedAgain:
 class TestWhatCannotBeStored:
     @pytest.mark.parametrize(
         "wrong",
-        [None, "None", " null\n", "undefined", {"task_id": "None"}],
+        [None, "None", " null\n", "undefined", {"kling_task_id": "None"}],
     )
     def test_what_a_template_did_not_find(
         self, sandbox: Sandbox, connected: str, tmp_path: Path, wrong: Any
@@ -377,14 +378,14 @@ class TestWhatCannotBeStored:
 
     @pytest.mark.parametrize(
         "wrong",
-        [None, "", "  ", 5.5, True, [], {}, {"task_id": None}, {"video_url": "x"}, "{oops", "{}", "{1, 2}"],
+        [None, "", "  ", 5.5, True, [], {}, {"kling_task_id": None}, {"video_url": "x"}, "{oops", "{}", "{1, 2}"],
     )
     def test_what_is_no_video(self, connected: str, tmp_path: Path, wrong: Any) -> None:
         with pytest.raises(KlingValidationError, match="must be a task id or a finished video") as caught:
             store(wrong, f"file://{tmp_path}/clip.mp4")
         assert isinstance(caught.value, AirflowFailException)
 
-    @pytest.mark.parametrize("wrong", ["[]", "[None]", "['task_1', 'task_2']", '[{"task_id": "task_1"}]'])
+    @pytest.mark.parametrize("wrong", ["[]", "[None]", "['task_1', 'task_2']", '[{"kling_task_id": "task_1"}]'])
     def test_the_text_of_a_list_is_not_asked_for_as_an_id(
         self, sandbox: Sandbox, connected: str, tmp_path: Path, wrong: str
     ) -> None:
@@ -395,7 +396,7 @@ class TestWhatCannotBeStored:
 
     def test_a_video_that_is_not_finished(self, sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
         sandbox.add_fault(Fault("submit", "stuck"))
-        task_id = KlingHook().submit_video(REQUEST).task_id
+        task_id = KlingHook().submit_video(REQUEST).kling_task_id
         with pytest.raises(KlingError, match="has no video to store yet: it is in_progress") as caught:
             store(task_id, f"file://{tmp_path}/clip.mp4")
         assert "KlingTaskSensor" in str(caught.value)
@@ -426,7 +427,7 @@ class TestWhatCannotBeStored:
 
     def test_a_video_that_failed(self, sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
         sandbox.add_fault(Fault("submit", "job_fails", message="显存不足"))
-        task_id = KlingHook().submit_video(REQUEST).task_id
+        task_id = KlingHook().submit_video(REQUEST).kling_task_id
         with pytest.raises(KlingGenerationFailedError, match="显存不足"):
             store(task_id, f"file://{tmp_path}/clip.mp4")
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_kling.api.job import COMPLETED, FAILED, RUNNING, WAITING
+from airflow_provider_kling.api.gateway.api import GatewayApi
+from airflow_provider_kling.api.gateway.status_words import COMPLETED, FAILED, RUNNING, WAITING
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
@@ -25,7 +26,7 @@ from airflow_provider_kling.exceptions import (
     KlingTimeoutError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
-from airflow_provider_kling.jobs.polling import VISIBILITY_GRACE, video_of
+from airflow_provider_kling.jobs.polling import video_from_event
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
 from tests.client.test_async_client import longest_lag
@@ -41,7 +42,7 @@ REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt=PROMPT, duratio
 def submit(sandbox: Sandbox, *faults: Fault) -> str:
     for fault in faults:
         sandbox.add_fault(fault)
-    return KlingHook().submit_video(REQUEST).task_id
+    return KlingHook().submit_video(REQUEST).kling_task_id
 
 
 def trigger_for(kling_task_id: str, **changes: Any) -> KlingTaskTrigger:
@@ -65,7 +66,7 @@ async def event_of(trigger: KlingTaskTrigger | KlingSlotTrigger) -> dict[str, An
 
 def error_in(event: dict[str, Any]) -> KlingError:
     with pytest.raises(KlingError) as caught:
-        video_of(event)
+        video_from_event(event)
     return caught.value
 
 
@@ -98,10 +99,10 @@ class TestTheEvent:
     async def test_a_finished_video(self, sandbox: Sandbox, connected: str) -> None:
         task_id = submit(sandbox)
         event = await event_of(trigger_for(task_id))
-        assert (event["status"], event["task_id"]) == ("success", task_id)
-        assert video_of(event)["video_url"] == f"{sandbox.base_url}/files/{task_id}.mp4"
-        assert set(video_of(event)) >= {
-            "task_id",
+        assert (event["status"], event["kling_task_id"]) == ("success", task_id)
+        assert video_from_event(event)["video_url"] == f"{sandbox.base_url}/files/{task_id}.mp4"
+        assert set(video_from_event(event)) >= {
+            "kling_task_id",
             "model",
             "status",
             "progress",
@@ -126,9 +127,9 @@ class TestTheEvent:
         task_id = submit(sandbox, Fault("submit", "job_fails", message="显存不足", code=5001))
         event = await event_of(trigger_for(task_id))
         error = error_in(event)
-        assert (event["status"], event["task_id"]) == ("error", task_id)
+        assert (event["status"], event["kling_task_id"]) == ("error", task_id)
         assert type(error) is KlingGenerationFailedError
-        assert (error.server_message, error.task_id) == ("显存不足", task_id)
+        assert (error.server_message, error.kling_task_id) == ("显存不足", task_id)
 
     async def test_content_that_is_refused_later(self, sandbox: Sandbox, connected: str) -> None:
         task_id = submit(sandbox, Fault("submit", "refuse_content", accepted=True))
@@ -138,7 +139,7 @@ class TestTheEvent:
         task_id = submit(sandbox, Fault("submit", "stuck"))
         event = await event_of(trigger_for(task_id, deadline=time.time() + 0.3))
         error = error_in(event)
-        assert (event["status"], event["task_id"]) == ("timeout", task_id)
+        assert (event["status"], event["kling_task_id"]) == ("timeout", task_id)
         assert type(error) is KlingTimeoutError
         assert "The job goes on at the vendor, and bills" in str(error)
 
@@ -172,10 +173,10 @@ class TestTheEvent:
         error = error_in(await event_of(trigger_for(task_id)))
         assert type(error) is kind
         assert error.server_message
-        assert error.task_id == task_id
+        assert error.kling_task_id == task_id
 
     async def test_a_lasting_not_found_ends_it(self, sandbox: Sandbox, connected: str) -> None:
-        trigger = trigger_for("task_nobody_knows", started_at=time.time() - VISIBILITY_GRACE)
+        trigger = trigger_for("task_nobody_knows", started_at=time.time() - GatewayApi.grace.visibility)
         error = error_in(await event_of(trigger))
         assert type(error) is KlingNotFoundError
         assert error.server_message == "task_not_exist"
@@ -240,10 +241,10 @@ class TestManyTriggers:
         connect(sandbox.base_url, max_requests_per_second=10_000)
         sandbox.add_fault(Fault("submit", "pace", seconds=0.5, times=None))
         hook = KlingHook()
-        ids = [hook.submit_video(REQUEST).task_id for _ in range(60)]
+        ids = [hook.submit_video(REQUEST).kling_task_id for _ in range(60)]
         BOOK.lookups.clear()
         events = await asyncio.gather(*(event_of(trigger_for(task_id)) for task_id in ids))
-        assert [event["task_id"] for event in events] == ids
+        assert [event["kling_task_id"] for event in events] == ids
         assert {event["status"] for event in events} == {"success"}
         assert BOOK.lookups == {"kling_default": 1}
 
@@ -393,9 +394,11 @@ def test_whatever_a_server_answers_it_ends_in_one_event_in_time(answers: list[by
         started = time.monotonic()
         event = asyncio.run(event_of(trigger_for("task_1", deadline=time.time() + 0.2, poll_interval=0.01)))
         assert time.monotonic() - started < 5
-    assert (event["status"], event["task_id"]) in {(kind, "task_1") for kind in ("success", "error", "timeout")}
+    assert (event["status"], event["kling_task_id"]) in {
+        (kind, "task_1") for kind in ("success", "error", "timeout")
+    }
     if event["status"] == "success":
-        assert video_of(event)["video_url"]
+        assert video_from_event(event)["video_url"]
     else:
         assert isinstance(error_in(event), KlingTimeoutError) == (event["status"] == "timeout")
 

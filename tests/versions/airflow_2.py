@@ -22,7 +22,7 @@ from airflow.utils.session import create_session
 
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.sandbox import Sandbox
-from airflow_provider_kling.triggers import kling as triggers
+from airflow_provider_kling.tasks import waiting
 from tests.system.airflow_api import wait_for
 from tests.versions.processes import Processes
 from tests.versions.runs import DAG_FOLDERS, DAG_IDS, RETRIED, TEST_RUN, Outcome, Report, Task, params_of
@@ -42,7 +42,7 @@ def run_dags(sandbox: Sandbox, videos: Path, records: Collection[str], report: R
     os.environ["AIRFLOW_CONN_KLING_DEFAULT"] = sandbox.connection_json
     home = Path(os.environ["AIRFLOW_HOME"])
     # No scheduler can be late here.
-    triggers.SHORTEST_DEFERRAL = 1.0
+    waiting.SHORTEST_DEFERRAL = 1.0
     airflow = [sys.executable, "-m", "airflow"]
     with Processes() as processes:
         if processes.run([*airflow, "db", "migrate"], os.environ, home / "migrate.log"):

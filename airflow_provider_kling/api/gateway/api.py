@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
-from airflow_provider_kling.api.base import Credentials, HttpCall
+from airflow_provider_kling.api.base import Credentials, Grace, HttpCall
 from airflow_provider_kling.api.gateway.payload import payload_of
 from airflow_provider_kling.api.gateway.responses import (
     PROBE_TASK_ID,
@@ -31,9 +31,9 @@ SUBMIT_PATH = "/v1/video/generations"
 SHORTEST_SECRET = 16
 
 
-def status_path(task_id: str) -> str:
+def status_path(kling_task_id: str) -> str:
     """Return the path of the status of a task; the id is quoted, since ids are opaque."""
-    return f"/v1/videos/{quote(task_id, safe='')}"
+    return f"/v1/videos/{quote(kling_task_id, safe='')}"
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class GatewayApi:
     """See :class:`airflow_provider_kling.api.base.KlingApi`."""
 
     max_ids_per_status: ClassVar[int] = 1
+    #: Gateways answer a submit before they store the task, and store "completed" before the URL.
+    grace: ClassVar[Grace] = Grace(visibility=60.0, url=60.0)
 
     def base_path(self, path: str) -> str:
         # Documentation of OpenAI-style gateways ends the base URL with the version; the paths here begin with it.
@@ -63,19 +65,21 @@ class GatewayApi:
     def read_submit(self, response: Response, *, refusal_codes: Collection[str] = ()) -> VideoJob:
         return read_submit(response, refusal_codes)
 
-    def status(self, task_ids: Sequence[str], *, route: str | None = None) -> HttpCall:
-        [task_id] = task_ids
-        return HttpCall("GET", status_path(task_id))
+    def status(self, kling_task_ids: Sequence[str], *, route: str | None = None) -> HttpCall:
+        [kling_task_id] = kling_task_ids
+        return HttpCall("GET", status_path(kling_task_id))
 
-    def read_status(self, response: Response, task_ids: Sequence[str]) -> Mapping[str, VideoJob | KlingError]:
-        [task_id] = task_ids
-        return {task_id: read_status(response, task_id)}
+    def read_status(
+        self, response: Response, kling_task_ids: Sequence[str]
+    ) -> Mapping[str, VideoJob | KlingError]:
+        [kling_task_id] = kling_task_ids
+        return {kling_task_id: read_status(response, kling_task_id)}
 
     def find(self, client_token: str, request: VideoRequest) -> HttpCall | None:
         return None
 
-    def content(self, task_id: str) -> HttpCall | None:
-        return HttpCall("GET", f"{status_path(task_id)}/content")
+    def content(self, kling_task_id: str) -> HttpCall | None:
+        return HttpCall("GET", f"{status_path(kling_task_id)}/content")
 
     def probe(self) -> HttpCall:
         return HttpCall("GET", status_path(PROBE_TASK_ID))

@@ -19,7 +19,7 @@ from airflow_provider_kling.api.codes import (
 from airflow_provider_kling.api.gateway.refusals import NO_ROUTE, ErrorNames
 from airflow_provider_kling.api.response import Response, is_html, is_page
 from airflow_provider_kling.exceptions import (
-    NOTHING_BOUGHT,
+    NOT_BILLED,
     KlingBalanceError,
     KlingContentRefusedError,
     KlingError,
@@ -103,11 +103,13 @@ def parts_of(body: Any) -> Iterator[Any]:
         yield part
 
 
-def uncertain_error(answer: Response, what: str, task_id: str | None = None) -> KlingUncertainSubmissionError:
+def uncertain_error(
+    answer: Response, what: str, kling_task_id: str | None = None
+) -> KlingUncertainSubmissionError:
     told = error_of(answer, what)
     advice = KlingUncertainSubmissionError.default_advice
-    if task_id:
-        advice = f"The response names Kling task {task_id}: see what became of it. {advice}"
+    if kling_task_id:
+        advice = f"The response names Kling task {kling_task_id}: see what became of it. {advice}"
     elif error_object(answer) and (entry := error_names(answer).entry()):
         listed = json.dumps([entry], ensure_ascii=False)
         advice += (
@@ -115,10 +117,11 @@ def uncertain_error(answer: Response, what: str, task_id: str | None = None) -> 
         )
     return KlingUncertainSubmissionError(
         what,
-        task_id=task_id,
+        kling_task_id=kling_task_id,
         http_status=told.http_status,
         code=told.code,
         server_message=told.server_message,
+        request_id=told.request_id,
         advice=advice,
     )
 
@@ -139,7 +142,7 @@ AMBIGUOUS_STATUSES = frozenset({302, 303, 408, 409, 424, 444, 460, 499})
 
 
 def error_of(
-    answer: Response, what: str, task_id: str | None = None, body: Mapping[str, Any] | None = None
+    answer: Response, what: str, kling_task_id: str | None = None, body: Mapping[str, Any] | None = None
 ) -> KlingError:
     """
     Return what an error answer means.
@@ -149,7 +152,7 @@ def error_of(
 
     :param answer: The HTTP answer.
     :param what: What failed, in our words.
-    :param task_id: The Kling task asked for, if one was.
+    :param kling_task_id: The Kling task asked for, if one was.
     :param body: The error object, where the caller has found it already.
     """
     told = body or find_error(answer.json) or as_mapping(answer.json)
@@ -165,10 +168,10 @@ def error_of(
         # Under 429 too, where waiting would not cure it.
         kind = KlingBalanceError
     if kind is None and 300 <= answer.http_status < 400:
-        kind = KlingServerError if task_id else KlingNotFoundError
+        kind = KlingServerError if kling_task_id else KlingNotFoundError
         target = clean_text(answer.location or "nowhere")
         advice = f"It redirects to {target}; put the API's own address into the connection."
-    if kind is None and task_id and answer.http_status in (404, 410) and is_page(answer):
+    if kind is None and kling_task_id and answer.http_status in (404, 410) and is_page(answer):
         # A page of somebody in front, during a deployment say, does not know which tasks there are.
         kind = KlingServerError
     if kind is None:
@@ -176,16 +179,17 @@ def error_of(
             KlingServerError if answer.http_status >= 500 or answer.http_status < 300 else KlingValidationError
         )
         kind = KIND_OF_HTTP_STATUS.get(answer.http_status, default)
-    if kind is KlingValidationError and task_id is None:
-        advice = NOTHING_BOUGHT
-    if kind is KlingNotFoundError and task_id is None and advice is None:
+    if kind is KlingValidationError and kling_task_id is None:
+        advice = NOT_BILLED
+    if kind is KlingNotFoundError and kling_task_id is None and advice is None:
         advice = "Check the connection's host and path, and what the request refers to."
     return kind(
         what,
-        task_id=task_id,
+        kling_task_id=kling_task_id,
         http_status=answer.http_status,
         code=code,
         server_message=message or excerpt(answer.body),
+        request_id=answer.request_id,
         retry_after=answer.retry_after,
         advice=advice,
     )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_kling.api.codes import OFFICIAL_REFUSALS, kind_of_code, official_code
+from airflow_provider_kling.api.codes import OFFICIAL_REFUSALS, is_content_refusal, kind_of_code, official_code
 from airflow_provider_kling.api.gateway.errors import (
     AMBIGUOUS_STATUSES,
     NO_SUCCESS,
@@ -23,7 +23,8 @@ from airflow_provider_kling.api.gateway.errors import (
     why_absent,
 )
 from airflow_provider_kling.api.gateway.refusals import BEFORE_SENDING
-from airflow_provider_kling.api.job import STATUS_OF_WORD, VideoJob
+from airflow_provider_kling.api.gateway.status_words import status_of
+from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingError,
@@ -31,7 +32,7 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
     KlingUnavailableError,
 )
-from airflow_provider_kling.utils.coerce import number_in
+from airflow_provider_kling.utils.coerce import parse_number
 from airflow_provider_kling.utils.text import as_mapping, as_text, clean_text, excerpt, innermost_message
 
 if TYPE_CHECKING:
@@ -53,17 +54,17 @@ def read_submit(answer: Response, refusal_codes: Collection[str] = ()) -> VideoJ
 
     :param refusal_codes: Codes by which this vendor refuses before anything is bought, besides those known here.
     :raises KlingUncertainSubmissionError: if a job may exist: the response does not say for sure that it refuses,
-        or it names a task beside an error; that task's id is then the error's ``task_id``.
+        or it names a task beside an error; that task's id is then the error's ``kling_task_id``.
     :raises KlingError: any other, by name: the submit was refused, and no job exists.
     """
     if answer.http_status < 300 and not _says_error(answer, refusal_codes):
         return _accepted_job(answer)
-    if is_refusal(answer, refusal_codes):
+    if is_definite_refusal(answer, refusal_codes):
         raise error_of(answer, "The submit was refused")
-    raise uncertain_error(answer, "Whether the submit was accepted is open", task_id=_named_task(answer))
+    raise uncertain_error(answer, "Whether the submit was accepted is open", kling_task_id=_named_task(answer))
 
 
-def is_refusal(answer: Response, refusal_codes: Collection[str] = ()) -> bool:
+def is_definite_refusal(answer: Response, refusal_codes: Collection[str] = ()) -> bool:
     """
     Return whether this response to a submit says for sure that no job was made.
 
@@ -92,17 +93,17 @@ def is_refusal(answer: Response, refusal_codes: Collection[str] = ()) -> bool:
 
 def _accepted_job(answer: Response) -> VideoJob:
     try:
-        body = _accepted_body(answer, task_id=None)
+        body = _accepted_body(answer, kling_task_id=None)
     except KlingServerError:
         body = {}
-    task_id = _task_id(body)
-    if task_id is None:
+    kling_task_id = _task_id(body)
+    if kling_task_id is None:
         # An id where none is expected is one for a person to judge.
         what = "The submit was accepted, but the answer holds no task id"
         if answer.http_status < 200:
             what = "An interim response came in place of the final one"
-        raise uncertain_error(answer, what, task_id=_named_task(answer))
-    return _job(task_id, body, _status_word(body) or "queued")
+        raise uncertain_error(answer, what, kling_task_id=_named_task(answer))
+    return _job(kling_task_id, body, _status_word(body) or "queued")
 
 
 def _says_error(answer: Response, refusal_codes: Collection[str]) -> bool:
@@ -127,7 +128,7 @@ def _named_task(answer: Response) -> str | None:
     """
     Return the id of a task that an error response to a submit names.
 
-    Beside an error only a ``task_id`` is one: an ``id`` may be the request's, and text in ``data`` anything.
+    Beside an error only a ``kling_task_id`` is one: an ``id`` may be the request's, and text in ``data`` anything.
     """
     for part in parts_of(answer.json):
         if isinstance(part, dict) and part.get("task_id") and (found := _task_id({"task_id": part["task_id"]})):
@@ -149,38 +150,41 @@ def _named_task(answer: Response) -> str | None:
     )
 
 
-def read_status(answer: Response, task_id: str) -> VideoJob:
+def read_status(answer: Response, kling_task_id: str) -> VideoJob:
     """
     Return the state of a job, under the id it was asked by.
 
     :raises KlingError: what an error answer means, by name.
     """
-    body = _accepted_body(answer, task_id=task_id)
+    body = _accepted_body(answer, kling_task_id=kling_task_id)
     word = _status_word(body)
     if word is None:
         if (error := find_error(body)) is not None:
             raise error_of(
-                answer, f"The server refused to tell the status of Kling task {task_id}", task_id, body=error
+                answer,
+                f"The server refused to tell the status of Kling task {kling_task_id}",
+                kling_task_id,
+                body=error,
             )
         raise KlingServerError(
-            f"The server's status answer for Kling task {task_id} holds no status",
-            task_id=task_id,
+            f"The server's status answer for Kling task {kling_task_id} holds no status",
+            kling_task_id=kling_task_id,
             http_status=answer.http_status,
             server_message=excerpt(answer.body),
         )
-    return _job(task_id, body, word)
+    return _job(kling_task_id, body, word)
 
 
-def _accepted_body(answer: Response, task_id: str | None) -> Mapping[str, Any]:
+def _accepted_body(answer: Response, kling_task_id: str | None) -> Mapping[str, Any]:
     """Return the JSON object of a 2xx answer, unwrapped; anything else is an error by name."""
-    asked = "The submit" if task_id is None else f"Asking for Kling task {task_id}"
+    asked = "The submit" if kling_task_id is None else f"Asking for Kling task {kling_task_id}"
     if not 200 <= answer.http_status < 300:
-        raise error_of(answer, f"{asked} was refused", task_id)
+        raise error_of(answer, f"{asked} was refused", kling_task_id)
     body = answer.json
     if not isinstance(body, dict):
         raise KlingServerError(
             f"{asked} was answered with something that is not a JSON object",
-            task_id=task_id,
+            kling_task_id=kling_task_id,
             http_status=answer.http_status,
             server_message=excerpt(answer.body),
             advice="Check that the connection's host is the API itself.",
@@ -211,15 +215,17 @@ def _task_id(body: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _job(task_id: str, body: Mapping[str, Any], word: str) -> VideoJob:
+def _job(kling_task_id: str, body: Mapping[str, Any], word: str) -> VideoJob:
     word = clean_text(word)[:80]
-    status = STATUS_OF_WORD.get(word.lower(), "running")
+    known = status_of(word)
+    status = known or "running"
     ended = status in ("completed", "failed")
     code, message = _failure_reason(body) if status == "failed" else (None, None)
     return VideoJob(
-        task_id=task_id,
+        kling_task_id=kling_task_id,
         status=status,
-        status_word=word,
+        raw_status=word,
+        is_known_status=known is not None,
         progress=_progress(body.get("progress")),
         model=as_text(body.get("model")) or as_text(body.get("model_name")),
         # One check in many finds a job that has ended; the others need not look for what nobody reads.
@@ -228,6 +234,7 @@ def _job(task_id: str, body: Mapping[str, Any], word: str) -> VideoJob:
         completed_at=_instant(body, "completed_at", "finish_time", "finished_at") if ended else None,
         error=message,
         error_code=code,
+        content_refused=status == "failed" and is_content_refusal(code, message),
     )
 
 
@@ -274,7 +281,7 @@ def _failure_reason(body: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _progress(value: Any) -> int | None:
-    number = number_in(value.strip().rstrip("%") if isinstance(value, str) else value)
+    number = parse_number(value.strip().rstrip("%") if isinstance(value, str) else value)
     return None if number is None else int(min(max(number, 0), 100))
 
 
@@ -282,7 +289,7 @@ def _instant(body: Mapping[str, Any], *names: str) -> str | None:
     """Return the first of these times as ISO 8601; servers tell seconds in one answer, milliseconds in another."""
     for name in names:
         value = body.get(name)
-        number = number_in(value)
+        number = parse_number(value)
         try:
             if number is not None and number > 0:
                 seconds = number / 1000 if number > 1e11 else number
@@ -315,6 +322,7 @@ def read_probe(answer: Response) -> str | None:
             http_status=answer.http_status,
             code=error.code,
             server_message=error.server_message,
+            request_id=error.request_id,
             retry_after=answer.retry_after,
         )
     body = as_mapping(answer.json)

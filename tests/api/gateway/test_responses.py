@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -18,12 +19,13 @@ from airflow_provider_kling.api.gateway.errors import error_of
 from airflow_provider_kling.api.gateway.refusals import BEFORE_SENDING, LOST_UPSTREAM
 from airflow_provider_kling.api.gateway.responses import (
     describe_probe,
-    is_refusal,
+    is_definite_refusal,
     read_probe,
     read_status,
     read_submit,
 )
-from airflow_provider_kling.api.job import COMPLETED, FAILED, RUNNING, WAITING, VideoJob
+from airflow_provider_kling.api.gateway.status_words import COMPLETED, FAILED, RUNNING, WAITING
+from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.api.response import MAX_RETRY_AFTER, Response, retry_after_seconds
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
@@ -39,6 +41,7 @@ from airflow_provider_kling.exceptions import (
     KlingUncertainSubmissionError,
     KlingValidationError,
 )
+from airflow_provider_kling.jobs.result import finished_video, generation_error
 
 URL = "https://cdn.example.com/output.mp4"
 
@@ -68,9 +71,9 @@ class TestTheVendorsAnswer:
             "video_url": "https://example.com/output.mp4",
         }
         assert read_status(answer(body), "task_xxx") == VideoJob(
-            task_id="task_xxx",
+            kling_task_id="task_xxx",
             status="completed",
-            status_word="completed",
+            raw_status="completed",
             progress=100,
             video_url="https://example.com/output.mp4",
             model="kling-v3-pro-audio",
@@ -78,8 +81,8 @@ class TestTheVendorsAnswer:
 
     def test_a_job_becomes_a_plain_dict(self) -> None:
         job = status_of(video_url=URL, progress=100, model="m")
-        assert job.as_dict() == json.loads(json.dumps(job.as_dict()))
-        assert job.as_dict()["video_url"] == URL
+        assert finished_video(job) == json.loads(json.dumps(finished_video(job)))
+        assert finished_video(job)["video_url"] == URL
 
 
 class TestStatusWords:
@@ -90,7 +93,7 @@ class TestStatusWords:
     def test_every_known_word_in_any_case(self, words: frozenset[str], status: str) -> None:
         for word in spellings(words):
             job = status_of(status=word)
-            assert (job.status, job.status_word, job.is_known_word) == (status, word, True)
+            assert (job.status, job.raw_status, job.is_known_status) == (status, word, True)
 
     def test_the_words_that_servers_of_this_kind_were_seen_to_use(self) -> None:
         seen = "queued pending submitted not_start preparing created starting unknown"
@@ -103,8 +106,8 @@ class TestStatusWords:
     def test_a_word_that_nobody_knows_means_still_running(self, word: str) -> None:
         job = status_of(status=word, progress=100, video_url=URL)
         assert job.status == "running"
-        assert not job.is_known_word
-        assert len(job.status_word) <= 80
+        assert not job.is_known_status
+        assert len(job.raw_status) <= 80
 
     def test_spaces_around_a_word_do_not_hide_it(self) -> None:
         assert status_of(status=" completed\n").status == "completed"
@@ -117,7 +120,7 @@ class TestStatusWords:
     def test_no_status_at_all_is_an_error_that_waiting_may_cure(self, status: Any) -> None:
         with pytest.raises(KlingServerError, match="holds no status") as caught:
             status_of(status=status)
-        assert caught.value.task_id == "task_1"
+        assert caught.value.kling_task_id == "task_1"
 
 
 @pytest.mark.parametrize(
@@ -207,13 +210,13 @@ class TestIds:
     )
     @pytest.mark.parametrize("http_status", [200, 201, 202, 299])
     def test_a_submit_gives_the_id_in_every_form(self, body: Any, task_id: str, http_status: int) -> None:
-        assert read_submit(answer(body, http_status)).task_id == task_id
+        assert read_submit(answer(body, http_status)).kling_task_id == task_id
 
     def test_a_submit_without_a_status_is_queued(self) -> None:
         assert read_submit(answer({"id": "a"})).status == "queued"
 
     def test_a_status_answer_keeps_the_id_it_was_asked_by(self) -> None:
-        assert status_of(id="upstream_1", task_id="upstream_2").task_id == "task_1"
+        assert status_of(id="upstream_1", task_id="upstream_2").kling_task_id == "task_1"
 
     def test_an_id_cannot_leave_its_place_in_the_path(self) -> None:
         assert status_path("../../admin?x=1#y") == "/v1/videos/..%2F..%2Fadmin%3Fx%3D1%23y"
@@ -266,16 +269,16 @@ class TestWhyAJobFailed:
         ids=str,
     )
     def test_the_reason_is_found_in_every_place(self, place: dict[str, Any]) -> None:
-        failure = status_of(status="failed", progress=100, **place).failure()
+        failure = generation_error(status_of(status="failed", progress=100, **place))
         assert type(failure) is KlingGenerationFailedError
         assert failure.server_message == "out of memory"
-        assert failure.task_id == "task_1"
+        assert failure.kling_task_id == "task_1"
 
     @pytest.mark.parametrize(
         "nothing", [{}, {"error": None}, {"error": {}}, {"fail_reason": "  "}, {"error": [1]}]
     )
     def test_no_reason_is_said_to_be_none(self, nothing: dict[str, Any]) -> None:
-        failure = status_of(status="FAILURE", **nothing).failure()
+        failure = generation_error(status_of(status="FAILURE", **nothing))
         assert str(failure).startswith("Kling task task_1 ended as FAILURE, and the server gives no reason.")
 
     @pytest.mark.parametrize(
@@ -292,7 +295,7 @@ class TestWhyAJobFailed:
         ids=str,
     )
     def test_refused_content_is_told_apart_since_it_would_be_refused_again(self, reason: dict[str, Any]) -> None:
-        failure = status_of(status="failed", **reason).failure()
+        failure = generation_error(status_of(status="failed", **reason))
         assert type(failure) is KlingContentRefusedError
         assert not failure.retryable
 
@@ -349,7 +352,7 @@ class TestTheErrorTable:
         error = error_of(answer(envelope(code, "请稍后"), http_status), "It failed", "task_1")
         assert type(error) is kind
         assert error.server_message == "请稍后"
-        assert (error.http_status, error.code, error.task_id) == (http_status, code or None, "task_1")
+        assert (error.http_status, error.code, error.kling_task_id) == (http_status, code or None, "task_1")
 
     @pytest.mark.parametrize(
         ("code", "kind"),
@@ -469,7 +472,7 @@ class TestSignaturesInTheServersWords:
     def test_of_a_failed_job(self, name: str) -> None:
         job = status_of(status="failed", **{name: f"cannot fetch {self.SIGNED}"})
         assert job.error == self.SHOWN
-        assert "0a1b" not in f"{job.as_dict()} {job.failure().to_dict()}"
+        assert "0a1b" not in f"{asdict(job)} {generation_error(job).to_dict()}"
 
     def test_in_json_inside_the_message(self) -> None:
         nested = json.dumps({"message": f"cannot fetch {self.SIGNED}"}).replace("&", r"\u0026")
@@ -510,8 +513,8 @@ class TestSubmitRefusedOrUncertain:
         ids=str,
     )
     def test_a_success_code_of_its_own_and_an_empty_error_do_not_hide_the_job(self, body: Any) -> None:
-        assert read_submit(answer(body)).task_id == "task_9"
-        assert not is_refusal(answer(body, 500))
+        assert read_submit(answer(body)).kling_task_id == "task_9"
+        assert not is_definite_refusal(answer(body, 500))
 
     @pytest.mark.parametrize(
         ("body", "http_status"),
@@ -600,7 +603,7 @@ class TestSubmitRefusedOrUncertain:
         self, body: Any, http_status: int, kind: type[KlingError]
     ) -> None:
         refused = answer(body, http_status)
-        assert is_refusal(refused)
+        assert is_definite_refusal(refused)
         with pytest.raises(kind) as caught:
             read_submit(refused)
         assert type(caught.value) is kind
@@ -638,7 +641,7 @@ class TestSubmitRefusedOrUncertain:
     )
     def test_everything_else_without_an_id_is_uncertain(self, body: Any, http_status: int) -> None:
         unclear = answer(body, http_status)
-        assert not is_refusal(unclear)
+        assert not is_definite_refusal(unclear)
         with pytest.raises(KlingUncertainSubmissionError) as caught:
             read_submit(unclear)
         assert not caught.value.retryable
@@ -648,7 +651,7 @@ class TestSubmitRefusedOrUncertain:
         both = {"id": "task_1", "status": "failed", **openai("", "rejected")}
         with pytest.raises(KlingUncertainSubmissionError) as caught:
             read_submit(answer(both))
-        assert caught.value.task_id is None
+        assert caught.value.kling_task_id is None
 
     @pytest.mark.parametrize("http_status", [500, 502])
     def test_an_id_in_a_server_error_is_not_taken_for_a_refusal(self, http_status: int) -> None:
@@ -749,14 +752,14 @@ class TestALostUpstream:
     @pytest.mark.parametrize("words", LOST)
     def test_its_words_outweigh_those_of_a_refusal(self, words: str) -> None:
         for refusal in ("当前分组 default 下对于模型 kling 无可用渠道", "系统维护中"):
-            assert is_refusal(answer(openai("", refusal), 503))
-            assert not is_refusal(answer(openai("", f"{refusal}: {words}"), 503))
+            assert is_definite_refusal(answer(openai("", refusal), 503))
+            assert not is_definite_refusal(answer(openai("", f"{refusal}: {words}"), 503))
 
     @pytest.mark.parametrize("words", ["连接被重置", "请求超时"])
     def test_its_words_are_found_behind_escapes(self, words: str) -> None:
         nested = json.dumps({"error": {"message": words}})
         assert words not in nested
-        assert not is_refusal(answer(openai("", nested), 400))
+        assert not is_definite_refusal(answer(openai("", nested), 400))
 
     @pytest.mark.parametrize("code", sorted(LOST_UPSTREAM))
     @pytest.mark.parametrize("http_status", [200, 400, 429, 500])
@@ -773,7 +776,7 @@ class TestALostUpstream:
 
     @pytest.mark.parametrize("code", ["ECONNRESET", "UPSTREAM_TIMEOUT", "connection_reset", "gateway-timeout"])
     def test_a_code_may_be_made_of_these_words(self, code: str) -> None:
-        assert not is_refusal(answer(openai(code, "no"), 400))
+        assert not is_definite_refusal(answer(openai(code, "no"), 400))
 
     @pytest.mark.parametrize(
         ("code", "words", "http_status"),
@@ -796,11 +799,13 @@ class TestALostUpstream:
         ],
     )
     def test_an_ordinary_4xx_is_still_a_refusal(self, code: str, words: str, http_status: int) -> None:
-        assert is_refusal(answer(openai(code, words), http_status))
-        assert is_refusal(answer(flat(code, words), http_status))
+        assert is_definite_refusal(answer(openai(code, words), http_status))
+        assert is_definite_refusal(answer(flat(code, words), http_status))
 
     def test_a_page_with_a_script_is_no_lost_upstream(self) -> None:
-        assert is_refusal(answer(b"<html><script>setTimeout(f, 1)</script>Blocked: timed out</html>", 403))
+        assert is_definite_refusal(
+            answer(b"<html><script>setTimeout(f, 1)</script>Blocked: timed out</html>", 403)
+        )
 
 
 class TestA5xx:
@@ -810,7 +815,7 @@ class TestA5xx:
     @pytest.mark.parametrize("code", sorted(BEFORE_SENDING))
     def test_a_code_from_before_sending_is_a_refusal(self, code: str, http_status: int) -> None:
         for body in (openai(code), openai(code.upper()), flat(code), {"error": {"message": "no", "type": code}}):
-            assert is_refusal(answer(body, http_status))
+            assert is_definite_refusal(answer(body, http_status))
             with pytest.raises(KlingError) as caught:
                 read_submit(answer(body, http_status))
             assert type(caught.value) is not KlingUncertainSubmissionError
@@ -923,10 +928,10 @@ class TestIdsBesideAnError:
     ) -> None:
         for status, code in ((429, ""), (400, "invalid_request"), (503, "model_not_found"), (200, 1303)):
             body = {**envelope(code or "something_new", "no"), **more} if status == 429 else envelope(code) | more
-            assert is_refusal(answer(body, status))
+            assert is_definite_refusal(answer(body, status))
         with pytest.raises(KlingUncertainSubmissionError) as caught:
             read_submit(answer(envelope("something_new") | more, 500))
-        assert caught.value.task_id is None
+        assert caught.value.kling_task_id is None
 
     @pytest.mark.parametrize("http_status", [200, 400, 429, 500, 503])
     @pytest.mark.parametrize("code", ["model_not_found", "insert_task_failed", 1303])
@@ -940,7 +945,7 @@ class TestIdsBesideAnError:
         ):
             with pytest.raises(KlingUncertainSubmissionError, match="task_9") as caught:
                 read_submit(answer(body, http_status), refusal_codes=[str(code)])
-            assert caught.value.task_id == "task_9"
+            assert caught.value.kling_task_id == "task_9"
             assert "refusal_codes" not in str(caught.value)
 
     @pytest.mark.parametrize("http_status", [202, 400, 500])
@@ -954,12 +959,12 @@ class TestIdsBesideAnError:
         ):
             with pytest.raises(KlingUncertainSubmissionError) as caught:
                 read_submit(answer(body, http_status))
-            assert caught.value.task_id == "task_9"
+            assert caught.value.kling_task_id == "task_9"
 
     def test_a_hostile_response_does_not_make_the_search_long(self) -> None:
         started = time.perf_counter()
         for body in ([["{" * 8000] * 100] * 100, [{"message": "{" * 8000}] * 100):
-            is_refusal(answer(body, 400))
+            is_definite_refusal(answer(body, 400))
         assert time.perf_counter() - started < 5
 
     @pytest.mark.parametrize("http_status", [302, 400, 500])
@@ -967,7 +972,7 @@ class TestIdsBesideAnError:
     def test_without_an_error_object_any_id_is_offered(self, body: Any, http_status: int) -> None:
         with pytest.raises(KlingUncertainSubmissionError) as caught:
             read_submit(answer(body, http_status))
-        assert caught.value.task_id == "task_9"
+        assert caught.value.kling_task_id == "task_9"
 
 
 class TestTheConnectionsRefusalCodes:
@@ -987,22 +992,22 @@ class TestTheConnectionsRefusalCodes:
         unclear = answer(body, http_status)
         with pytest.raises(KlingUncertainSubmissionError):
             read_submit(unclear)
-        assert is_refusal(unclear, ["insert_task_failed"])
+        assert is_definite_refusal(unclear, ["insert_task_failed"])
         with pytest.raises(KlingError) as caught:
             read_submit(unclear, refusal_codes=(" insert_task_FAILED ",))
         assert type(caught.value) is not KlingUncertainSubmissionError
 
     def test_a_number_is_one(self) -> None:
-        assert is_refusal(answer(flat(7001), 500), ("7001",))
+        assert is_definite_refusal(answer(flat(7001), 500), ("7001",))
 
     @pytest.mark.parametrize("type_", ["new_api_error", "upstream_error", "server_error"])
     def test_a_type_that_each_error_carries_is_none(self, type_: str) -> None:
         body = {"error": {"message": "socket hang up", "code": "", "type": type_}}
-        assert not is_refusal(answer(body, 500), (type_,))
+        assert not is_definite_refusal(answer(body, 500), (type_,))
 
     def test_they_do_not_touch_an_accepted_job(self) -> None:
         body = {"id": "task_1", "type": "video", "code": "success"}
-        assert read_submit(answer(body), refusal_codes=("video", "success")).task_id == "task_1"
+        assert read_submit(answer(body), refusal_codes=("video", "success")).kling_task_id == "task_1"
 
     @pytest.mark.parametrize(
         ("body", "http_status", "entry"),
@@ -1026,7 +1031,7 @@ class TestTheConnectionsRefusalCodes:
         )
         assert str(caught.value).endswith(ending)
         [code] = json.loads("{" + str(caught.value).rpartition("extra: ")[2] + "}")["refusal_codes"]
-        assert is_refusal(answer(body, http_status), [code])
+        assert is_definite_refusal(answer(body, http_status), [code])
 
     @pytest.mark.parametrize(
         ("body", "http_status"),
@@ -1348,8 +1353,8 @@ def test_no_answer_at_all_breaks_anything(given_answer: Response) -> None:
             assert type(KlingError.from_dict(error.to_dict())) is type(error)
             assert str(error)
         else:
-            assert _fits_in_a_log_and_a_database(job.as_dict())
-            assert isinstance(job.failure(), KlingError)
+            assert _fits_in_a_log_and_a_database(asdict(job))
+            assert isinstance(generation_error(job), KlingError)
             assert job.status in ("queued", "running", "completed", "failed")
     works, words = describe_probe(given_answer)
     assert isinstance(works, bool)
@@ -1387,10 +1392,10 @@ def test_a_hostile_message_does_not_buy_itself_quadratic_work(message: str) -> N
         started = time.process_time()
         error_of(answer(openai("", message), 500), "It failed")
         error_of(answer(message.encode(), 500), "It failed")
-        status_of(status="failed", error={"message": message}).failure()
-        is_refusal(answer(openai("", message), 500))
-        is_refusal(answer(openai("", message), 400))
-        is_refusal(answer(message.encode(), 400))
+        generation_error(status_of(status="failed", error={"message": message}))
+        is_definite_refusal(answer(openai("", message), 500))
+        is_definite_refusal(answer(openai("", message), 400))
+        is_definite_refusal(answer(message.encode(), 400))
         return time.process_time() - started
 
     # The best of three: a collection of garbage takes as long as the work that is looked for.
@@ -1410,7 +1415,7 @@ def test_a_hostile_message_does_not_buy_itself_quadratic_work(message: str) -> N
 def test_an_id_beside_an_error_with_200_is_no_job(body: dict[str, Any]) -> None:
     with pytest.raises(KlingUncertainSubmissionError) as raised:
         read_submit(Response(http_status=200, body=json.dumps(body).encode()))
-    assert raised.value.task_id is None
+    assert raised.value.kling_task_id is None
 
 
 def test_a_full_account_is_one_in_any_words() -> None:
