@@ -31,7 +31,7 @@ HEAVY = (
     "airflow_provider_kling.jobs.poll_schedule",
     "airflow_provider_kling.jobs.submission",
     "airflow_provider_kling.triggers",
-    "airflow_provider_kling.api.gateway.responses",
+    "airflow_provider_kling.api.gateway.status",
 )
 PROGRAM = """
 import importlib, json, sys

@@ -10,13 +10,9 @@ from urllib.parse import quote
 
 from airflow_provider_kling.api.base import Credentials, Grace, HttpCall
 from airflow_provider_kling.api.gateway.payload import payload_of
-from airflow_provider_kling.api.gateway.responses import (
-    PROBE_TASK_ID,
-    describe_probe,
-    read_probe,
-    read_status,
-    read_submit,
-)
+from airflow_provider_kling.api.gateway.probe import PROBE_TASK_ID, describe_probe, read_probe
+from airflow_provider_kling.api.gateway.status import read_status
+from airflow_provider_kling.api.gateway.submit import read_submit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -41,7 +37,7 @@ class GatewayApi:
     """See :class:`airflow_provider_kling.api.base.KlingApi`."""
 
     max_ids_per_status: ClassVar[int] = 1
-    #: Gateways answer a submit before they store the task, and store "completed" before the URL.
+    #: Gateways response a submit before they store the task, and store "completed" before the URL.
     grace: ClassVar[Grace] = Grace(visibility=60.0, url=60.0)
 
     def base_path(self, path: str) -> str:

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a free request shows of the API and the key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_kling.api.gateway.errors import (
+    error_object,
+    error_of,
+    says_task_unknown,
+    why_absent,
+)
+from airflow_provider_kling.api.gateway.status import (
+    read_status,
+    status_word_in,
+)
+from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingError,
+    KlingNotFoundError,
+    KlingUnavailableError,
+)
+from airflow_provider_kling.utils.text import as_mapping
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.api.response import Response
+
+#: A task that no server has: asking for it costs nothing and shows whether the key is good.
+PROBE_TASK_ID = "airflow-connection-test"
+
+
+def read_probe(response: Response) -> str | None:
+    """
+    Return None if the API is there to submit to, or else what is odd about its response, as a sentence to log.
+
+    :param response: The response to a status request for a task that cannot exist (:data:`PROBE_TASK_ID`).
+    :raises KlingAuthenticationError: if the key is refused.
+    :raises KlingUnavailableError: if the response says for sure that the API is not there: a page, a redirect, a
+        5xx without JSON, or a server without such a route.
+    """
+    error = error_of(response, "The key of the connection is refused")
+    if isinstance(error, KlingAuthenticationError):
+        raise error
+    if absent := why_absent(response):
+        raise KlingUnavailableError(
+            f"The API is not there: {absent}",
+            http_status=response.http_status,
+            code=error.code,
+            server_message=error.server_message,
+            request_id=error.request_id,
+            retry_after=response.retry_after,
+        )
+    body = as_mapping(response.json)
+    if (
+        error_object(response)
+        or says_task_unknown(response)
+        or status_word_in(body)
+        or status_word_in(as_mapping(body.get("data")))
+    ):
+        return None
+    shape = "not JSON" if response.json is None else "in a form that nobody knows"
+    if not response.body.strip():
+        shape = "empty"
+    return (
+        f"The response to the probe is odd (HTTP {response.http_status}, {shape}); this does not stop the submit."
+    )
+
+
+def describe_probe(response: Response) -> tuple[bool, str]:
+    """Return what the response about a task that cannot exist tells of a connection: whether it works, and why."""
+    try:
+        odd = read_probe(response)
+        absent = None
+    except KlingAuthenticationError as error:
+        return False, f"The API refuses the key. {error}"
+    except KlingUnavailableError as error:
+        odd, absent = None, error
+    try:
+        read_status(response, PROBE_TASK_ID)
+    except KlingError as error:
+        if odd or absent:
+            where = (
+                f"The host answers, but not as this API (HTTP {response.http_status}): check host, port and path."
+            )
+            return False, f"{where} {absent or error}"
+        if not isinstance(error, KlingNotFoundError):
+            return False, f"The API answers, but does not serve this connection. {error}"
+    return True, "Connected: the API answers, and accepts the key."
