@@ -20,7 +20,6 @@ from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 
 from airflow_provider_kling import __version__
-from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.api.response import MAX_RESPONSE_BYTES
 from airflow_provider_kling.client.async_client import (
     FAILURE_KEPT,
@@ -42,11 +41,11 @@ from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import DIALECTS, Fault, Sandbox
 from tests.conftest import Connect
 from tests.connections import BOOK
-from tests.hooks.test_kling import COMPLETED, KEY, RAW_ANSWERS
+from tests.fixtures.event_loop import longest_lag, until
+from tests.fixtures.requests import REQUEST
+from tests.fixtures.responses import COMPLETED, KEY, RAW_RESPONSES
 from tests.raw_server import FullBacklog, RawServer, Request, Silent, answer, free_port, reset
 from tests.tls import server_context
-
-REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,23 +98,6 @@ class Api:
         finally:
             self.go.set()
             await runner.cleanup()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop go on until something is the case."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in a library
-            await asyncio.sleep(0.005)
-
-
-async def longest_lag() -> float:
-    """Return, when cancelled, how long the loop left others waiting at worst (seconds)."""
-    longest, before = 0.0, time.monotonic()
-    with suppress(asyncio.CancelledError):
-        while True:
-            await asyncio.sleep(0.001)
-            longest, before = max(longest, time.monotonic() - before), time.monotonic()
-    return max(longest, time.monotonic() - before)
 
 
 async def ask(task_id: str, conn_id: str = "kling_default") -> str:
@@ -910,7 +892,7 @@ class TestTheServer:
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(raw=RAW_ANSWERS)
+@given(raw=RAW_RESPONSES)
 def test_no_bytes_at_all_from_a_server_end_in_anything_but_a_named_error(raw: bytes, connect: Connect) -> None:
     with RawServer(raw) as server:
         connect(server.base_url, connect_timeout=2, read_timeout=2)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from airflow_provider_kling import __version__
 from airflow_provider_kling.api.gateway.payload import payload_of
@@ -36,14 +35,10 @@ from airflow_provider_kling.exceptions import (
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import DIALECTS, Fault, Sandbox
 from tests.conftest import Connect, TaskLog
+from tests.fixtures.requests import REQUEST
+from tests.fixtures.responses import ACCEPTED, COMPLETED, KEY, RAW_RESPONSES, RUNNING
 from tests.raw_server import FullBacklog, RawServer, Request, Silent, answer, free_port, reset
 from tests.tls import server_context
-
-REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
-KEY = "sk-4711-very-secret"
-ACCEPTED = answer('{"id": "task_1", "status": "queued"}')
-RUNNING = answer('{"id": "task_1", "status": "in_progress"}')
-COMPLETED = answer('{"id": "task_1", "status": "completed", "video_url": "https://cdn.example.com/x.mp4"}')
 
 
 @pytest.fixture
@@ -52,22 +47,6 @@ def hook(connected: str) -> Iterator[KlingHook]:
     hook = KlingHook(connected)
     yield hook
     hook.client.session.close()
-
-
-@pytest.fixture
-def hook_on(connect: Connect) -> Iterator[Callable[..., KlingHook]]:
-    """A function that returns a hook on another server; short timeouts unless said otherwise."""
-    hooks = []
-
-    def make(base_url: str, password: str = KEY, **extra: Any) -> KlingHook:
-        hook = KlingHook(connect(base_url, password, **{"connect_timeout": 0.5, "read_timeout": 0.5} | extra))
-        hooks.append(hook)
-        return hook
-
-    yield make
-    for hook in hooks:
-        if "client" in vars(hook):
-            hook.client.close()
 
 
 class TestTheWayOfAVideo:
@@ -658,40 +637,8 @@ class TestStatus:
         assert (await hook.aget_video(job.kling_task_id)).status == "completed"
 
 
-RAW_ANSWERS = st.one_of(
-    st.binary(max_size=300),
-    st.builds(
-        lambda status, headers, body: b"HTTP/1.1 %d X\r\n%s\r\n\r\n%s" % (status, b"\r\n".join(headers), body),
-        st.integers(100, 999),
-        st.lists(
-            st.sampled_from(
-                [
-                    b"Content-Length: 5",
-                    b"Content-Length: -5",
-                    b"Content-Length: x",
-                    b"Content-Length: 99999999999",
-                    b"Transfer-Encoding: chunked",
-                    b"Content-Encoding: gzip",
-                    b"Content-Encoding: deflate, gzip, br",
-                    b"Location: http://[::1",
-                    b"Location: \xff\xfe",
-                    b"Retry-After: \xff",
-                    b"Retry-After: Mon, 99 Foo 2023",
-                    b"Set-Cookie: \x00=\x00",
-                    b": no name",
-                    b"no colon",
-                ]
-            ),
-            max_size=3,
-        ),
-        st.binary(max_size=60)
-        | st.sampled_from([b'{"id": "t", "status": "completed"}', b"5\r\nhello\r\n0\r\n\r\n"]),
-    ),
-)
-
-
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(raw=RAW_ANSWERS)
+@given(raw=RAW_RESPONSES)
 def test_no_bytes_at_all_from_a_server_end_in_anything_but_a_named_error(
     raw: bytes, hook_on: Callable[..., KlingHook]
 ) -> None:
