@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
 if TYPE_CHECKING:
+    from airflow_provider_kling.hooks.kling import KlingHook
     from airflow_provider_kling.sandbox import Sandbox
 
 # Airflow reads all this while it is imported, so it stands before any test module.
@@ -135,6 +136,25 @@ def sandbox(rendered: Path) -> Iterator[Sandbox]:
 def connected(sandbox: Sandbox, connect: Connect) -> str:
     """A connection to the sandbox, with timeouts that keep a test short; its id."""
     return connect(sandbox.base_url, sandbox.api_key, connect_timeout=2, read_timeout=1)
+
+
+@pytest.fixture
+def hook_on(connect: Connect) -> Iterator[Callable[..., KlingHook]]:
+    """A function that returns a hook on another server; its timeouts are short unless it is given others."""
+    from airflow_provider_kling.hooks.kling import KlingHook
+    from tests.fixtures.responses import KEY
+
+    hooks: list[KlingHook] = []
+
+    def make(base_url: str, password: str = KEY, **extra: Any) -> KlingHook:
+        extra = {"connect_timeout": 0.5, "read_timeout": 0.5} | extra
+        hooks.append(KlingHook(connect(base_url, password, **extra)))
+        return hooks[-1]
+
+    yield make
+    for hook in hooks:
+        if "client" in vars(hook):
+            hook.client.close()
 
 
 @pytest.fixture

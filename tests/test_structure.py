@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No import goes up, none goes in a circle: whoever reads a module has to know only what lies below it."""
+"""No import goes up, none goes in a circle: the reader of a module has to know only what lies below it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from tests.imports import Imports, Layer, violations
 
-PACKAGE = Path(__file__).parents[1] / "airflow_provider_kling"
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "airflow_provider_kling"
 HTTP = frozenset({"requests", "urllib3", "aiohttp", "httpx"})
 AIRFLOW_AND_HTTP = HTTP | {"airflow"}
 
@@ -30,6 +31,15 @@ LAYERS = {
 """What may import what; a layer reaches those below the ones that it imports, too."""
 
 
+def imports_of_test_modules(imports: Imports) -> list[str]:
+    return [
+        f"{module} imports {target}"
+        for module, targets in imports.inner.items()
+        for target in sorted(targets)
+        if target.rpartition(".")[2].startswith("test_")
+    ]
+
+
 @pytest.fixture(scope="module")
 def imports() -> Imports:
     return Imports.read(PACKAGE)
@@ -41,6 +51,11 @@ def test_the_package_has_no_circle(imports: Imports) -> None:
 
 def test_the_package_keeps_its_layers(imports: Imports) -> None:
     assert violations(imports, LAYERS) == []
+
+
+def test_no_module_imports_a_test_module() -> None:
+    """What several tests share stands in ``tests/fixtures/``; a test module can then change by itself."""
+    assert imports_of_test_modules(Imports.read(TESTS)) == []
 
 
 def planted(folder: Path, files: Mapping[str, str]) -> Imports:
@@ -163,3 +178,22 @@ def test_the_rules_know_neither_airflow_nor_http(tmp_path: Path, library: str, s
 def test_an_init_around_a_module_counts_as_imported(tmp_path: Path) -> None:
     imports = planted(tmp_path, {**GOOD, "api/__init__.py": "import httpx"})
     assert "api.response (api) imports httpx through api" in violations(imports, LAYERS)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from pkg.sub.test_a import X",
+        "from pkg.sub import test_a",
+        "from .sub import test_a",
+        "import pkg.sub.test_a",
+    ],
+)
+def test_an_import_of_a_test_module_is_found(tmp_path: Path, statement: str) -> None:
+    imports = planted(tmp_path, {"sub/test_a.py": "X = 1", "sub/table.py": "Y = 1", "b.py": statement})
+    assert imports_of_test_modules(imports) == ["b imports sub.test_a"]
+
+
+def test_an_import_of_a_shared_table_is_none(tmp_path: Path) -> None:
+    imports = planted(tmp_path, {"sub/table.py": "Y = 1", "sub/test_a.py": "from pkg.sub.table import Y"})
+    assert imports_of_test_modules(imports) == []

@@ -16,6 +16,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from yarl import URL
+
 from airflow_provider_kling import __version__
 from airflow_provider_kling.api.base import Credentials, KlingApi
 from airflow_provider_kling.api.gateway.api import GatewayApi
@@ -49,6 +51,8 @@ EXTRAS = (
     "refusal_codes",
     "probe",
 )
+#: Parsers of URLs differ here: some end the host at a backslash, some drop white space inside it.
+_AMBIGUOUS_HOST = re.compile(r"[^/?#]*//[^/?#]*[\x00-\x20\x7f\\]")
 #: The ports of the schemes.
 _PORTS = {"http": 80, "https": 443}
 _PRIVATE_HOST = re.compile(
@@ -235,8 +239,12 @@ def origin(url: str) -> tuple[str, str, int | None]:
     """
     Return scheme, host and port of a URL, with the scheme's own port where none is written.
 
-    :raises ValueError: if it cannot be taken apart.
+    It splits a URL as ``requests`` does right before it connects.
+
+    :raises ValueError: if it cannot be split, or parsers differ over where its host ends.
     """
+    if _AMBIGUOUS_HOST.match(url):
+        raise ValueError("its host has white space, a control character or a backslash")
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
     return scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(scheme)
@@ -251,7 +259,8 @@ def proxy_url(told: str) -> str:
     told = told.strip()
     url = told if "://" in told else f"http://{told.lstrip('/')}"
     try:
-        scheme, host, _ = origin(url)
+        parts = urlsplit(url)
+        scheme, host, _ = parts.scheme, parts.hostname or "", parts.port  # reading the port checks it
     except ValueError:
         scheme = host = ""
     if scheme not in ("http", "https") or not re.fullmatch(r"[^\s/]+", host):
@@ -269,19 +278,28 @@ def _base_url(
     scheme, prefix = ("https", schema or "") if (schema or "").lower() not in ("http", "https") else (schema, "")
     try:
         parts = urlsplit(host if "://" in host else f"{scheme}://{_bracketed(host)}")
-        name, told_port = parts.hostname or "", parts.port or port
+        name, told_port = _ascii_host(parts.hostname or ""), parts.port or port
     except ValueError:
         problems.append(Problem("host", told, _BASE_URL))
         return ""
     if parts.username or parts.password or parts.query or parts.fragment:
         problems.append(Problem("host", "***", "must be a plain base URL, without user, query or fragment"))
-    elif parts.scheme not in ("http", "https") or not name or not re.fullmatch(r"[^\s/]+", name):
+    elif parts.scheme not in ("http", "https") or not re.fullmatch(r"[^\x00-\x20\x7f/\\]+", name):
         problems.append(Problem("host", told, _BASE_URL))
     elif told_port and not 0 < told_port < 65536:
         problems.append(Problem("port", told_port, "must be 1 to 65535"))
     netloc = _bracketed(name) + (f":{told_port}" if told_port else "")
     path = api.base_path("/".join(filter(None, (parts.path.strip("/"), prefix.strip("/")))))
     return f"{parts.scheme}://{netloc}" + (f"/{path}" if path else "")
+
+
+def _ascii_host(host: str) -> str:
+    """
+    Return a host as HTTP clients send it: IDNA makes a name of another script ASCII.
+
+    :raises ValueError: if it is no name.
+    """
+    return host if host.isascii() else URL.build(scheme="https", host=host).raw_host or ""
 
 
 def _bracketed(host: str) -> str:

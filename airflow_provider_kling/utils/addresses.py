@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from urllib.parse import urlsplit
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -127,14 +128,10 @@ def _ipv4_within(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None
 
 
 def _legacy_ipv4(host: str) -> ipaddress.IPv4Address | None:
-    parts = host.split(".")
-    if len(parts) > 4 or not all(re.fullmatch(r"0[xX][0-9a-fA-F]+|[0-9]+", part) for part in parts):
+    # The C library reads these forms for every HTTP client, but some versions ignore what follows a space.
+    if not re.fullmatch(r"[0-9a-fA-FxX.]+", host):
         return None
     try:
-        numbers = [int(part, 16 if part[:2].lower() == "0x" else 8 if part[0] == "0" else 10) for part in parts]
-        if any(number > 255 for number in numbers[:-1]):
-            return None
-        high = sum(number << (24 - 8 * index) for index, number in enumerate(numbers[:-1]))
-        return ipaddress.IPv4Address(high + numbers[-1])
-    except ValueError:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError:
         return None

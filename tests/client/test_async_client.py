@@ -8,9 +8,8 @@ import json
 import socket
 import threading
 import time
-import tracemalloc
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 
 from airflow_provider_kling import __version__
-from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.api.response import MAX_RESPONSE_BYTES
 from airflow_provider_kling.client.async_client import (
     FAILURE_KEPT,
@@ -33,25 +31,24 @@ from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingConnectionError,
     KlingError,
-    KlingNotFoundError,
     KlingRateLimitError,
     KlingServerError,
     KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
-from airflow_provider_kling.sandbox import DIALECTS, Fault, Sandbox
+from airflow_provider_kling.sandbox import DIALECTS, Sandbox
 from tests.conftest import Connect
 from tests.connections import BOOK
-from tests.hooks.test_kling import COMPLETED, KEY, RAW_ANSWERS
-from tests.raw_server import FullBacklog, RawServer, Request, Silent, answer, free_port, reset
+from tests.fixtures.event_loop import longest_lag, until
+from tests.fixtures.requests import REQUEST
+from tests.fixtures.responses import COMPLETED, KEY, RAW_RESPONSES
+from tests.raw_server import RawServer, Request, Silent, answer, free_port
 from tests.tls import server_context
-
-REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_is_left_open() -> Iterator[None]:
-    """Fail on aiohttp's complaints about sessions and connectors that nobody closed."""
+    """Fail on aiohttp's complaints about sessions and connectors that were not closed."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -99,23 +96,6 @@ class Api:
         finally:
             self.go.set()
             await runner.cleanup()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop go on until something is the case."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in a library
-            await asyncio.sleep(0.005)
-
-
-async def longest_lag() -> float:
-    """Return, when cancelled, how long the loop left others waiting at worst (seconds)."""
-    longest, before = 0.0, time.monotonic()
-    with suppress(asyncio.CancelledError):
-        while True:
-            await asyncio.sleep(0.001)
-            longest, before = max(longest, time.monotonic() - before), time.monotonic()
-    return max(longest, time.monotonic() - before)
 
 
 async def ask(task_id: str, conn_id: str = "kling_default") -> str:
@@ -193,9 +173,7 @@ class TestManyUsers:
             assert await asyncio.gather(ask("a", "one"), ask("b", "other")) == ["a", "b"]
         assert (one.asked, other.asked) == (1, 1)
 
-    async def test_a_user_that_nobody_waits_for_any_more_does_not_disturb_the_others(
-        self, connect: Connect
-    ) -> None:
+    async def test_a_cancelled_user_does_not_disturb_the_others(self, connect: Connect) -> None:
         api = Api()
         async with api.serve() as url:
             connect(url, KEY)
@@ -310,7 +288,7 @@ class TestTheLookUp:
 @pytest.mark.asyncio
 class TestThePace:
     async def test_recovers_for_those_who_wait_already(self, connect: Connect) -> None:
-        """A few refusals, then a crowd: whoever waits profits as the server takes requests again."""
+        """After a few refusals, the waiting requests speed up as the server accepts again."""
         refusals = 6
 
         def moody(connection: socket.socket, request: Request) -> None:
@@ -327,7 +305,7 @@ class TestThePace:
                 await asyncio.gather(*(ask("task_1") for _ in range(400)))
         assert time.monotonic() - started < 6
 
-    async def test_those_who_gave_up_use_no_turn(self, connect: Connect) -> None:
+    async def test_a_cancelled_waiter_uses_no_slot(self, connect: Connect) -> None:
         api = Api()
         async with api.serve() as url, shared_client("kling_default") as client:
             connect(url, KEY, max_requests_per_second=10)
@@ -344,7 +322,7 @@ class TestThePace:
         assert KlingRateLimitError in {type(result) for result in results}
         assert api.asked < 10
 
-    async def test_turns_come_in_the_order_asked_for_evenly_spaced(self, connect: Connect) -> None:
+    async def test_slots_are_granted_in_order_and_evenly_spaced(self, connect: Connect) -> None:
         api = Api()
         async with api.serve() as url, shared_client("kling_default"):
             connect(url, KEY, max_requests_per_second=50)
@@ -371,81 +349,81 @@ class TestThePace:
 
 
 @pytest.mark.asyncio
-class TestALine:
-    async def test_passes_over_those_who_have_left_or_are_leaving(self) -> None:
-        line = WaitQueue()
-        assert await line.wait(seconds=0) is False
-        leaving, next_one = (asyncio.create_task(line.wait(seconds=10)) for _ in range(2))
+class TestWaitQueue:
+    async def test_passes_over_cancelled_waiters(self) -> None:
+        queue = WaitQueue()
+        assert await queue.wait(seconds=0) is False
+        leaving, next_one = (asyncio.create_task(queue.wait(seconds=10)) for _ in range(2))
         await asyncio.sleep(0)
         leaving.cancel()
-        line.wake_one()
+        queue.wake_one()
         assert await asyncio.wait_for(next_one, 1) is True
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        assert line.wake_one() is False
+        assert queue.wake_one() is False
 
-    async def test_who_is_woken_and_leaves_wakes_the_next(self) -> None:
-        line = WaitQueue()
-        leaving, next_one = (asyncio.create_task(line.wait(seconds=10)) for _ in range(2))
+    async def test_a_waiter_cancelled_after_its_wake_up_wakes_the_next(self) -> None:
+        queue = WaitQueue()
+        leaving, next_one = (asyncio.create_task(queue.wait(seconds=10)) for _ in range(2))
         await asyncio.sleep(0)
-        line.wake_one()
+        queue.wake_one()
         leaving.cancel()
         assert await asyncio.wait_for(next_one, 1) is True
 
 
 @pytest.mark.asyncio
-class TestTurns:
-    """No socket is lost, whoever leaves."""
+class TestThrottle:
+    """No socket is lost when a waiter is cancelled."""
 
     @staticmethod
-    async def take_all(turns: Throttle) -> None:
-        turns.rate_limiter.per_second = 1e6
+    async def take_all(throttle: Throttle) -> None:
+        throttle.rate_limiter.per_second = 1e6
         taken = 0
         async with asyncio.timeout(5):
             while taken < MAX_SOCKETS:
-                taken += turns.try_acquire()
+                taken += throttle.try_acquire()
                 await asyncio.sleep(0.0001)
-        assert turns.try_acquire() is False
+        assert throttle.try_acquire() is False
 
-    async def test_who_is_called_and_leaves_passes_the_turn_on(self) -> None:
-        turns = Throttle()
-        await self.take_all(turns)
-        leaving, next_one = (asyncio.create_task(turns.wait(seconds=10)) for _ in range(2))
+    async def test_a_waiter_cancelled_with_its_slot_passes_the_slot_on(self) -> None:
+        throttle = Throttle()
+        await self.take_all(throttle)
+        leaving, next_one = (asyncio.create_task(throttle.wait(seconds=10)) for _ in range(2))
         await asyncio.sleep(0)
-        turns.release()
+        throttle.release()
         leaving.cancel()
         assert await asyncio.wait_for(next_one, 1) is True
-        assert turns.try_acquire() is False
+        assert throttle.try_acquire() is False
 
-    @pytest.mark.parametrize("called_first", [True, False])
-    async def test_who_leaves_an_empty_line_keeps_no_turn(self, called_first: bool) -> None:
-        turns = Throttle()
-        await self.take_all(turns)
-        leaving = asyncio.create_task(turns.wait(seconds=10))
+    @pytest.mark.parametrize("woken_first", [True, False])
+    async def test_a_waiter_that_leaves_an_empty_queue_keeps_no_slot(self, woken_first: bool) -> None:
+        throttle = Throttle()
+        await self.take_all(throttle)
+        leaving = asyncio.create_task(throttle.wait(seconds=10))
         await asyncio.sleep(0)
-        for step in (turns.release, leaving.cancel) if called_first else (leaving.cancel, turns.release):
+        for step in (throttle.release, leaving.cancel) if woken_first else (leaving.cancel, throttle.release):
             step()
         await asyncio.wait({leaving})
         await asyncio.sleep(0.001)
-        assert turns.try_acquire() is True
+        assert throttle.try_acquire() is True
 
-    async def test_every_turn_comes_back(self) -> None:
-        turns = Throttle()
-        turns.rate_limiter.per_second = 1e6
+    async def test_every_slot_is_released(self) -> None:
+        throttle = Throttle()
+        throttle.rate_limiter.per_second = 1e6
 
         async def ask_or_leave(number: int) -> None:
-            if turns.try_acquire() or await turns.wait(seconds=0.01 if number % 3 else 10):
+            if throttle.try_acquire() or await throttle.wait(seconds=0.01 if number % 3 else 10):
                 try:
                     await asyncio.sleep(number % 7 / 1000)
                 finally:
-                    turns.release()
+                    throttle.release()
 
         tasks = [asyncio.create_task(ask_or_leave(number)) for number in range(5 * MAX_SOCKETS)]
         for task in tasks[::4]:
             await asyncio.sleep(0)
             task.cancel()
         await asyncio.wait(tasks)
-        await self.take_all(turns)
+        await self.take_all(throttle)
 
 
 @pytest.mark.asyncio
@@ -461,8 +439,8 @@ class TestAChangedKey:
         assert errors_in(results) == []
         assert BOOK.lookups == {"kling_default": 2}
 
-    async def test_hurts_nobody_who_waits_for_a_turn_or_a_socket(self, connect: Connect) -> None:
-        """Some are refused while others wait for a socket, for their turn, or for an answer."""
+    async def test_fails_no_request_that_waits_for_a_slot_or_a_socket(self, connect: Connect) -> None:
+        """Some are refused while others wait for a socket, a slot of the rate limit, or a response."""
         api = Api()
         async with api.serve() as url, shared_client("kling_default"):
             connect(url, KEY, max_requests_per_second=400)
@@ -641,7 +619,7 @@ class TestWhatLeavesTheProcess:
 
     @pytest.mark.parametrize("form", ["http://127.0.0.1:{}", "127.0.0.1:{}"])
     @pytest.mark.parametrize(("trust_env", "by_proxy"), [(True, 1), (False, 0)])
-    async def test_a_proxy_of_the_environment_counts_unless_told_otherwise(
+    async def test_a_proxy_of_the_environment_counts_unless_trust_env_is_off(
         self, connect: Connect, monkeypatch: pytest.MonkeyPatch, trust_env: bool, by_proxy: int, form: str
     ) -> None:
         with RawServer(COMPLETED) as proxy, RawServer(COMPLETED) as server:
@@ -695,184 +673,6 @@ class TestTheServer:
             with pytest.raises(KlingConnectionError, match="certificate verify failed"):
                 await ask("task_1")
 
-    async def test_a_certificate_that_is_not_trusted(self, certificate: Path, connect: Connect) -> None:
-        with Sandbox(ssl_context=server_context(certificate)) as sandbox:
-            connect(sandbox.base_url)
-            with pytest.raises(KlingConnectionError, match="certificate verify failed"):
-                await ask("task_1")
-
-    @pytest.mark.parametrize(
-        ("fault", "kind"),
-        [
-            (Fault("status", "error"), KlingServerError),
-            (Fault("status", "proxy_error"), KlingServerError),
-            (Fault("status", "rate_limit"), KlingRateLimitError),
-            (Fault("status", "not_visible"), KlingNotFoundError),
-            (Fault("status", "drop_before"), KlingConnectionError),
-            (Fault("status", "drop_after"), KlingConnectionError),
-            (Fault("status", "truncate"), KlingConnectionError),
-            (Fault("status", "delay_after", seconds=1.5), KlingConnectionError),
-            (Fault("status", "slow_drip", seconds=30.0), KlingConnectionError),
-            (Fault("status", "broken_json"), KlingServerError),
-            (Fault("status", "wrong_types"), KlingServerError),
-            (Fault("status", "missing_fields"), KlingServerError),
-            (Fault("status", "empty_body"), KlingServerError),
-            (Fault("status", "huge_body", size=4 << 20), KlingServerError),
-            (Fault("status", "gzip_bomb", size=4 << 20), KlingServerError),
-            (Fault("status", "redirect"), KlingServerError),
-            (Fault("status", "error", status=200, body="html"), KlingServerError),
-        ],
-        ids=lambda value: value.kind if isinstance(value, Fault) else "",
-    )
-    async def test_every_fault_is_an_error_by_name_in_time(
-        self, sandbox: Sandbox, connect: Connect, fault: Fault, kind: type[KlingError]
-    ) -> None:
-        connect(sandbox.base_url, connect_timeout=0.5, read_timeout=0.5)
-        job = KlingHook().submit_video(REQUEST)
-        sandbox.add_fault(fault)
-        if fault.kind.startswith("drop"):  # aiohttp asks once more by itself, which costs nothing for a GET
-            sandbox.add_fault(fault)
-        started = time.monotonic()
-        async with shared_client("kling_default") as client:
-            with pytest.raises(kind) as caught:
-                await client.get_video(job.kling_task_id)
-            assert time.monotonic() - started < 3
-            assert type(caught.value) is kind
-            if kind is not KlingRateLimitError:  # after which the next one waits its turn
-                assert (await client.get_video(job.kling_task_id)).status == "completed"
-
-    async def test_a_wrong_content_type_does_not_matter(self, sandbox: Sandbox, connect: Connect) -> None:
-        job = KlingHook(connect(sandbox.base_url)).submit_video(REQUEST)
-        sandbox.add_fault(Fault("status", "wrong_content_type"))
-        assert await ask(job.kling_task_id) == job.kling_task_id
-        assert sandbox.faults() == []
-
-    @pytest.mark.parametrize(
-        "respond",
-        [
-            reset,
-            lambda connection: None,
-            lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-"),
-            lambda connection: connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"status'),
-            lambda connection: [connection.sendall(b"HTTP/1.1 200 OK\r\nContent-"), reset(connection)],
-            lambda connection: [connection.sendall(answer('{"status', length=99)), reset(connection)],
-            lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000 + b"\r\n\r\n"),
-        ],
-        ids=[
-            "reset",
-            "closed",
-            "closed in a header",
-            "closed in the body",
-            "reset in a header",
-            "reset in the body",
-            "too long a header",
-        ],
-    )
-    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-    async def test_an_answer_that_is_cut(
-        self, certificate: Path, connect: Connect, respond: Callable[[socket.socket], object], tls: bool
-    ) -> None:
-        def spoil(connection: socket.socket, request: Request) -> None:
-            respond(connection)
-
-        with RawServer(spoil, tls=server_context(certificate) if tls else None) as server:
-            connect(server.base_url, verify=str(certificate), read_timeout=2)
-            with pytest.raises(KlingConnectionError, match="GET http"):
-                await ask("task_1")
-
-    async def test_an_endless_answer_takes_neither_time_nor_memory(self, connect: Connect) -> None:
-        def pour(connection: socket.socket, request: Request) -> None:
-            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            while not server.stopping.is_set():
-                connection.sendall(bytes(65536))
-
-        with RawServer(pour) as server:
-            connect(server.base_url)
-            started = time.monotonic()
-            tracemalloc.start()
-            try:
-                with pytest.raises(KlingServerError, match="larger than 131072 bytes"):
-                    await ask("task_1")
-                _, peak = tracemalloc.get_traced_memory()
-            finally:
-                tracemalloc.stop()
-            assert time.monotonic() - started < 5
-        assert peak < 8 << 20
-
-    async def test_a_server_without_tls(self, connect: Connect) -> None:
-        with RawServer(COMPLETED) as server:
-            connect(server.base_url.replace("http:", "https:"), connect_timeout=2, read_timeout=2)
-            with pytest.raises(KlingConnectionError, match="GET https"):
-                await ask("task_1")
-
-    async def test_a_certificate_for_another_name(self, certificate: Path, connect: Connect) -> None:
-        with RawServer(COMPLETED, tls=server_context(certificate)) as server:
-            connect(f"https://localhost:{server.port}", verify=str(certificate))
-            with pytest.raises(KlingConnectionError, match="certificate verify failed: Hostname mismatch"):
-                await ask("task_1")
-
-    async def test_retry_after_is_told(self, sandbox: Sandbox, connect: Connect) -> None:
-        job = KlingHook(connect(sandbox.base_url)).submit_video(REQUEST)
-        sandbox.add_fault(Fault("status", "rate_limit", headers={"Retry-After": "7"}))
-        with pytest.raises(KlingRateLimitError) as caught:
-            await ask(job.kling_task_id)
-        assert caught.value.retry_after == 7.0
-
-    async def test_nobody_there(self, connect: Connect) -> None:
-        connect(f"http://127.0.0.1:{free_port()}")
-        with pytest.raises(KlingConnectionError, match="ClientConnectorError"):
-            await ask("task_1")
-
-    @pytest.mark.parametrize(
-        "host", ["kling.invalid", "a" * 64 + ".example", "a..example", "xn--a.example", "-.-"]
-    )
-    async def test_a_name_that_does_not_resolve(self, connect: Connect, host: str) -> None:
-        connect(f"https://{host}")
-        with pytest.raises(KlingConnectionError):
-            await ask("task_1")
-
-    async def test_a_server_that_does_not_take_the_connection(self, connect: Connect) -> None:
-        with FullBacklog() as server:
-            connect(f"http://127.0.0.1:{server.port}", connect_timeout=0.3)
-            with pytest.raises(KlingConnectionError, match="[Tt]imeout"):
-                await ask("task_1")
-
-    @pytest.mark.parametrize("scheme", ["http", "https"])
-    async def test_a_server_that_never_says_a_word(self, connect: Connect, scheme: str) -> None:
-        with Silent() as server:
-            connect(f"{scheme}://127.0.0.1:{server.port}", connect_timeout=0.3, read_timeout=0.3)
-            started = time.monotonic()
-            with pytest.raises(KlingConnectionError, match="[Tt]imeout"):
-                await ask("task_1")
-            assert time.monotonic() - started < 3
-
-    async def test_an_answer_that_drips_in_its_headers_ends_in_time(self, connect: Connect) -> None:
-        def drip(connection: socket.socket, request: Request) -> None:
-            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
-            while not server.stopping.wait(0.1):
-                connection.sendall(b"y")
-
-        with RawServer(drip) as server:
-            connect(server.base_url, connect_timeout=0.4, read_timeout=0.4)
-            started = time.monotonic()
-            with pytest.raises(KlingConnectionError):
-                await ask("task_1")
-            assert time.monotonic() - started < 3
-
-    async def test_a_bomb_is_not_unpacked_and_the_loop_goes_on(self, sandbox: Sandbox, connect: Connect) -> None:
-        job = KlingHook(connect(sandbox.base_url, max_requests_per_second=1000)).submit_video(REQUEST)
-        sandbox.add_fault(Fault("status", "gzip_bomb", size=128 << 20, times=None))
-        with pytest.raises(KlingServerError, match="larger than"):
-            await ask(job.kling_task_id)
-        tracemalloc.start()
-        try:
-            with pytest.raises(KlingServerError, match="larger than"):
-                await ask(job.kling_task_id)
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert peak < 16 << 20
-
     @pytest.mark.parametrize("status", [200, 400, 401, 500])
     @pytest.mark.parametrize(
         "size", [MAX_RESPONSE_BYTES, MAX_RESPONSE_BYTES + 1], ids=["as large as may be", "too large"]
@@ -894,23 +694,9 @@ class TestTheServer:
                 watch.cancel()
                 assert await watch < 0.35
 
-    async def test_a_packed_answer_is_understood(self, connect: Connect) -> None:
-        packed = gzip.compress(json.dumps({"task_id": "task_1", "status": "queued"}).encode())
-        with RawServer(answer(packed, Content_Encoding="gzip")) as server:
-            connect(server.base_url)
-            assert await ask("task_1") == "task_1"
-
-    @pytest.mark.parametrize("spoil", [lambda body: body[:-9], lambda body: b"{" + body], ids=["cut", "garbled"])
-    async def test_a_packed_answer_that_is_spoilt(self, connect: Connect, spoil: Callable[[bytes], bytes]) -> None:
-        packed = gzip.compress(json.dumps({"task_id": "task_1", "status": "queued"}).encode())
-        with RawServer(answer(spoil(packed), Content_Encoding="gzip")) as server:
-            connect(server.base_url)
-            with pytest.raises(KlingConnectionError, match="unpacked"):
-                await ask("task_1")
-
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(raw=RAW_ANSWERS)
+@given(raw=RAW_RESPONSES)
 def test_no_bytes_at_all_from_a_server_end_in_anything_but_a_named_error(raw: bytes, connect: Connect) -> None:
     with RawServer(raw) as server:
         connect(server.base_url, connect_timeout=2, read_timeout=2)

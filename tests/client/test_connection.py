@@ -5,16 +5,18 @@ import math
 import pickle
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 from airflow.models.connection import Connection
 from hypothesis import example, given
 from hypothesis import strategies as st
+from yarl import URL
 
 from airflow_provider_kling.client.connection import EXTRAS, HEADERS, KlingConnection, origin
 from airflow_provider_kling.exceptions import KlingValidationError
-
-KEY = "sk-4711-very-secret"
+from tests.fixtures.responses import KEY
 
 
 def parse(host: str | None = "api.example.com", password: str | None = KEY, **fields: Any) -> KlingConnection:
@@ -25,6 +27,14 @@ def refusal(**fields: Any) -> str:
     with pytest.raises(KlingValidationError) as caught:
         parse(**fields)
     return str(caught.value)
+
+
+#: What URLs are made of.
+PIECES = [
+    *"/\\@:#?.。 \t\n\x00[]ü",
+    *("https:", "http:", "//", "443", "80", "%2e", "%40", "::1", "user"),
+    *("api.example.com", "API.example.COM", "evil.test"),
+]
 
 
 class TestBaseUrl:
@@ -57,6 +67,11 @@ class TestBaseUrl:
             ({"host": "http://[2001:db8::5]:8990/kling"}, "http://[2001:db8::5]:8990/kling"),
             ({"host": "::1", "port": 8990}, "https://[::1]:8990"),
             ({"host": "2001:db8::5"}, "https://[2001:db8::5]"),
+            ({"host": "https://Bücher.example/kling"}, "https://xn--bcher-kva.example/kling"),
+            ({"host": "faß.example:8443"}, "https://xn--fa-hia.example:8443"),
+            ({"host": "xn--bcher-kva.example"}, "https://xn--bcher-kva.example"),
+            ({"host": "api。example。com"}, "https://api.example.com"),
+            ({"host": "https://gw.example.com/a b"}, "https://gw.example.com/a b"),
         ],
         ids=str,
     )
@@ -93,6 +108,11 @@ class TestBaseUrl:
             "https://api.example.com:99999",
             "https://[::1",
             "/v1/videos",
+            "https://evil.test\\.example.com",
+            "https://api.example.com\\@evil.test",
+            "https://api\x00.example.com",
+            "https://℀.example",
+            "https://" + "ü" * 70 + ".example",
         ],
     )
     def test_what_is_no_base_url_is_refused(self, host: str | None) -> None:
@@ -309,10 +329,48 @@ class TestWhereTheKeyMayGo:
             "",
             "https://[::1",
             "https://api.example.com:99999/",
+            "http://api.example.com:443/",
+            "https://evil.test\\@api.example.com/",
+            "https://api.example.com\\@evil.test/",
+            "https://api.example.com\\.evil.test/",
+            "https://api.example.com\t/",
+            "https://api.exa\nmple.com/",
+            "https://evil.test\n@api.example.com/",
+            "https://evil.test @api.example.com/",
+            "https://api。example。com/",
+            "https://api.example.com./",
+            "https://api.example.com%2eevil.test/",
+            "https://api.example.com:４４３/",
+            "https://api\u00ad.example.com/",
+            "https:api.example.com/",
+            "https:///api.example.com/",
+            "https:\\\\api.example.com/",
         ],
     )
     def test_and_nowhere_else(self, url: str) -> None:
         assert not parse().is_own_origin(url)
+
+    @given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), st.sampled_from(["", "https://"]))
+    @example("evil.test\\@api.example.com", "https://")
+    def test_a_url_that_clients_would_send_elsewhere_is_not_its_own(self, rest: str, scheme: str) -> None:
+        url = scheme + rest
+        if not parse().is_own_origin(url):
+            return
+        own = ("https", "api.example.com", 443)
+        with suppress(ValueError):
+            prepared = urlsplit(requests.Request("GET", url).prepare().url)
+            assert (prepared.scheme, prepared.hostname, prepared.port or 443) == own
+        with suppress(ValueError):
+            assert (URL(url).scheme, URL(url).raw_host, URL(url).port or 443) == own
+
+    @pytest.mark.parametrize(
+        "host", ["https://bücher.example", "https://gw.example.com/a b", "HTTPS://API.example.com"]
+    )
+    def test_it_goes_to_the_url_that_is_really_sent(self, host: str) -> None:
+        connection = parse(host=host)
+        sent = requests.Request("GET", connection.url("/v1/videos/x")).prepare().url
+        assert connection.is_own_origin(str(sent))
+        assert connection.is_own_origin(str(URL(connection.url("/v1/videos/x"))))
 
     def test_another_port_of_the_same_host_is_another_host(self) -> None:
         assert not parse(host="http://127.0.0.1:8990").is_own_origin("http://127.0.0.1:8991/x")

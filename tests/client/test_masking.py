@@ -19,13 +19,13 @@ import pytest
 
 from airflow_provider_kling.api.base import Credentials
 from airflow_provider_kling.api.gateway.api import GatewayApi
-from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.client.connection import KlingConnection
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingError, KlingValidationError
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.jobs.result import generation_error
 from airflow_provider_kling.media.download import download
 from tests.conftest import Connect
+from tests.fixtures.requests import REQUEST
 from tests.raw_server import RawServer, Request, answer, free_port
 
 SECRET = '9f3Kx/7Lq+2WmAbCdE="x'
@@ -43,7 +43,6 @@ SPELLINGS = {
     "in HTML": html.escape(KEY).replace("+", "&#43;").replace("/", "&#x2F;"),
     "in a URL, every character": "".join(f"%{ord(c):02X}" for c in KEY),
 }
-REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins")
 
 
 def connection(key: str = KEY) -> KlingConnection:

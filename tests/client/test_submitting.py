@@ -17,15 +17,14 @@ from typing import Any
 import psutil
 import pytest
 
-from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.client.sync_client import INTENT_MARGIN
 from airflow_provider_kling.exceptions import KlingConnectionError, KlingUnavailableError
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import Sandbox
 from tests.conftest import Connect
+from tests.fixtures.requests import REQUEST
 from tests.raw_server import free_port
 
-REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
 CONNECT_TIMEOUT = 0.5
 
 
@@ -133,8 +132,7 @@ import airflow
 from tests.connections import BOOK
 BOOK.add("kling_default", json.loads(sys.argv[1]))
 from airflow_provider_kling.hooks.kling import KlingHook
-from airflow_provider_kling.api.request import VideoRequest
-REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
+from tests.fixtures.requests import REQUEST
 
 with KlingHook("kling_default").submitting() as session:
     session.probe()

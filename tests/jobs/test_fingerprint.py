@@ -16,7 +16,7 @@ from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.jobs import submission
 from airflow_provider_kling.jobs.fingerprint import fingerprint_of
 from airflow_provider_kling.utils.signed_urls import SIGNINGS
-from tests.utils.test_signed_urls import FILE, SIGNED
+from tests.fixtures.signed_urls import FILE, SIGNED
 
 BASE: dict[str, Any] = {"model": "kling-v3-std-silent", "prompt": "A traveler in desert ruins"}
 SIGNATURES = st.text("abcdefghijklmnopqrstuvwxyzABC0123456789-_~", min_size=1, max_size=60)

@@ -8,7 +8,7 @@ import socket
 import time
 import traceback
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
     KlingAddressRefusedError,
     KlingConnectionError,
@@ -27,32 +26,11 @@ from airflow_provider_kling.exceptions import (
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.media.download import EXPIRED_STATUSES, MAX_REDIRECTS, download
 from airflow_provider_kling.sandbox import Fault, Sandbox
-from tests.conftest import Connect
-from tests.hooks.test_kling import KEY, RAW_ANSWERS
+from tests.fixtures.requests import REQUEST
+from tests.fixtures.responses import KEY, RAW_RESPONSES
+from tests.fixtures.videos import BOXES, MP4, VIDEO
 from tests.raw_server import FullBacklog, RawServer, Request, answer, free_port, reset
 from tests.tls import server_context
-
-REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
-MP4 = b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 40
-VIDEO = answer(MP4, Content_Type="video/mp4")
-BOXES = b"\0\0\0\x10ftypisom\0\0\2\0" + (1008).to_bytes(4) + b"mdat" + bytes(1000)
-
-
-@pytest.fixture
-def hook_on(connect: Connect) -> Iterator[Callable[..., KlingHook]]:
-    """A function that returns a hook whose connection is another server."""
-    hooks = []
-
-    def make(base_url: str, password: str = KEY, **extra: object) -> KlingHook:
-        hooks.append(
-            KlingHook(connect(base_url, password, **{"connect_timeout": 0.5, "read_timeout": 0.5} | extra))
-        )
-        return hooks[-1]
-
-    yield make
-    for hook in hooks:
-        for name in {"session", "public_session"} & vars(hook).keys():
-            getattr(hook, name).close()
 
 
 @pytest.fixture
@@ -822,7 +800,7 @@ class TestTheBound:
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(raw=RAW_ANSWERS | st.builds(lambda raw, cut: raw[:cut], st.just(VIDEO), st.integers(0, len(VIDEO))))
+@given(raw=RAW_RESPONSES | st.builds(lambda raw, cut: raw[:cut], st.just(VIDEO), st.integers(0, len(VIDEO))))
 def test_no_bytes_at_all_from_a_server_end_in_anything_but_a_video_or_a_named_error(
     raw: bytes, hook: KlingHook
 ) -> None:

@@ -17,8 +17,8 @@ from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, Kl
 from airflow_provider_kling.media.target import target_of
 from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
 from tests.conftest import Connect, TaskLog
+from tests.fixtures.videos import MP4, VIDEO
 from tests.media.conftest import Store
-from tests.media.test_download import MP4, VIDEO
 from tests.raw_server import RawServer
 from tests.task_context import context
 

@@ -26,9 +26,9 @@ from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
 from tests.conftest import Connect, TaskLog
+from tests.fixtures.requests import PROMPT
 from tests.task_context import DEFERRAL_TIMEOUT, StateStore, TaskInstance, context, event_of, run
 
-PROMPT = "A traveler in desert ruins"
 GOOD: dict[str, Any] = {"model": "kling-v3-std-silent", "prompt": PROMPT}
 IMAGE = "https://example.com/start-frame.png"
 WAYS: dict[str, dict[str, Any]] = {"deferred": {}, "blocking": {"deferrable": False}}

@@ -20,9 +20,9 @@ from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger
 from tests.conftest import Connect, TaskLog
+from tests.fixtures.requests import PROMPT
 from tests.task_context import StateStore, TaskInstance, context, run
 
-PROMPT = "A traveler in desert ruins"
 RETRIES = 3
 
 

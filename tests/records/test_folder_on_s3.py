@@ -21,8 +21,8 @@ from airflow_provider_kling.records import Identity
 from airflow_provider_kling.records.__main__ import main
 from airflow_provider_kling.records.folder import FolderStore
 from airflow_provider_kling.sandbox import Fault, Sandbox
+from tests.fixtures.record_events import intent, outcome
 from tests.records.race import FOLDER
-from tests.records.test_stores import intent, outcome
 from tests.s3_server import S3Server
 
 ROUNDS = 40

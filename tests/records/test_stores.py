@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.jobs.journal import Journal, new_event, new_id
+from airflow_provider_kling.jobs.journal import Journal
 from airflow_provider_kling.records import (
     Identity,
     forget_after_success,
@@ -31,6 +31,7 @@ from airflow_provider_kling.records.stores import (
     VariableStore,
 )
 from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS
+from tests.fixtures.record_events import intent, outcome
 from tests.task_context import StateStore, TaskInstance, context
 
 IDENTITY = Identity("dag", "run", "task", 3)
@@ -85,25 +86,6 @@ def again(request: pytest.FixtureRequest, folder: str, variables: Variables) -> 
         "folder": folder_store,
         "both": lambda: BothStores(state_store(), folder_store()),
     }[request.param]
-
-
-def intent(intent_id: str | None = None) -> dict[str, Any]:
-    return new_event(
-        "intent",
-        intent_id or new_id(),
-        at=1e9,
-        fingerprint="f",
-        purchase=0,
-        max_tries=0,
-        conn_id="c",
-        dag_id="dag",
-        cites={},
-    )
-
-
-def outcome(of: dict[str, Any], kind: str = "submitted", **details: Any) -> dict[str, Any]:
-    details = details or ({"kling_task_id": "task_1"} if kind == "submitted" else {})
-    return new_event(kind, of["intent"], at=1e9, **details)
 
 
 class TestEveryStore:

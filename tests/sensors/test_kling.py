@@ -16,7 +16,6 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.api.gateway.api import GatewayApi
-from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingContentRefusedError,
@@ -26,17 +25,16 @@ from airflow_provider_kling.exceptions import (
     KlingTimeoutError,
     KlingValidationError,
 )
-from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.sensors.kling import POKE_INTERVAL, KlingTaskSensor
 from airflow_provider_kling.tasks import waiting
 from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS, TaskDeferralError
 from tests.conftest import Connect, TaskLog
+from tests.fixtures.requests import submit
 from tests.raw_server import free_port
 from tests.task_context import DEFERRAL_TIMEOUT, TaskInstance, context, run
 
-REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
 MODES: dict[str, dict[str, Any]] = {
     "deferrable": {},
     "poke": {"deferrable": False, "mode": "poke"},
@@ -50,12 +48,6 @@ def _no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep Airflow 2 from asking its database when a sensor was rescheduled first."""
     if not AIRFLOW_V_3_0_PLUS:
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda *_, **__: None)
-
-
-def submit(sandbox: Sandbox, *faults: Fault) -> str:
-    for fault in faults:
-        sandbox.add_fault(fault)
-    return KlingHook().submit_video(REQUEST).kling_task_id
 
 
 def sensor(kling_task_id: str = "task_1", **arguments: Any) -> KlingTaskSensor:

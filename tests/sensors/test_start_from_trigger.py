@@ -18,7 +18,7 @@ from airflow_provider_kling.sensors.kling import KlingTaskSensor
 from airflow_provider_kling.tasks.waiting import BACKSTOP
 from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 from airflow_provider_kling.version_compat import AIRFLOW_V_3_3_PLUS
-from tests.sensors.test_kling import submit
+from tests.fixtures.requests import submit
 
 if not AIRFLOW_V_3_3_PLUS:
     pytest.skip("Airflow before 3.3 cannot render on the triggerer", allow_module_level=True)

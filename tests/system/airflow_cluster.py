@@ -206,6 +206,11 @@ class AirflowCluster:
         """Return a component's living processes: its own and all that it started."""
         return _session_processes({self._running[name].pid})
 
+    def busy_workers(self) -> list[str]:
+        """Return the titles of LocalExecutor's processes that are at work."""
+        titles = [" ".join(process.cmdline()).strip() for process in self.processes("scheduler")]
+        return [title for title in titles if title.startswith("airflow worker") and not title.endswith("<idle>")]
+
     def task_process(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> psutil.Process:
         """Return the process that runs a task's code; its parent is the LocalExecutor worker that watches it."""
         return psutil.Process(self.api.task_instance(dag_id, run_id, task_id, map_index)["pid"])

@@ -15,26 +15,8 @@ from airflow_provider_kling.sandbox import Sandbox
 from tests.system.airflow_api import AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.conftest import EXAMPLE_DAGS
+from tests.system.examples import EXAMPLES, VIDEOS, Example
 from tests.system.video import VideoFacts, look_into
-
-
-@dataclass(frozen=True)
-class Example:
-    """What an example DAG is to make, and the task that waits for it."""
-
-    waiting_task: str
-    video: VideoFacts
-    count: int = 1
-
-
-EXAMPLES = {
-    "example_kling_text_to_video": Example("generate", VideoFacts("h264", 1280, 720, 5, None)),
-    "example_kling_image_to_video": Example("wait", VideoFacts("h264", 1920, 1080, 6, "aac")),
-    "example_kling_first_last_frame": Example("generate", VideoFacts("h264", 1920, 1080, 8, None)),
-    "example_kling_multi_shot": Example("generate", VideoFacts("h264", 1280, 720, 7, "aac")),
-    "example_kling_batch": Example("clip.generate", VideoFacts("h264", 720, 1280, 3, None), count=3),
-}
-VIDEOS = sum(example.count for example in EXAMPLES.values())
 
 
 @dataclass
@@ -75,7 +57,7 @@ def runs(cluster: AirflowCluster, sandbox: Sandbox, tmp_path_factory: pytest.Tem
     runs = Runs(folder, run_ids, cluster.api)
     try:
         wait_for(runs.waiting, "every video to be waited for", timeout=180)
-        wait_for(lambda: not busy_workers(cluster), "every worker process to be idle", timeout=30)
+        wait_for(lambda: not cluster.busy_workers(), "every worker process to be idle", timeout=30)
     except TimeoutError as error:
         pytest.fail(f"{error}\n{runs.reports()}")
     runs.pool = cluster.api.pool()
@@ -86,12 +68,6 @@ def runs(cluster: AirflowCluster, sandbox: Sandbox, tmp_path_factory: pytest.Tem
         cluster.api.wait_for_run(dag_id, run_id)
     runs.bought = len(sandbox.ledger()) - before
     return runs
-
-
-def busy_workers(cluster: AirflowCluster) -> list[str]:
-    """Return the titles of LocalExecutor's processes that are at work."""
-    titles = [" ".join(process.cmdline()).strip() for process in cluster.processes("scheduler")]
-    return [title for title in titles if title.startswith("airflow worker") and not title.endswith("<idle>")]
 
 
 def test_no_worker_is_held_while_the_videos_are_made(runs: Runs) -> None:

@@ -16,8 +16,8 @@ from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sensors.kling import KlingTaskSensor
 from airflow_provider_kling.tasks.rendered import MASKED_LEVELS
 from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
+from tests.fixtures.signed_urls import FILE, SIGNATURE, SIGNED, TOKEN
 from tests.rendering import rendered
-from tests.utils.test_signed_urls import FILE, SIGNATURE, SIGNED, TOKEN
 
 READ = "dGhlIHNpZ25hdHVyZSBv+k="
 REQUEST: dict[str, Any] = {"model": "kling-v3-std-silent", "prompt": "A traveler in desert ruins"}

@@ -18,7 +18,6 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
     KlingAddressRefusedError,
     KlingConnectionError,
@@ -36,8 +35,9 @@ from airflow_provider_kling.transfers import kling_to_object_storage
 from airflow_provider_kling.transfers.kling_to_object_storage import PAUSES, KlingToObjectStorageOperator
 from airflow_provider_kling.utils.file_names import safe_name
 from tests.conftest import Connect, TaskLog
-from tests.hooks.test_kling import KEY
-from tests.media.test_download import BOXES, MP4, VIDEO
+from tests.fixtures.requests import REQUEST
+from tests.fixtures.responses import KEY
+from tests.fixtures.videos import BOXES, MP4, VIDEO
 from tests.raw_server import RawServer, Request, answer
 from tests.task_context import context
 
@@ -45,8 +45,6 @@ try:
     from airflow.sdk.io import attach
 except ImportError:  # Airflow 2
     from airflow.io.store import attach
-
-REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt="A traveler in desert ruins", duration=3)
 
 
 @pytest.fixture(autouse=True)

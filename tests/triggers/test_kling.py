@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.api.gateway.status_words import COMPLETED, FAILED, RUNNING, WAITING
-from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingContentRefusedError,
@@ -29,20 +28,12 @@ from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.jobs.polling import video_from_event
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
-from tests.client.test_async_client import longest_lag
 from tests.conftest import Connect, TaskLog
 from tests.connections import BOOK
-from tests.hooks.test_kling import RAW_ANSWERS
+from tests.fixtures.event_loop import longest_lag
+from tests.fixtures.requests import PROMPT, REQUEST, submit
+from tests.fixtures.responses import RAW_RESPONSES
 from tests.raw_server import RawServer, Request, answer, free_port
-
-PROMPT = "A traveler in desert ruins"
-REQUEST = VideoRequest.build(model="kling-v3-std-silent", prompt=PROMPT, duration=3)
-
-
-def submit(sandbox: Sandbox, *faults: Fault) -> str:
-    for fault in faults:
-        sandbox.add_fault(fault)
-    return KlingHook().submit_video(REQUEST).kling_task_id
 
 
 def trigger_for(kling_task_id: str, **changes: Any) -> KlingTaskTrigger:
@@ -373,7 +364,7 @@ STATES = st.fixed_dictionaries(
         "message": words(["task_not_exist", '{"code": 1302}']),
     },
 )
-ANSWERS = RAW_ANSWERS | st.builds(
+ANSWERS = RAW_RESPONSES | st.builds(
     lambda body, wrap, status, headers: answer(json.dumps({"data": body} if wrap else body), status, **headers),
     STATES,
     st.booleans(),

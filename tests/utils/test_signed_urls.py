@@ -19,40 +19,9 @@ from airflow_provider_kling.utils.signed_urls import (
     signatures_in,
     without_signature,
 )
+from tests.fixtures.signed_urls import FILE, SIGNATURE, SIGNED, TOKEN, signed
 
-FILE = "https://media.example.com/art/first%20frame.png"
-#: A query as each vendor's tools sign it, and where the signature stands in it.
-SIGNED = {
-    "AWS V4": "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKID%2F20261101%2Fus-east-1%2Fs3%2Faws4_request"
-    "&X-Amz-Date=20261101T000000Z&X-Amz-Expires=900&X-Amz-SignedHeaders=host&X-Amz-Security-Token={token}"
-    "&X-Amz-Signature={signature}",
-    "AWS V2": "AWSAccessKeyId=AKIDEXAMPLE&Signature={signature}&x-amz-security-token={token}&Expires=1762000000",
-    "GCS V4": "X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Credential=a%40b.iam.gserviceaccount.com%2F20261101%2Fauto"
-    "&X-Goog-Date=20261101T000000Z&X-Goog-Expires=900&X-Goog-SignedHeaders=host&X-Goog-Signature={signature}",
-    "GCS V2": "GoogleAccessId=a%40b.iam.gserviceaccount.com&Expires=1762000000&Signature={signature}",
-    "Azure": "sv=2026-02-06&st=2026-11-01T00%3A00%3A00Z&se=2026-11-01T01%3A00%3A00Z&sr=b&sp=r&spr=https"
-    "&sig={signature}",
-    "Azure, by a user": "skoid=0a&sktid=0b&skt=2026-11-01&ske=2026-11-02&sks=b&skv=2026-02-06&sv=2026-02-06"
-    "&se=2026-11-01T01%3A00%3A00Z&sr=b&sp=r&sig={signature}",
-    "CloudFront": "Expires=1762000000&Signature={signature}&Key-Pair-Id=K2JCJMDEHXQW5F",
-    "CloudFront, with a policy": "Policy={token}&Signature={signature}&Key-Pair-Id=K2JCJMDEHXQW5F",
-    "OSS V1": "OSSAccessKeyId=LTAI&Expires=1762000000&Signature={signature}&security-token={token}",
-    "OSS V4": "x-oss-signature-version=OSS4-HMAC-SHA256&x-oss-credential=L%2F20261101%2Fhangzhou%2Foss%2Frequest"
-    "&x-oss-date=20261101T000000Z&x-oss-expires=900&x-oss-signature={signature}&x-oss-security-token={token}",
-    "COS": "q-sign-algorithm=sha1&q-ak=AKID&q-sign-time=1762000000%3B1762000900&q-key-time=1762000000%3B1762000900"
-    "&q-header-list=host&q-url-param-list=&q-signature={signature}&x-cos-security-token={token}",
-    "TOS": "X-Tos-Algorithm=TOS4-HMAC-SHA256&X-Tos-Credential=AKLT%2F20261101%2Fcn-beijing%2Ftos%2Frequest"
-    "&X-Tos-Date=20261101T000000Z&X-Tos-Expires=900&X-Tos-SignedHeaders=host&X-Tos-Signature={signature}",
-    "OBS": "AccessKeyId=HPUA&Expires=1762000000&Signature={signature}&x-obs-security-token={token}",
-    "KS3": "KSSAccessKeyId=AKLT&Expires=1762000000&Signature={signature}",
-}
-SIGNATURE = "dGhlIHNpZ25hdHVyZSBv%2Bk%3D"
-TOKEN = "FwoGZXIvYXdzEBYaDHRoZSB0b2tlbg"
 every_vendor = pytest.mark.parametrize("query", SIGNED.values(), ids=SIGNED.keys())
-
-
-def signed(query: str, *, first: str = "", last: str = "", file: str = FILE) -> str:
-    return f"{file}?{first}{query.format(signature=SIGNATURE, token=TOKEN)}{last}"
 
 
 class TestWithoutSignature:

@@ -13,7 +13,6 @@ from airflow_provider_kling.sandbox import Sandbox
 from tests.system.airflow_api import FINISHED_RUN, FINISHED_TASK, AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.conftest import TEST_DAGS
-from tests.system.test_example_dags import busy_workers
 from tests.versions.paid_once import CONNECTION, play_paid_once, records_left
 from tests.versions.runs import (
     CHECKOUT,
@@ -67,7 +66,7 @@ def run_dags(sandbox: Sandbox, videos: Path, records: Collection[str], report: R
         runs = {dag_id: api.trigger_dag(dag_id, params_of(dag_id, videos)) for dag_id in DAG_IDS}
         wait_for(lambda: all_wait(api, runs), "every video to be waited for", timeout=PATIENCE, pause=1)
         # Airflow before 3.3.2 fails a task that is resumed before its executor has noted that it deferred.
-        wait_for(lambda: not busy_workers(cluster), "every worker process to be idle", timeout=PATIENCE)
+        wait_for(lambda: not cluster.busy_workers(), "every worker process to be idle", timeout=PATIENCE)
         kept = api.variables("kling_record_")
         for job in sandbox.jobs():
             sandbox.finish(job["id"])

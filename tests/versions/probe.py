@@ -18,7 +18,7 @@ from airflow import __version__ as airflow_version
 
 from airflow_provider_kling.client.connection import EXTRAS
 from airflow_provider_kling.sandbox import Sandbox
-from tests.system.test_example_dags import EXAMPLES
+from tests.system.examples import EXAMPLES
 from tests.system.video import VideoFacts, look_into
 from tests.versions.paid_once import places
 from tests.versions.runs import RETRIED, VIDEOS, Outcome, Report, Task

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.system.test_example_dags import EXAMPLES
+from tests.system.examples import EXAMPLES
 
 CHECKOUT = Path(__file__).parents[2]
 DAG_FOLDERS = (CHECKOUT / "example_dags", Path(__file__).parent / "dags")
