@@ -25,7 +25,7 @@ from airflow_provider_kling.exceptions import (
     KlingUncertainSubmissionError,
     KlingValidationError,
 )
-from airflow_provider_kling.jobs.consent import word_for, word_name
+from airflow_provider_kling.jobs.consent import decision_for, variable_name
 from airflow_provider_kling.jobs.fingerprint import fingerprint_of
 from airflow_provider_kling.jobs.journal import SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
 from airflow_provider_kling.jobs.result import generation_error
@@ -256,7 +256,7 @@ class Submitter:
     def _record_named_jobs(self, request: SubmitRequest) -> None:
         """Record every job that a person named for a submit of unknown fate."""
         for submit in self._journal.unknown():
-            word = word_for(submit, read=self.read_variable, now=self.now())
+            word = decision_for(submit, read=self.read_variable, now=self.now())
             if word is None or word.kling_task_id is None:
                 continue
             self._check_named_job(word.by, word.kling_task_id)
@@ -306,7 +306,7 @@ class Submitter:
         """
         allowed: dict[str, str] = {}
         for submit in self._journal.unknown():
-            word = word_for(submit, read=self.read_variable, now=self.now())
+            word = decision_for(submit, read=self.read_variable, now=self.now())
             if word is not None and word.kling_task_id is None:
                 self.log(f"No job was made by the submit of {iso(submit.sent_at)}, says the Variable {word.by}")
                 allowed[submit.id] = word.by
@@ -607,7 +607,7 @@ def uncertain_error(
     when = "at a time unknown" if submit.sent_at == SENT_AT_UNKNOWN else f"sent {iso(submit.sent_at)}"
     offered = details.get("offered")
     advice = (
-        f"Look for it at the vendor, set the Airflow Variable {word_name(submit.id)} to its id, or to none if "
+        f"Look for it at the vendor, set the Airflow Variable {variable_name(submit.id)} to its id, or to none if "
         "there is none, and clear this task."
     )
     if offered:

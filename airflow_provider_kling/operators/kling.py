@@ -401,11 +401,11 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
 
 def _uncertain_entry(submit: Submit) -> dict[str, Any]:
     """Return what a person needs to find a submit of unknown fate at the vendor, and to decide on it."""
-    from airflow_provider_kling.jobs.consent import word_name
+    from airflow_provider_kling.jobs.consent import variable_name
 
     sent_at = datetime.fromtimestamp(submit.sent_at, tz=UTC) if submit.sent_at else None
     return {
-        "name": word_name(submit.id),
+        "name": variable_name(submit.id),
         "sent_at": sent_at and sent_at.isoformat(),
         "conn_id": submit.conn_id,
         "model": submit.model,

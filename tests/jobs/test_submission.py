@@ -29,7 +29,7 @@ from airflow_provider_kling.exceptions import (
     KlingUncertainSubmissionError,
     KlingValidationError,
 )
-from airflow_provider_kling.jobs.consent import word_name
+from airflow_provider_kling.jobs.consent import variable_name
 from airflow_provider_kling.jobs.journal import Journal, new_id
 from airflow_provider_kling.jobs.submission import (
     ATTEMPTS_IN_PLACE,
@@ -88,7 +88,7 @@ class Vendor:
 
     def names(self) -> list[str]:
         """The names of the Variables that answer for the submits of unknown fate."""
-        return [word_name(submit.id) for submit in Journal(self.stored).unknown()]
+        return [variable_name(submit.id) for submit in Journal(self.stored).unknown()]
 
     # ---- the server
 

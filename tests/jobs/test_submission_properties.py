@@ -33,7 +33,7 @@ from airflow_provider_kling.exceptions import (
     KlingUnavailableError,
     KlingUncertainSubmissionError,
 )
-from airflow_provider_kling.jobs.consent import word_name
+from airflow_provider_kling.jobs.consent import variable_name
 from airflow_provider_kling.jobs.journal import Journal, new_id
 from airflow_provider_kling.jobs.submission import SubmitRequest, SubmitResult, Submitter, fingerprint_of
 
@@ -204,7 +204,7 @@ def test_purchases_never_exceed_the_policy_and_no_id_is_on_no_record(data: st.Da
             said = data.draw(st.sampled_from(["nothing", "nothing", "none", "its job", "nonsense"]))
             job = next((task_id for intent, _, task_id in world.accepted if intent == submit.id), "none")
             word = {"none": "none", "its job": job, "nonsense": "what?"}.get(said)
-            name = word_name(submit.id)
+            name = variable_name(submit.id)
             if word is not None and world.variables.get(name) != "none":
                 world.variables[name] = word
                 words[submit.fingerprint] += word == "none"
