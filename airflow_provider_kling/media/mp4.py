@@ -41,8 +41,8 @@ class Mp4BoxReader:
     @property
     def at_box_boundary(self) -> bool:
         """Whether the file may end here."""
-        # A size of 0 means "to the end of the file". Some writers end a file with four zero bytes, as they end lists
-        # of QuickTime.
+        # A size of 0 means "to the end of the file". Some writers end a file with four zero bytes, as QuickTime
+        # ends its lists.
         return self._remaining in (0, math.inf) and (not self._header or self._header[:4] == bytes(4))
 
     def follow(self, chunk: bytes) -> None:
