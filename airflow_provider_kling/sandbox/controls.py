@@ -69,7 +69,7 @@ class Controls:
             return [job.summary(now) for job in self._book.jobs.values()]
 
     def seen(self) -> list[dict[str, Any]]:
-        """List the last 1000 requests with method, path and headers; keys are shortened to their last characters."""
+        """List the last 1000 requests with method, path and headers; keys are cut to their last characters."""
         with self._changed:
             return [{**exchange, "headers": _without_key(exchange["headers"])} for exchange in self._seen]
 

@@ -399,7 +399,7 @@ def test_two_attempts_at_once_buy_one_video_in_every_order_of_their_steps(lost: 
             recorded = any(task_id in submit.kling_task_ids for submit in journal.submits.values())
             assert recorded or journal.unknown(), f"{order}: {task_id} is on no record"
         endings.update(type(outcome).__name__ for outcome in outcomes)
-        # Whatever happened, whoever comes next joins, stops, or buys what nobody bought.
+        # Whatever happened, the next attempt joins, stops, or buys a video that was not bought.
         alone = shared.stage = Stage(())
         alone.end(1)
         [after] = in_threads(alone, lambda first=first: attempt_of(first))

@@ -145,7 +145,7 @@ def test_refusals_end_after_as_many_as_a_purchase_may_have(sandbox: Sandbox, con
     task = Task()
     assert isinstance(task.until_it_ends(), KlingServerError)
     assert sandbox.requests["submit"] == 24
-    with pytest.raises(KlingServerError, match="turned away"):
+    with pytest.raises(KlingServerError, match="were refused"):
         task.attempt()
     assert sandbox.requests["submit"] == 24
 
