@@ -224,7 +224,7 @@ class Submitter:
                 raise failure
             self.log(f"{failure} Submitting again.")
             return self._buy(request)
-        state = (job.raw_status or job.status) if job else "in a state that could not be asked for"
+        state = (job.raw_status or job.status) if job else "in an unknown state"
         self.log(
             f"Joining Kling task {last.kling_task_id}, which this task bought before ({state}). For a new video "
             "from the same request, set another take, or on_clear='resubmit' and clear the task"
@@ -249,7 +249,7 @@ class Submitter:
         except KlingError as error:
             if not error.retryable:
                 raise
-            self.log(f"The state of Kling task {submit.kling_task_id} cannot be asked for now: {error}")
+            self.log(f"The state of Kling task {submit.kling_task_id} cannot be fetched now: {error}")
             return None
 
     # ---- submits of unknown fate
@@ -528,7 +528,7 @@ class Submitter:
         Record the id of a paid job, whatever it takes.
 
         If it cannot be recorded, the attempt goes on with the id in memory: it is in the log, and in the trigger.
-        The intent stays on record, so that a later attempt stops and asks rather than buys.
+        The intent stays on record, so that a later attempt stops for a person's decision instead of buying again.
         """
         event = new_event(
             "submitted", intent, at=self.now(), kling_task_id=kling_task_id, max_tries=request.max_tries
