@@ -2,7 +2,7 @@
 """
 Apache Airflow provider for Kling: from a prompt to a video file.
 
-The names of ``__all__`` are public. They are imported on first use, so that a DAG file pays for what it uses.
+The names in ``__all__`` are public. They are imported on first use, so that a DAG file imports only what it uses.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this package tells Airflow of itself. Read at every start of Airflow, so it imports nothing of it."""
+"""The metadata of the provider. Airflow reads it at every start, so this module imports nothing of Airflow."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "schema": {"type": ["string", "null"], "enum": ["gateway", None]},
     },
     "connect_timeout": _field("Connect timeout", "Seconds to reach the server (default 10).", "number"),
-    "read_timeout": _field("Read timeout", "Seconds to wait for an answer (default 60).", "number"),
+    "read_timeout": _field("Read timeout", "Seconds to wait for the response (default 60).", "number"),
     "max_requests_per_second": _field(
         "Requests per second",
-        "RateLimiter of status requests per process, shared by all waiting videos (default 50).",
+        "Rate limit of status requests per process, shared by all waiting videos (default 50).",
         "number",
     ),
     "private_hosts": _field(
         "Private hosts",
-        "Hosts inside this network that a video URL may lead to, with commas between: host (ports 80 and 443), "
+        "Hosts inside this network that a video URL may lead to, separated by commas: host (ports 80 and 443), "
         "host:port or https://host:port (default none).",
         "string",
     ),
     "probe": {
         "label": "Probe before a submit",
-        "description": "Whether a free request first sees whether the API is there (default true).",
-        # Without a default, the form shows a switch that is off.
+        "description": "Whether a free request first checks that the API is available (default true).",
+        # Without a default, the form shows the switch as off.
         "schema": {"type": ["boolean", "null"], "default": True},
     },
-    "proxy": _field("Proxy", "URL of an HTTP proxy; without one, the environment's variables count.", "string"),
+    "proxy": _field("Proxy", "URL of an HTTP proxy; if empty, the environment's variables are used.", "string"),
     "refusal_codes": _field(
         "Refusal codes",
-        "The vendor's own error codes that surely buy nothing, with commas between (default none).",
+        "The vendor's error codes that prove that a submit bought nothing, separated by commas (default none).",
         "string",
     ),
     "trust_env": {
         "label": "Use proxy variables",
-        "description": "Whether HTTP_PROXY and the like count (default true).",
-        # Without a default, the form shows a switch that is off.
+        "description": "Whether HTTP_PROXY and similar variables are used (default true).",
+        # Without a default, the form shows the switch as off.
         "schema": {"type": ["boolean", "null"], "default": True},
     },
     "verify": _field("Verify TLS", "true, false, or the path of a CA bundle (default true).", "string"),
@@ -86,9 +86,9 @@ def get_provider_info() -> dict[str, Any]:
                         "description": (
                             "Folder of an object storage (any ``ObjectStoragePath``, such as "
                             "``s3://conn@bucket/kling-state``) for the record of which jobs a task has paid for, "
-                            "so that a retry joins them. Workers must share it. Airflow 3.3 and later keeps the "
-                            "record in its task state store as well; before 3.3 and without a folder it lies in "
-                            "an Airflow Variable."
+                            "so that a retry joins them. All workers must share it. Airflow 3.3 and later stores "
+                            "the record in its task state store as well; before 3.3 and without a folder it is "
+                            "stored in an Airflow Variable."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",
@@ -97,9 +97,9 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "deferrable": {
                         "description": (
-                            "Whether operators and sensors that do not say so themselves wait on the triggerer. "
-                            "Airflow's ``[operators] default_deferrable`` is not read: its default, false, cannot "
-                            "be told from a choice."
+                            "Default of the argument ``deferrable`` of operators and sensors: whether they wait "
+                            "on the triggerer. Airflow's ``[operators] default_deferrable`` is not read: its "
+                            "default, false, cannot be distinguished from a choice."
                         ),
                         "version_added": "0.1.0",
                         "type": "boolean",
@@ -108,9 +108,9 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "state": {
                         "description": (
-                            "``none`` keeps no record in an Airflow Variable where there is neither a task state "
-                            "store nor a ``state_path``; every attempt after the first then needs "
-                            "``on_uncertain='resubmit'`` or a person's word to submit."
+                            "``none`` turns off the record in an Airflow Variable, which is used without a task "
+                            "state store and a ``state_path``. Every attempt after the first then submits only "
+                            "with ``on_uncertain='resubmit'`` or a person's decision."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 def kling_retry_policy() -> ExceptionRetryPolicy:
     """
-    Return a policy that spends retries only where one can help.
+    Return a policy that retries only errors that a retry can cure.
 
-    The operators of this package fail at once by themselves on what a retry cannot cure. The policy gives the same
-    to tasks that call ``KlingHook`` on their own, and spaces the other retries by what went wrong. Whatever it
-    does not name, the task's own ``retries`` and ``retry_delay`` decide.
+    The operators of this package need no policy to fail at once on an error that a retry cannot cure. The policy
+    gives the same behaviour to tasks that call ``KlingHook`` themselves, and spaces the other retries by their
+    cause. For any error that it does not name, the task's own ``retries`` and ``retry_delay`` apply.
 
     :raises ImportError: on Airflow before 3.3, which has no retry policies.
     """
@@ -37,19 +37,19 @@ def kling_retry_policy() -> ExceptionRetryPolicy:
                 exception=KlingRateLimitError,
                 action=RetryAction.RETRY,
                 retry_delay=timedelta(minutes=5),
-                reason="Slots free up as running jobs finish",
+                reason="Slots become free as running jobs finish",
             ),
             RetryRule(
                 exception=KlingServerError,
                 action=RetryAction.RETRY,
                 retry_delay=timedelta(minutes=2),
-                reason="The server had trouble",
+                reason="The server had a problem",
             ),
             RetryRule(
                 exception=KlingTimeoutError,
                 action=RetryAction.RETRY,
                 retry_delay=timedelta(seconds=10),
-                reason="The job goes on; the next attempt joins it",
+                reason="The job continues; the next attempt joins it",
             ),
         ]
     )

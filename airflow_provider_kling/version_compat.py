@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What differs between the supported Airflow versions, 2.11 to 3.3. No other module knows about versions."""
+"""Differences between the supported Airflow versions, 2.11 to 3.3. No other module depends on the version."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ else:
 
     try:
         from airflow.sdk import NEVER_EXPIRE
-    except ImportError:  # before 3.3, where no state store asks for it
+    except ImportError:  # before 3.3, which has no task state store
         NEVER_EXPIRE = timedelta.max
 
 __all__ = [
@@ -53,22 +53,22 @@ __all__ = [
 
 
 def task_state_store(context: Context) -> Any | None:
-    """Return Airflow's store that outlives a task's attempts, or None where there is none (before 3.3)."""
+    """Return Airflow's task state store, which outlives a task's attempts; None before 3.3, which has none."""
     return context.get("task_state_store")
 
 
 def first_reschedule_date(context: Context) -> datetime | None:
-    """Return when a sensor was rescheduled first; None if it was not, or Airflow does not tell (before 3.0)."""
-    find = getattr(context["ti"], "get_first_reschedule_date", None)
-    found: datetime | None = find(context) if find else None
-    return found
+    """Return when a sensor was first rescheduled; None if never, or if Airflow has no such method (before 3.0)."""
+    get_date = getattr(context["ti"], "get_first_reschedule_date", None)
+    first: datetime | None = get_date(context) if get_date else None
+    return first
 
 
 def is_test_run(context: Context) -> bool:
     """Return whether the task runs in ``dag.test()``, ``airflow dags test`` or ``airflow tasks test``."""
     if not AIRFLOW_V_3_0_PLUS:
         ti = context["ti"]
-        # A task that Airflow started has a job, which sends its heartbeats.
+        # A task that the scheduler started has a job that sends its heartbeats.
         return bool(getattr(ti, "test_mode", False)) or getattr(ti, "job_id", 0) is None
     from airflow.sdk.execution_time import task_runner
 
@@ -78,18 +78,20 @@ def is_test_run(context: Context) -> bool:
 
 def after_success(task: BaseOperator, context: Context, do: Callable[[], None]) -> None:
     """
-    Have something done once Airflow has recorded that the running task succeeded, and only then.
+    Register a call for when Airflow has recorded the success of the running task.
 
-    :param task: The operator that runs.
+    It is not made if Airflow records any other state.
+
+    :param task: The running operator.
     :param context: Its context.
-    :param do: What to do.
+    :param do: The function to call.
     """
     if AIRFLOW_V_3_0_PLUS:
         given: Any = task.on_success_callback or []
         callbacks = list(given) if isinstance(given, (list, tuple)) else [given]
 
         def do_if_recorded(_: Any) -> None:
-            # From 3.2 on the callbacks run even if Airflow refused the success: the task was cleared, say.
+            # From 3.2 on the callbacks run even if Airflow rejected the success, for example of a cleared task.
             ti: Any = context["ti"]
             given = {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id]}
             states = ti.get_task_states(**given, map_index=ti.map_index).get(ti.run_id, {})
@@ -98,7 +100,7 @@ def after_success(task: BaseOperator, context: Context, do: Callable[[], None]) 
 
         task.on_success_callback = [*callbacks, do_if_recorded]
         return
-    # Airflow 2 calls the callbacks before it commits the state, and its listeners after that.
+    # Airflow 2 runs the callbacks before it commits the state, and the listeners after that.
     from airflow.listeners import hookimpl
     from airflow.listeners.listener import get_listener_manager
 
@@ -117,9 +119,9 @@ def after_success(task: BaseOperator, context: Context, do: Callable[[], None]) 
 @contextmanager
 def normalize_deferral_errors() -> Iterator[None]:
     """
-    Have a deferral that ran out of time raise ``TaskDeferralTimeout`` inside, and a crashed trigger not.
+    Raise ``TaskDeferralTimeout`` for a deferral that timed out, on every Airflow version.
 
-    Airflow 2 raises ``TaskDeferralError`` for both and tells them apart by words alone.
+    Airflow 2 raises ``TaskDeferralError`` for a timeout and for a crashed trigger; only the message differs.
     """
     try:
         yield

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The record of a task instance's submits: events that are only ever added, and what they add up to.
+The record of a task instance's submits: append-only events, and the state that follows from them.
 
-Each event names the submit (*intent*) that it belongs to. The state of a submit is a union of its events: it does
-not depend on their order, on clocks, or on how often one of them is read. So two attempts that write at the same
+Each event names the submit (*intent*) that it belongs to. The state of a submit is the union of its events: it
+does not depend on their order, on clocks, or on how often an event is read. So two attempts that write at the same
 time cannot overwrite each other, and several stores can hold parts of one record.
 """
 
@@ -16,16 +16,16 @@ from typing import Any, Literal
 
 from airflow_provider_kling.exceptions import KlingError, short_repr
 
-#: Version of the events that this code writes. It reads this one and all earlier ones.
+#: Version of the events that this code writes. It reads this version and all earlier ones.
 VERSION = 1
 
-#: Stands for the time of a submit of which only a record could tell.
+#: Stands for the unknown time of a submit of which there is no record.
 SENT_AT_UNKNOWN = 0.0
 
 Event = Mapping[str, Any]
 Fate = Literal["unknown", "dismissed", "nothing", "job"]
 
-#: What each kind of event needs besides ``version``, ``id``, ``event``, ``intent`` and ``at``.
+#: Required fields of each kind of event, besides ``version``, ``id``, ``event``, ``intent`` and ``at``.
 _NEEDED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "intent": {
         "fingerprint": str,
@@ -41,13 +41,14 @@ _NEEDED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "withdrawn": {},
     "joined": {"max_tries": int},
 }
-#: Kinds of events that may outlive their intent: a submit that made no job can be forgotten, intent first.
+#: Kinds of events that may outlive their intent: a submit that made no job is dropped from the record, intent
+#: first.
 CLOSED_WITHOUT_A_JOB = ("refused", "withdrawn")
 _COMMON: dict[str, type | tuple[type, ...]] = {"id": str, "event": str, "intent": str, "at": (int, float)}
 
 
 def new_id() -> str:
-    """Return a random id, of an event or of a submit."""
+    """Return a random id for an event or a submit."""
     return secrets.token_hex(16)
 
 
@@ -55,12 +56,12 @@ def new_event(kind: str, intent: str, *, at: float, **details: Any) -> dict[str,
     """
     Return an event to write.
 
-    :param kind: ``intent`` (a POST is about to be sent), ``submitted`` (it made a job), ``refused`` (it surely
-        made none), ``withdrawn`` (it was not sent), ``uncertain`` (whether it made a job is unknown, and that was
-        reported), or ``joined`` (a later attempt goes on with its job).
+    :param kind: ``intent`` (a POST is about to be sent), ``submitted`` (it made a job), ``refused`` (it provably
+        made none), ``withdrawn`` (it was not sent), ``uncertain`` (it is unknown whether it made a job, and that
+        was reported), or ``joined`` (a later attempt has joined its job).
     :param intent: The id of the submit.
     :param at: When it happened (epoch seconds).
-    :param details: What the kind needs, and more.
+    :param details: The fields that the kind requires, and optional ones.
     """
     return {"version": VERSION, "id": new_id(), "event": kind, "intent": intent, "at": at, **details}
 
@@ -68,25 +69,26 @@ def new_event(kind: str, intent: str, *, at: float, **details: Any) -> dict[str,
 @dataclass(kw_only=True)
 class Submit:
     """
-    One POST that was recorded, and what became of it.
+    One recorded POST, and its outcome.
 
     :param id: The random id of the intent.
-    :param fingerprint: Of the request and the connection.
+    :param fingerprint: The fingerprint of the request and the connection.
     :param purchase: How many jobs the same request had when this POST was recorded.
     :param sent_at: When the POST was recorded (epoch seconds).
     :param conn_id: The Airflow connection.
     :param dag_id: The DAG.
-    :param model: The model asked for.
-    :param seconds: The length asked for, None for the server's default.
+    :param model: The requested model.
+    :param seconds: The requested length in seconds, None for the server's default.
     :param prompt: The start of the prompt.
-    :param cites: The submits of unknown fate that this one was allowed to ignore, each with what allowed it.
+    :param cites: The submits of unknown fate that this one was allowed to ignore, each with the source of the
+        permission: a Variable or an argument.
     :param tries_seen: Airflow's ``max_tries`` of the attempts that used it; it rises when a user clears the task.
     :param kling_task_ids: The jobs that it made; more than one only if a person named another than the server.
     :param submitted_at: When the first of these ids was recorded (epoch seconds).
     :param refusal: Why it made no job: ``slot`` or ``error``; None if it may have made one.
     :param withdrawn: Whether it was not sent.
-    :param uncertain: What was reported of it while its fate was unknown: the details of the ``uncertain`` event.
-    :param dismissed_by: What allowed a later submit to ignore it.
+    :param uncertain: The ``uncertain`` event: what was reported while the fate was unknown.
+    :param dismissed_by: The source of the permission by which a later submit ignored it.
     """
 
     id: str
@@ -110,10 +112,10 @@ class Submit:
     @property
     def fate(self) -> Fate:
         """
-        What is known of it.
+        What is known of the submit.
 
-        ``job``: it made one. ``nothing``: it surely made none. ``dismissed``: unknown, but a later submit was
-        allowed to ignore that. ``unknown``: it may have made one.
+        ``job``: it made a job. ``nothing``: it provably made none. ``dismissed``: unknown, but a later submit was
+        allowed to ignore that. ``unknown``: it may have made a job.
         """
         if self.kling_task_ids:
             return "job"
@@ -123,7 +125,7 @@ class Submit:
 
     @property
     def kling_task_id(self) -> str:
-        """The job to go on with: the one that was recorded last."""
+        """The job to use: the one that was recorded last."""
         return self.kling_task_ids[-1]
 
     @property
@@ -138,8 +140,8 @@ class Journal:
     All submits of one task instance.
 
     :param events: The events that were read, in any order, each any number of times.
-    :raises KlingError: if one is not an event of a version that this code reads: "unreadable" must never pass for
-        "none".
+    :raises KlingError: if an event is malformed, or of a version that this code cannot read: an unreadable record
+        must never count as an empty one.
     """
 
     def __init__(self, events: Iterable[Event]) -> None:
@@ -153,7 +155,7 @@ class Journal:
             if submit := self.submits.get(event["intent"]):
                 _apply(event, submit)
             elif event["event"] not in CLOSED_WITHOUT_A_JOB:
-                # A submit is recorded before anything is known of it: part of the record is lost.
+                # The intent is always written first, so a part of the record is lost.
                 raise unreadable(f"the submit of {short_repr(event)} is missing")
         for submit in self.submits.values():
             for cited, by in submit.cites.items():
@@ -161,24 +163,24 @@ class Journal:
                     other.dismissed_by = by
 
     def of(self, fingerprint: str) -> list[Submit]:
-        """Return the submits of one request, the oldest first."""
+        """Return the submits of one request, oldest first."""
         return [submit for submit in self.submits.values() if submit.fingerprint == fingerprint]
 
     def jobs_of(self, fingerprint: str) -> list[Submit]:
-        """Return the submits of one request that made a job; the one to go on with is the last."""
+        """Return the submits of one request that made a job; the last one is the one to join."""
         made = [submit for submit in self.of(fingerprint) if submit.fate == "job"]
         return sorted(made, key=lambda submit: submit.purchase)
 
     def jobs(self) -> list[Submit]:
-        """Return the submits of any request that made a job, the oldest first."""
+        """Return the submits of any request that made a job, oldest first."""
         return [submit for submit in self.submits.values() if submit.fate == "job"]
 
     def unknown(self) -> list[Submit]:
-        """Return the submits of any request whose fate is unknown, the oldest first."""
+        """Return the submits of any request whose fate is unknown, oldest first."""
         return [submit for submit in self.submits.values() if submit.fate == "unknown"]
 
     def fates(self, without: Collection[str] = ()) -> dict[str, tuple[Fate, int]]:
-        """Return what is known of each submit, in a form to compare with a later look."""
+        """Return the fate of each submit and its number of jobs, to compare with a later state of the record."""
         return {
             submit.id: (submit.fate, len(submit.kling_task_ids))
             for submit in self.submits.values()
@@ -187,7 +189,7 @@ class Journal:
 
 
 def unreadable(why: str) -> KlingError:
-    """Return the error for a record that is not one."""
+    """Return the error for a record that cannot be understood."""
     return KlingError(
         f"The record of this task's submits is unreadable ({why})",
         advice="Nothing was submitted. Remove the record only if you know what the task has bought.",
@@ -196,9 +198,9 @@ def unreadable(why: str) -> KlingError:
 
 def check_version(version: Any) -> None:
     """
-    Raise unless this code reads records of a version.
+    Raise unless this code can read records of a version.
 
-    :raises KlingError: saying that it is a newer one, or none.
+    :raises KlingError: if the version is newer, or is not one.
     """
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise unreadable(f"version {short_repr(version)}")
@@ -256,7 +258,7 @@ def _apply(event: Event, submit: Submit) -> None:
         case "withdrawn":
             submit.withdrawn = True
         case "uncertain":
-            # The first report says most: those of later attempts repeat it.
+            # The first report is the most detailed one; later attempts repeat it.
             submit.uncertain = submit.uncertain or event
         case "joined":
             submit.tries_seen.add(event["max_tries"])

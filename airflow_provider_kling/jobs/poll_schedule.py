@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The poll schedule: spend status requests where a finished video is likely.
+The poll schedule: check when a finished video is likely.
 
-The seconds between two checks that cost the fewest requests for a given mean delay fall with the square root of
-the *hazard*: the chance that a job which still runs ends in the next second. It is taken from how long videos of
-that model and length took in this process, and from the progress that the server reports, as far as progress has
-proved to tell anything. Pure functions and plain statistics: time is passed in.
+For a given mean delay, the fewest requests are needed if the interval between two checks is inversely proportional
+to the square root of the *hazard*: the probability that a running job ends in the next second. The hazard is
+estimated from how long videos of that model and length took in this process, and from the progress that the server
+reports, if progress has proved to be a good predictor. Pure functions and plain statistics: time is passed in.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.api.job import VideoJob
 
-#: Mean seconds between the end of a job and its being noticed that the schedule aims at; a check every 5 seconds
-#: has 2.5. Jobs of many minutes may be noticed this fraction of their duration later.
+#: The target of the schedule: the mean delay, in seconds, from the end of a job to the check that sees it. With a
+#: check every 5 seconds it is 2.5. For jobs of many minutes the target is this fraction of their duration.
 AIM, AIM_FRACTION = 2.2, 0.01
 SHORTEST, LONGEST = 2.0, 60.0
-#: Seconds since the last look at a job after which its end is too uncertain to learn from, unless that look came
-#: late in its life. Longer than any pause of this schedule.
+#: If the last check before the end of a job is more seconds ago than this, the end is too uncertain to learn from,
+#: unless that check was late in the job's life. Longer than any pause of this schedule.
 LONGEST_GAP = LONGEST * 1.2
-#: While nothing is learned, the next check comes after this fraction of the time elapsed at the latest.
+#: Before anything is learned, the next check comes at the latest after this fraction of the elapsed time.
 GROWTH_UNLEARNED = 0.15
 
-#: Before anything is learned: half of all videos within 100 s, and two thirds within 45 to 220 s.
+#: The prior before anything is learned: half of all videos within 100 s, and two thirds within 45 to 220 s.
 _GUESS_MU, _GUESS_SIGMA, _GUESS_WEIGHT = math.log(100.0), 0.8, 4.0
 _MIN_SIGMA = 0.05
-#: Observations before a statistic is believed.
+#: Minimum number of observations before a statistic is used.
 _ENOUGH = 5
 
 
@@ -59,54 +59,60 @@ class _Statistic:
 
 
 class Progress(NamedTuple):
-    """Progress as first seen: percent, and the seconds since the submit."""
+    """A progress report: percent, and the seconds since the submit at which it was first seen."""
 
     percent: int
     elapsed: float
 
 
 class Durations:
-    """What one process has learned of how long jobs of one connection take."""
+    """Durations of the jobs of one connection, as one process has observed them."""
 
     def __init__(self) -> None:
         self._durations: dict[tuple[str | None, int | None], _Statistic] = {}
-        #: By tens of percent, since progress seldom grows evenly: how far extrapolating it missed.
+        #: Error of the extrapolation from progress, by tens of percent, since progress seldom grows evenly.
         self._progress: dict[int, _Statistic] = {}
 
     @property
     def learned(self) -> bool:
-        """Whether anything is known of how long jobs take here."""
+        """Whether enough jobs have been observed to estimate durations."""
         known = self._durations.get((None, None))
         return known is not None and known.n >= _ENOUGH
 
     def learn(self, model: str | None, seconds: int | None, took: float, seen: Mapping[int, float]) -> None:
         """
-        Take in a finished job.
+        Add a finished job to the statistics.
 
         :param model: Its model.
-        :param seconds: The length of its video, where known.
+        :param seconds: The length of its video, if known.
         :param took: Seconds from submit to end.
-        :param seen: The progress that it reported on the way: percent, and when (seconds since the submit).
+        :param seen: The progress reported meanwhile: percent, and when (seconds since the submit).
         """
         if took <= 0:
             return
         for key in {(model, seconds), (model, None), (None, None)}:
             self._durations.setdefault(key, _Statistic()).add(math.log(took))
         for report in starmap(Progress, seen.items()):
-            if _tells(report):
-                missed = math.log(took) - _extrapolated(report)
-                self._progress.setdefault(report.percent // 10, _Statistic()).add(missed)
+            if _is_usable(report):
+                error = math.log(took) - _extrapolated(report)
+                self._progress.setdefault(report.percent // 10, _Statistic()).add(error)
 
     def expected(self, model: str | None, seconds: int | None, progress: Progress | None) -> tuple[float, float]:
-        """Return the log-normal (mu, sigma) of a job's whole duration."""
+        """
+        Return the log-normal distribution (mu, sigma) of a job's whole duration.
+
+        :param model: Its model.
+        :param seconds: The length of its video, if known.
+        :param progress: The progress that was reported last, if any.
+        """
         mu, sigma = self._from_durations(model, seconds)
-        if progress is None or not _tells(progress):
+        if progress is None or not _is_usable(progress):
             return mu, sigma
-        told = self._progress.get(progress.percent // 10)
-        if told is None or told.n < _ENOUGH or told.sigma > sigma / 2:
+        error = self._progress.get(progress.percent // 10)
+        if error is None or error.n < _ENOUGH or error.sigma > sigma / 2:
             return mu, sigma
-        weight, prior = told.sigma**-2, sigma**-2
-        by_progress = _extrapolated(progress) + told.mean
+        weight, prior = error.sigma**-2, sigma**-2
+        by_progress = _extrapolated(progress) + error.mean
         return (weight * by_progress + prior * mu) / (weight + prior), (weight + prior) ** -0.5
 
     def _from_durations(self, model: str | None, seconds: int | None) -> tuple[float, float]:
@@ -125,30 +131,30 @@ class Durations:
 
 def next_check(elapsed: float, mu: float, sigma: float, *, longest: float = LONGEST) -> float:
     """
-    Return the seconds to the next check, jittered so that jobs submitted together are not asked for together.
+    Return the seconds to the next check, jittered so that jobs submitted together are not checked together.
 
     :param elapsed: Seconds since the submit.
     :param mu: See :meth:`Durations.expected`.
     :param sigma: See :meth:`Durations.expected`.
-    :param longest: Seconds that it may be away, before the jitter.
+    :param longest: Maximum seconds to the next check, before the jitter.
     """
     elapsed = max(elapsed, 0.0)
-    # The next check lies where the integral of the hazard's square root has grown by the thrift.
-    thrift = 2 * max(AIM, AIM_FRACTION * math.exp(mu)) / (math.exp(mu / 2) * _spread(round(sigma, 2)))
+    # The next check is due when the integral of the hazard's square root has grown by this budget.
+    budget = 2 * max(AIM, AIM_FRACTION * math.exp(mu)) / (math.exp(mu / 2) * _spread(round(sigma, 2)))
     step = max(0.5, elapsed * 0.02)
-    waited = spent = 0.0
+    waited = integral = 0.0
     while waited < longest:
         rate = math.sqrt(_hazard(elapsed + waited + step / 2, mu, sigma))
-        if spent + rate * step >= thrift:
-            waited += (thrift - spent) / rate
+        if integral + rate * step >= budget:
+            waited += (budget - integral) / rate
             break
-        spent += rate * step
+        integral += rate * step
         waited += step
     return min(max(waited, SHORTEST), longest) * random.uniform(0.9, 1.1)
 
 
 def _hazard(t: float, mu: float, sigma: float) -> float:
-    """Return the hazard of a log-normal duration; one that is overdue is less and less certain to end soon."""
+    """Return the hazard of a log-normal duration; for an overdue job, sigma grows with the lateness."""
     late = math.log(t) - mu
     if late > 0:
         sigma += late / 2
@@ -162,8 +168,8 @@ def _spread(sigma: float) -> float:
     """
     Return the integral of ``sqrt(density * survival)`` over a log-normal duration of median 1.
 
-    A schedule that spaces its checks by ``thrift / sqrt(hazard)`` has half of this times the thrift as its mean
-    delay, and this over the thrift as its mean number of checks.
+    A schedule with intervals of ``budget / sqrt(hazard)`` has a mean delay of half this integral times the budget,
+    and a mean number of checks of this integral divided by the budget.
     """
     points = 120
     width = 12 / points
@@ -175,18 +181,22 @@ def _spread(sigma: float) -> float:
     return total * width * math.sqrt(sigma)
 
 
-def _tells(report: Progress) -> bool:
+def _is_usable(report: Progress) -> bool:
     return 5 <= report.percent <= 95 and report.elapsed > 0
 
 
 def _extrapolated(report: Progress) -> float:
-    """Return the logarithm of the whole duration, if progress grew evenly."""
+    """Return the logarithm of the whole duration, assuming that progress grows evenly."""
     return math.log(report.elapsed * 100 / report.percent)
 
 
 @dataclass(frozen=True, slots=True)
 class FixedDelay:
-    """The schedule of a user who names the interval: that, and nothing else."""
+    """
+    The schedule with a fixed interval, which the user has set.
+
+    :param seconds: Seconds between two checks.
+    """
 
     seconds: float
 
@@ -195,16 +205,16 @@ class FixedDelay:
         return self.seconds
 
     def ended(self, elapsed: float, job: VideoJob) -> None:
-        """Learn nothing."""
+        """Do nothing: a fixed schedule learns nothing."""
 
 
 class LearnedDelay:
     """
-    The schedule that spends checks where a finished video is likely.
+    The schedule that checks when a finished video is likely.
 
-    :param durations: What this process has learned; it learns from this job too.
-    :param video_seconds: The length of the video asked for, where known.
-    :param model: The model asked for, where known; servers may tell it, but not before the first check.
+    :param durations: The durations that this process has observed; this job is added to them.
+    :param video_seconds: The requested length of the video, if known.
+    :param model: The requested model, if known; a server may report it, but not before the first check.
     """
 
     def __init__(self, durations: Durations, video_seconds: int | None = None, model: str | None = None) -> None:
@@ -213,23 +223,24 @@ class LearnedDelay:
         self.model = model
         #: Percent, and when it was first seen (seconds since the submit).
         self.seen: dict[int, float] = {}
-        self._looked_at = 0.0
+        self._last_check = 0.0
 
     def next_check(self, elapsed: float, job: VideoJob | None) -> float:
         """Return the seconds to the next check."""
         if job is not None:
-            self._looked_at = elapsed
+            self._last_check = elapsed
             if job.progress is not None:
                 self.seen.setdefault(job.progress, elapsed)
         last = Progress(*next(reversed(self.seen.items()))) if self.seen else None
         mu, sigma = self.durations.expected(self._model(job), self.video_seconds, last)
-        # A guess is not worth a long silence: a server that makes videos in seconds shows it soon.
+        # The prior does not justify a long pause: a server may make videos in seconds, as the first jobs will
+        # show.
         longest = LONGEST if self.durations.learned else min(max(SHORTEST, elapsed * GROWTH_UNLEARNED), LONGEST)
         return next_check(elapsed, mu, sigma, longest=longest)
 
     def ended(self, elapsed: float, job: VideoJob) -> None:
-        """Learn how long the job took, if it was looked at shortly before it ended."""
-        if job.status == "completed" and elapsed - self._looked_at <= max(LONGEST_GAP, elapsed / 2):
+        """Learn how long the job took, if it was checked shortly before it ended."""
+        if job.status == "completed" and elapsed - self._last_check <= max(LONGEST_GAP, elapsed / 2):
             self.durations.learn(self._model(job), self.video_seconds, elapsed, self.seen)
 
     def _model(self, job: VideoJob | None) -> str | None:
@@ -245,16 +256,23 @@ def delay_for(
     video_seconds: int | None = None,
     model: str | None = None,
 ) -> Delay:
-    """Return the fixed schedule of a user who names an interval (seconds), or else the learned one."""
+    """
+    Return the fixed schedule if an interval is set, otherwise the learned one.
+
+    :param poll_interval: The user's interval in seconds, or None.
+    :param durations: The durations to learn from; new ones if None.
+    :param video_seconds: The requested length of the video, if known.
+    :param model: The requested model, if known.
+    """
     if poll_interval is not None:
         return FixedDelay(poll_interval)
     return LearnedDelay(Durations() if durations is None else durations, video_seconds, model)
 
 
-#: What this process has learned, by connection; it outlives the clients.
+#: The durations that this process has observed, by connection. They outlive the clients.
 _learned: dict[str, Durations] = {}
 
 
 def learned_durations(conn_id: str) -> Durations:
-    """Return what this process has learned of how long the jobs of a connection take."""
+    """Return the durations that this process has observed for the jobs of a connection."""
     return _learned.setdefault(conn_id, Durations())

@@ -3,9 +3,10 @@
 The submission decision: which job is bought, which is joined, and what may be sent again.
 
 Each accepted submit is billed and none can be cancelled. So an *intent* is recorded before the POST and its
-outcome right after the response, and the next attempt reads that: a retry, a restarted worker, a cleared task.
-This module decides on the record and knows neither Airflow nor HTTP. Its rules are few: what is not proven unspent
-counts as spent, only an explicit word of a person or an argument allows another purchase, and no id is forgotten.
+outcome right after the response, and the next attempt reads both: a retry, a restarted worker, a cleared task.
+This module decides from the record, and depends neither on Airflow nor on HTTP. Its rules: a submit counts as
+billed unless it provably was not, only a person's explicit decision or an argument allows another purchase, and no
+id is lost.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from airflow_provider_kling.exceptions import (
     KlingUncertainSubmissionError,
     KlingValidationError,
 )
-from airflow_provider_kling.jobs.consent import word_for, word_name
+from airflow_provider_kling.jobs.consent import decision_for, variable_name
 from airflow_provider_kling.jobs.fingerprint import fingerprint_of
 from airflow_provider_kling.jobs.journal import SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
 from airflow_provider_kling.jobs.result import generation_error
@@ -44,24 +45,24 @@ __all__ = ["RecordStore", "SubmitRequest", "SubmitResult", "SubmitSession", "Sub
 OnClear = Literal["reuse", "resubmit"]
 OnUncertain = Literal["fail", "resubmit"]
 
-#: POSTs that surely bought nothing: at most so many within one run of the task (about half a minute together) ...
+#: Maximum number of POSTs that provably bought nothing, in one run of the task (about half a minute together) ...
 ATTEMPTS_IN_PLACE = 6
-#: ... and within one purchase, over all its attempts; a clear starts the count anew.
+#: ... and in one purchase, over all its attempts; a clear resets the count.
 ATTEMPTS_PER_PURCHASE = 24
-#: Attempts to record the id of a paid job, before the task goes on with the id in memory alone.
+#: Attempts to record the id of a paid job, before the task continues with the id in memory only.
 ATTEMPTS_TO_RECORD = 5
-#: Seconds to wait for a slot of the account, or for an API that is not there: at first, and at most.
+#: Seconds to wait for a slot of the account, or for an unavailable API: the first pause, and the longest one.
 FIRST_SLOT_PAUSE, LONGEST_SLOT_PAUSE = 15.0, 300.0
-#: What an intent cites when the argument, and no person, allowed it to ignore a submit of unknown fate.
+#: What an intent cites if the argument, not a person, allowed it to ignore a submit of unknown fate.
 BY_ARGUMENT = "on_uncertain"
 
 
 class RecordStore(Protocol):
-    """Where a record outlives its process. A failure to read raises; it never passes for an empty record."""
+    """A store for the record of submits. A failure to read raises; it never counts as an empty record."""
 
     @property
     def durable(self) -> bool:
-        """Whether the next attempt will find what is written."""
+        """Whether the next attempt can read what this one writes."""
         ...
 
     def new_intent(self) -> str:
@@ -73,11 +74,11 @@ class RecordStore(Protocol):
         ...
 
     def append(self, event: Event) -> None:
-        """Add an event; it is there for every reader when this returns."""
+        """Add an event; every reader sees it once this has returned."""
         ...
 
     def forget(self, intent: str) -> None:
-        """Drop a submit that surely made no job and that no count needs, so that the record stays short."""
+        """Drop a submit that provably made no job and is in no count, so that the record stays short."""
         ...
 
 
@@ -86,10 +87,10 @@ class SubmitSession(Protocol):
 
     def probe(self) -> None:
         """
-        Ask whether the API is there, at no cost.
+        Check that the API is available, at no cost.
 
-        :raises KlingUnavailableError: if it surely is not.
-        :raises KlingAuthenticationError: if it refuses the key.
+        :raises KlingUnavailableError: if it provably is not.
+        :raises KlingAuthenticationError: if it rejects the key.
         """
         ...
 
@@ -97,7 +98,7 @@ class SubmitSession(Protocol):
         """
         Send the POST, once.
 
-        :param age: Returns the seconds since its intent was recorded; one that is too old is not sent.
+        :param age: Returns the seconds since its intent was recorded; if that is too long ago, nothing is sent.
         """
         ...
 
@@ -152,14 +153,14 @@ class SubmitResult:
 @dataclass
 class Submitter:
     """
-    Meets one :class:`SubmitRequest`: joins the job that an earlier attempt bought, or buys one.
+    Processes one :class:`SubmitRequest`: joins the job that an earlier attempt bought, or buys one.
 
-    :param store: Where the record lives.
+    :param store: The store of the record.
     :param connect: Opens a session to submit with; ``KlingHook.submitting``.
-    :param get_job: Asks for a job's state once; ``KlingHook.get_video``.
-    :param grace: For which the connection's API may lag behind.
-    :param read_variable: Returns the text of an Airflow Variable, None if there is none or it cannot be had.
-    :param log: Takes a line for the task's log.
+    :param get_job: Requests a job's state once; ``KlingHook.get_video``.
+    :param grace: Periods for which the connection's API may lag behind.
+    :param read_variable: Returns the text of an Airflow Variable, None if there is none or it cannot be read.
+    :param log: Writes a line to the task's log.
     :param now: The wall clock.
     :param sleep: Waits in place.
     """
@@ -174,9 +175,9 @@ class Submitter:
     sleep: Callable[[float], None] = time.sleep
     #: The submit of unknown fate that stopped this attempt.
     unresolved: Submit | None = None
-    #: Whether a POST is under way.
+    #: Whether a POST is in flight.
     is_sending: bool = False
-    #: The job that this attempt bought, from the moment of the response on.
+    #: The job that this attempt bought, set as soon as the response is read.
     bought: str | None = None
     #: The submit of unknown fate of this attempt that ``on_uncertain="resubmit"`` ignores.
     _ignored: Submit | None = None
@@ -188,16 +189,16 @@ class Submitter:
         """
         Return the job for a purchase.
 
-        :raises KlingUncertainSubmissionError: if a submit's fate is unknown and nothing says to buy another.
-        :raises KlingRateLimitError: if the account has no slot free; ask again later.
-        :raises KlingUnavailableError: if the API is not there; ask again later.
-        :raises KlingError: any other refusal, by name; no job was made.
+        :raises KlingUncertainSubmissionError: if a submit's fate is unknown and nothing allows another purchase.
+        :raises KlingRateLimitError: if the account has no free slot; call again later.
+        :raises KlingUnavailableError: if the API is unavailable; call again later.
+        :raises KlingError: any other named error; no job was made.
         """
         self._load()
         self._record_named_jobs(request)
         jobs = self._journal.jobs_of(request.fingerprint)
         last = jobs[-1] if jobs else None
-        if last is None or self._has_begun_another(request, len(jobs)):
+        if last is None or self._has_started_another(request, len(jobs)):
             return self._buy(request)
         cleared = request.max_tries not in last.tries_seen
         if cleared and request.on_clear == "resubmit":
@@ -205,8 +206,8 @@ class Submitter:
             return self._buy(request)
         return self._join(request, last, cleared=cleared)
 
-    def _has_begun_another(self, request: SubmitRequest, jobs: int) -> bool:
-        """Return whether a POST for one more job was sent; its fate is settled before a job is joined."""
+    def _has_started_another(self, request: SubmitRequest, jobs: int) -> bool:
+        """Return whether a POST for one more job was sent; its fate is resolved before a job is joined."""
         return any(
             submit.purchase >= jobs and submit.fate in ("unknown", "dismissed")
             for submit in self._journal.of(request.fingerprint)
@@ -223,13 +224,13 @@ class Submitter:
                 raise failure
             self.log(f"{failure} Submitting again.")
             return self._buy(request)
-        state = (job.raw_status or job.status) if job else "in a state that could not be asked for"
+        state = (job.raw_status or job.status) if job else "in an unknown state"
         self.log(
             f"Joining Kling task {last.kling_task_id}, which this task bought before ({state}). For a new video "
             "from the same request, set another take, or on_clear='resubmit' and clear the task"
         )
         if cleared:
-            # From here on another attempt without another clear is a retry.
+            # After this event, an attempt without another clear is a retry.
             self._append(new_event("joined", last.id, at=self.now(), max_tries=request.max_tries))
         return SubmitResult(last.kling_task_id, last.submitted_at or last.sent_at, job)
 
@@ -248,7 +249,7 @@ class Submitter:
         except KlingError as error:
             if not error.retryable:
                 raise
-            self.log(f"The state of Kling task {submit.kling_task_id} cannot be asked for now: {error}")
+            self.log(f"The state of Kling task {submit.kling_task_id} cannot be fetched now: {error}")
             return None
 
     # ---- submits of unknown fate
@@ -256,17 +257,17 @@ class Submitter:
     def _record_named_jobs(self, request: SubmitRequest) -> None:
         """Record every job that a person named for a submit of unknown fate."""
         for submit in self._journal.unknown():
-            word = word_for(submit, read=self.read_variable, now=self.now())
-            if word is None or word.kling_task_id is None:
+            decision = decision_for(submit, read=self.read_variable, now=self.now())
+            if decision is None or decision.kling_task_id is None:
                 continue
-            self._check_named_job(word.by, word.kling_task_id)
-            self.log(f"Taking Kling task {word.kling_task_id}, which the Airflow Variable {word.by} names")
+            self._check_named_job(decision.by, decision.kling_task_id)
+            self.log(f"Using Kling task {decision.kling_task_id}, which the Airflow Variable {decision.by} names")
             event = new_event(
                 "submitted",
                 submit.id,
                 at=self.now(),
-                kling_task_id=word.kling_task_id,
-                by=word.by,
+                kling_task_id=decision.kling_task_id,
+                by=decision.by,
                 max_tries=request.max_tries,
             )
             self._append(event)
@@ -276,7 +277,7 @@ class Submitter:
         """
         Raise unless the server knows a job that a person named, and no other submit has it.
 
-        :raises KlingError: saying what to correct, or why the server cannot be asked now.
+        :raises KlingError: with what to correct, or why the server cannot be reached now.
         """
         advice = f"Correct the Airflow Variable {by} (the id of the job, or none), and clear this task."
         if any(kling_task_id in submit.kling_task_ids for submit in self._journal.submits.values()):
@@ -300,20 +301,22 @@ class Submitter:
         """
         Return the submits of unknown fate that another POST may ignore, each with what allows it.
 
-        A submit of another request counts as well: a template that differs at every attempt must not bury it.
+        A submit of another request counts too: a template that differs at every attempt must not hide it.
 
         :raises KlingUncertainSubmissionError: if one may not be ignored.
         """
         allowed: dict[str, str] = {}
         for submit in self._journal.unknown():
-            word = word_for(submit, read=self.read_variable, now=self.now())
-            if word is not None and word.kling_task_id is None:
-                self.log(f"No job was made by the submit of {iso(submit.sent_at)}, says the Variable {word.by}")
-                allowed[submit.id] = word.by
+            decision = decision_for(submit, read=self.read_variable, now=self.now())
+            if decision is not None and decision.kling_task_id is None:
+                self.log(
+                    f"The submit of {iso(submit.sent_at)} made no job, according to the Variable {decision.by}"
+                )
+                allowed[submit.id] = decision.by
             elif request.on_uncertain == "resubmit" and not self._argument_is_spent(submit, allowed):
                 self.log(
-                    f"Whether the submit of {iso(submit.sent_at)} made a job is unknown; on_uncertain='resubmit', "
-                    "so submitting once more, which may pay twice"
+                    f"It is unknown whether the submit of {iso(submit.sent_at)} made a job; "
+                    "on_uncertain='resubmit', so submitting once more, which may pay twice"
                 )
                 allowed[submit.id] = BY_ARGUMENT
             else:
@@ -321,7 +324,7 @@ class Submitter:
         return allowed
 
     def _argument_is_spent(self, submit: Submit, allowed: Mapping[str, str]) -> bool:
-        """Return whether ``on_uncertain="resubmit"`` has allowed one more POST for this request already."""
+        """Return whether ``on_uncertain="resubmit"`` has already allowed one more POST for this request."""
         return any(
             other.dismissed_by == BY_ARGUMENT or allowed.get(other.id) == BY_ARGUMENT
             for other in self._journal.of(submit.fingerprint)
@@ -336,7 +339,7 @@ class Submitter:
         return uncertain_error(submit, request, self._known_of(submit, cause))
 
     def _known_of(self, submit: Submit, cause: KlingUncertainSubmissionError | None = None) -> Event:
-        """Return what is known of a submit of unknown fate, and record it at first: it may name the job."""
+        """Return what is known of a submit of unknown fate; the first time, record it, as it may name the job."""
         if submit.uncertain is not None:
             return submit.uncertain
         details: dict[str, Any] = {
@@ -369,23 +372,23 @@ class Submitter:
         except KlingError:
             if self.store.durable or self._ignored is None:
                 raise
-            # Whoever goes on later would not know of it, and could buy without end.
+            # A later attempt could not find this submit, and could buy again and again.
             raise self._report(self._ignored, request) from None
 
     def _send_until_bought(self, request: SubmitRequest) -> SubmitResult:
-        """Buy a job: send, and send again in place only what surely bought nothing."""
-        decided_on, ours = self._journal, list[str]()
+        """Buy a job: send a POST, and repeat it in place only if it provably bought nothing."""
+        decided_on, own_intents = self._journal, list[str]()
         jobs = len(decided_on.jobs_of(request.fingerprint))
         self._warn_of_other_requests(request)
         allowed = self._allowed(request)
-        spent, in_place = self._bought_nothing(request, jobs), 0
+        refused, in_place = self._bought_nothing(request, jobs), 0
         failure: KlingError | None = None
         while True:
-            if spent >= ATTEMPTS_PER_PURCHASE:
-                raise _exhausted(spent) from failure
+            if refused >= ATTEMPTS_PER_PURCHASE:
+                raise _exhausted(refused) from failure
             with self.connect() as session:
                 session.probe()
-                intent = self._record_intent(request, jobs, allowed, decided_on, ours)
+                intent = self._record_intent(request, jobs, allowed, decided_on, own_intents)
                 try:
                     job = self._send(session, request.video, intent)
                 except KlingUncertainSubmissionError as error:
@@ -401,7 +404,7 @@ class Submitter:
                     raise
                 except KlingError as error:
                     self._close(intent.id, "error")
-                    spent, in_place = spent + 1, in_place + 1
+                    refused, in_place = refused + 1, in_place + 1
                     pause = pause_in_place(error, in_place)
                     if pause is None:
                         raise
@@ -409,7 +412,7 @@ class Submitter:
                 else:
                     self._record_id(intent.id, job.kling_task_id, request)
                     return SubmitResult(job.kling_task_id, self.now(), job)
-            self.log(f"{failure} Nothing was bought; sending again in {pause:.0f} s ({in_place})")
+            self.log(f"{failure} Nothing was bought; submitting again in {pause:.0f} s ({in_place})")
             self.sleep(pause)
 
     def _send(self, session: SubmitSession, request: VideoRequest, intent: Submit) -> VideoJob:
@@ -422,17 +425,22 @@ class Submitter:
         return job
 
     def _age(self) -> float:
-        """Return the seconds since the last intent was recorded, by the clock that has gone further."""
-        wall, steady = self._recorded_at
-        return max(self.now() - wall, time.monotonic() - steady)
+        """Return the seconds since the last intent was recorded, by the clock that has advanced further."""
+        wall, monotonic = self._recorded_at
+        return max(self.now() - wall, time.monotonic() - monotonic)
 
     def _record_intent(
-        self, request: SubmitRequest, jobs: int, allowed: Mapping[str, str], decided_on: Journal, ours: list[str]
+        self,
+        request: SubmitRequest,
+        jobs: int,
+        allowed: Mapping[str, str],
+        decided_on: Journal,
+        own_intents: list[str],
     ) -> Submit:
         """
         Record that a POST is about to be sent.
 
-        :raises KlingError: if another attempt has recorded something since the decision; nothing is sent then.
+        :raises KlingError: if another attempt has recorded a submit since the decision; then nothing is sent.
         """
         intent = self.store.new_intent()
         self._recorded_at = self.now(), time.monotonic()
@@ -450,49 +458,51 @@ class Submitter:
             prompt=request.prompt,
             cites=dict(allowed),
         )
-        ours.append(intent)
+        own_intents.append(intent)
         try:
             self._append(event)
             self._load()
         except KlingError:
             self._withdraw(intent)
             raise
-        if self._others_moved(decided_on, ours, allowed):
+        if self._has_concurrent_submit(decided_on, own_intents, allowed):
             self._withdraw(intent)
             raise KlingError(
                 "Another attempt of this task is submitting, or has submitted, at the same time",
-                advice="Nothing was submitted by this one. A retry goes on with what the other one did.",
+                advice="This attempt submitted nothing. A retry continues from the record of the other one.",
             )
         if not self._journal.submits.keys() >= {intent, *(job.id for job in decided_on.jobs())}:
             self._withdraw(intent)
             raise KlingError(
                 "The record of this task's submits does not show what was written to it",
-                advice="Nothing was submitted. Look at the store that keeps the record.",
+                advice="Nothing was submitted. Check the store of the record.",
             )
         return self._journal.submits[intent]
 
-    def _others_moved(self, decided_on: Journal, ours: Sequence[str], allowed: Mapping[str, str]) -> bool:
+    def _has_concurrent_submit(
+        self, decided_on: Journal, own_intents: Sequence[str], allowed: Mapping[str, str]
+    ) -> bool:
         """
         Return whether another attempt has recorded a POST, or its job, since the decision.
 
-        One that Airflow takes for dead may be alive, and one that replaces this attempt may be just here as well.
+        An attempt that Airflow has declared dead may still run, and so may one that replaces this attempt.
         """
-        before = decided_on.fates(without=ours)
-        for submit_id, found in self._journal.fates(without=ours).items():
+        before = decided_on.fates(without=own_intents)
+        for submit_id, fate in self._journal.fates(without=own_intents).items():
             expected = ("dismissed", 0) if submit_id in allowed else before.get(submit_id, ("nothing", 0))
-            if found != expected:
+            if fate != expected:
                 return True
         return False
 
     def _bought_nothing(self, request: SubmitRequest, jobs: int) -> int:
-        """Return how many POSTs for this video surely bought nothing since the last clear, slots apart."""
+        """Return how many POSTs for this video provably bought nothing since the last clear, except for slots."""
         return sum(
             submit.refusal == "error" and submit.purchase == jobs and request.max_tries in submit.tries_seen
             for submit in self._journal.of(request.fingerprint)
         )
 
     def _close(self, intent: str, reason: str) -> None:
-        """Record that a POST surely bought nothing."""
+        """Record that a POST provably bought nothing."""
         self._append(new_event("refused", intent, at=self.now(), reason=reason), attempts=ATTEMPTS_TO_RECORD)
         if reason == "slot":
             self._forget(intent)
@@ -509,16 +519,16 @@ class Submitter:
     def _forget(self, intent: str) -> None:
         try:
             self.store.forget(intent)
-        except Exception as error:  # noqa: BLE001 -- it is closed already; what stays makes the record longer
-            told = mask_signatures(repr(error))
-            self.log(f"A submit that made no job could not be removed from the record: {told}")
+        except Exception as error:  # noqa: BLE001 -- the submit is closed; its events only make the record longer
+            reason = mask_signatures(repr(error))
+            self.log(f"A submit that made no job could not be removed from the record: {reason}")
 
     def _record_id(self, intent: str, kling_task_id: str, request: SubmitRequest) -> None:
         """
         Record the id of a paid job, whatever it takes.
 
         If it cannot be recorded, the attempt goes on with the id in memory: it is in the log, and in the trigger.
-        The intent stays on record, so that a later attempt stops and asks rather than buys.
+        The intent stays on record, so that a later attempt stops for a person's decision instead of buying again.
         """
         event = new_event(
             "submitted", intent, at=self.now(), kling_task_id=kling_task_id, max_tries=request.max_tries
@@ -531,7 +541,7 @@ class Submitter:
                 raise
 
     def _warn_of_other_requests(self, request: SubmitRequest) -> None:
-        """Say what this task bought for other requests: it bills on, and nothing else will say it."""
+        """Log which jobs this task bought for other requests: they are billed, and nothing else reports them."""
         for other in self._journal.submits.values():
             if other.fingerprint != request.fingerprint and other.fate != "nothing":
                 job = f"as Kling task {other.kling_task_id}" if other.kling_task_ids else "with an unknown fate"
@@ -548,11 +558,11 @@ class Submitter:
             self._journal = Journal(self.store.load())
         except KlingError:
             raise
-        except Exception as error:  # noqa: BLE001 -- it is raised under a name
+        except Exception as error:  # noqa: BLE001 -- it is raised as a named error
             raise KlingError(
                 f"The record of this task's submits cannot be read ({type(error).__name__}: {error})",
-                advice="Nothing was submitted. A retry goes on once the record can be read again.",
-            ) from None  # a traceback shows the words of a cause as they are, signatures included
+                advice="Nothing was submitted. A retry continues once the record can be read again.",
+            ) from None  # a traceback shows the message of a cause unmasked, signatures included
 
     def _append(self, event: Event, *, attempts: int = 1) -> None:
         for attempt in range(1, attempts + 1):
@@ -562,7 +572,7 @@ class Submitter:
                 if attempt == attempts:
                     raise KlingError(
                         f"The record of this task's submits cannot be written ({type(error).__name__}: {error})",
-                        advice="A retry goes on once the record can be written again.",
+                        advice="A retry continues once the record can be written again.",
                     ) from None
                 self.sleep(2.0 ** (attempt - 1))
         return None
@@ -572,10 +582,10 @@ def pause_in_place(error: KlingError, attempt: int) -> float | None:
     """
     Return the seconds after which a submit may be sent again in place, or None if it may not.
 
-    Only for what surely bought nothing: never reached the server, or refused by it for trouble of its own.
+    Only for a submit that provably bought nothing: it never reached the server, or a server error refused it.
 
-    :param error: How the submit ended.
-    :param attempt: How many submits ended so, this one included.
+    :param error: The error of the submit.
+    :param attempt: The number of submits that ended with such an error, this one included.
     """
     if not isinstance(error, (KlingConnectionError, KlingServerError)) or attempt >= ATTEMPTS_IN_PLACE:
         return None
@@ -584,30 +594,30 @@ def pause_in_place(error: KlingError, attempt: int) -> float | None:
 
 def pause_for_slot(error: KlingError, refusals: int) -> float:
     """
-    Return the seconds to wait for a slot of the account: growing, jittered, and no less than the server asks.
+    Return the seconds to wait for a slot of the account: growing, jittered, and at least the ``retry_after``.
 
     :param error: The refusal, with its ``retry_after``.
-    :param refusals: How many refusals in a row there were, this one included.
+    :param refusals: The number of refusals in a row, this one included.
     """
     pause = min(FIRST_SLOT_PAUSE * 2.0 ** min(refusals - 1, 10), LONGEST_SLOT_PAUSE)
     return max(pause * random.uniform(0.75, 1.25), error.retry_after or 0.0)
 
 
-def _exhausted(spent: int) -> KlingError:
+def _exhausted(refused: int) -> KlingError:
     return KlingServerError(
-        f"{spent} submits of this request were turned away, so no more are sent",
-        advice="Nothing was bought. See in the log why, and clear this task to go on.",
+        f"{refused} submits of this request were refused, so no more are sent",
+        advice="Nothing was bought. The log has the reasons; clear this task to try again.",
     )
 
 
 def uncertain_error(
     submit: Submit, request: SubmitRequest, details: Mapping[str, Any]
 ) -> KlingUncertainSubmissionError:
-    """Return the error for a submit of unknown fate, in two short lines: what is unknown, and what to do."""
+    """Return the error for a submit of unknown fate: one line on what is unknown, and one on what to do."""
     when = "at a time unknown" if submit.sent_at == SENT_AT_UNKNOWN else f"sent {iso(submit.sent_at)}"
     offered = details.get("offered")
     advice = (
-        f"Look for it at the vendor, set the Airflow Variable {word_name(submit.id)} to its id, or to none if "
+        f"Look for it at the vendor, set the Airflow Variable {variable_name(submit.id)} to its id, or to none if "
         "there is none, and clear this task."
     )
     if offered:

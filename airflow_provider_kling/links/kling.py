@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 class KlingVideoLink(BaseOperatorLink):
-    """Open the video at the vendor. There is none before the job is finished, and the vendor's link expires."""
+    """
+    Open the video at the vendor.
+
+    There is no link before the job is finished, and the vendor's URL expires.
+    """
 
     name = "Kling video"
 
@@ -22,8 +26,8 @@ class KlingVideoLink(BaseOperatorLink):
         """
         Return the URL, or an empty string while there is none.
 
-        Airflow 3 asks in the worker at every exit of the task, deferrals included, where the operator knows;
-        Airflow 2 asks in the webserver, where only XCom does.
+        Airflow 3 calls this in the worker whenever the task exits, deferrals included; there the operator has the
+        URL. Airflow 2 calls it in the webserver, where only XCom has it.
         """
         if AIRFLOW_V_3_0_PLUS:
             return getattr(operator, "video_url", None) or ""

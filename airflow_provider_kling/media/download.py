@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fetch the file behind a video URL, whole or not at all, with the key for the connection's own host only."""
+"""Download a complete video from its URL, and send the API key to the connection's own host only."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
     from airflow_provider_kling.client.connection import KlingConnection
     from airflow_provider_kling.client.sync_client import SyncClient
 
-#: Bytes read at once: few calls, and a buffer that stays in the processor's cache, as one of a MiB does not.
+#: Bytes per read: large enough for few calls, and small enough to stay in the processor's cache (1 MiB is not).
 CHUNK_BYTES = 256 << 10
 MAX_REDIRECTS = 5
-#: Statuses by which a store says that a link is no longer good; the API may know a newer one.
+#: Statuses of a store for an expired link; the API may return a newer one.
 EXPIRED_STATUSES = (401, 403, 404, 410)
-#: Statuses of a host that is busy or in trouble, besides all of 5xx.
-_BUSY_STATUSES = (408, 425, 429)
-#: Bytes of what came instead of a video that are read for its words.
-_WORDS_BYTES = 4000
+#: Statuses of a temporary problem of the host, besides all of 5xx.
+_TRANSIENT_STATUSES = (408, 425, 429)
+#: Maximum bytes that are read of a response that is not a video, for the message in it.
+_MESSAGE_BYTES = 4000
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-#: A host as it is sent: a name (IDNA has made it ASCII), or an address.
+#: A host as it is sent: a name (ASCII after IDNA), or an address.
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
 class Sink(Protocol):
-    """Whatever takes the bytes."""
+    """Where the bytes are written: a file, or an object with its ``write``."""
 
     def write(self, data: bytes, /) -> object: ...
 
 
 def is_transient(http_status: int | None) -> bool:
-    """Return whether a host that answers so may serve the file a moment later."""
-    return http_status is not None and (http_status >= 500 or http_status in _BUSY_STATUSES)
+    """Return whether the host has a temporary problem, so that a later attempt may succeed."""
+    return http_status is not None and (http_status >= 500 or http_status in _TRANSIENT_STATUSES)
 
 
 def download(
@@ -57,15 +57,15 @@ def download(
     """
     Stream a video into a sink, in bounded memory.
 
-    :param client: The client of the connection: its key goes to its own host only, whatever the URL says.
-    :param url: The video URL; one without a host is taken as the connection's.
-    :param sink: Where to write. What it holds after an error is worthless.
+    :param client: The client of the connection. Its key is sent to its own host only, whatever the URL is.
+    :param url: The video URL; one without a host is relative to the connection's base URL.
+    :param sink: Where to write. After an error its content is incomplete.
     :param seconds: Seconds that the whole download may take.
-    :param max_bytes: Bytes that the file may have; None sets no bound.
+    :param max_bytes: Greatest size of the file in bytes; None sets no limit.
     :return: The number of bytes written.
-    :raises KlingDownloadError: if the file cannot be fetched, is not a video, is longer than ``max_bytes``, not as
-        long as announced, or an MP4 that ends in the middle of a box.
-    :raises KlingConnectionError: if the connection broke; another attempt may fare better.
+    :raises KlingDownloadError: if the file cannot be downloaded, is not a video, has more bytes than
+        ``max_bytes``, differs in length from the announced one, or is an MP4 that ends in the middle of a box.
+    :raises KlingConnectionError: if the connection was interrupted; another attempt may succeed.
     :raises KlingAddressRefusedError: if the URL leads to an address inside this network.
     """
     give_up_at = time.monotonic() + seconds
@@ -79,47 +79,48 @@ def download(
                     return _copy(response, sink, connection, max_bytes)
                 url = _address(connection, url, _location(response))
         except TRANSPORT_ERRORS as error:
-            # As sent, a query has other spellings than the URL; the signature of a pre-signed link stands there.
+            # The query of a pre-signed link holds its signature, and is sent in another spelling than in the URL.
             reason = re.sub(r"\?\S*", "?...", f"{type(error).__name__}: {error}")
             raise KlingConnectionError(
-                f"Downloading the video from {_shown(url, connection)} broke off: {connection.masked(reason)}",
+                f"The download of the video from {_shown(url, connection)} was interrupted: "
+                f"{connection.masked(reason)}",
                 advice="The video stays at the vendor until its link expires; retry soon.",
-            ) from None  # whose words hold the whole URL
+            ) from None  # the original message contains the whole URL
     raise KlingDownloadError(
-        f"The video URL redirects more than {MAX_REDIRECTS} times, at last to {_shown(url, connection)}"
+        f"The video URL redirects more than {MAX_REDIRECTS} times, the last time to {_shown(url, connection)}"
     )
 
 
 def _address(connection: KlingConnection, base: str, url: str) -> str:
     """
-    Return the absolute form of a URL in the spelling that is sent, so that the host judged is the host asked.
+    Return the absolute form of a URL as it is sent, so that the checked host is the host that is connected to.
 
-    Parsers differ over a backslash before an ``@``: for some the host ends there, for others it begins behind.
+    Parsers differ over a backslash before an ``@``: for some the host ends there, for others it begins after it.
     """
     try:
         prepared = requests.Request("GET", urljoin(base, url)).prepare().url or ""
         scheme, host, _ = origin(prepared)
-    except ValueError:  # whose words hold the whole URL
-        raise KlingDownloadError(f"The video URL {_shown(url, connection)} is no URL") from None
+    except ValueError:  # the original message contains the whole URL
+        raise KlingDownloadError(f"The video URL {_shown(url, connection)} is not a valid URL") from None
     if scheme not in ("http", "https"):
         raise KlingDownloadError(f"The video URL {_shown(url, connection)} is not an http(s) URL")
     if not _HOST.fullmatch(host):
-        raise KlingDownloadError(f"The video URL {_shown(url, connection)} has no host that can be one")
+        raise KlingDownloadError(f"The video URL {_shown(url, connection)} has no valid host")
     return prepared
 
 
 def _location(response: Response) -> str:
-    """Return where a redirect leads. Its header was read as Latin-1, and most hosts write UTF-8."""
-    told = response.headers["Location"]
+    """Return the target of a redirect. The header was decoded as Latin-1, but most hosts send UTF-8."""
+    location = response.headers["Location"]
     try:
-        return told.encode("latin-1").decode()
+        return location.encode("latin-1").decode()
     except UnicodeError:
-        return told
+        return location
 
 
 @contextmanager
 def _open(session: Session, connection: KlingConnection, url: str, seconds: float) -> Iterator[Response]:
-    """Ask for a file; redirects are not followed here, so that each hop is looked at."""
+    """Request a file. Redirects are not followed here, so that each hop is checked."""
     adapter = cast("BoundedAdapter", session.get_adapter(url))
     with (
         adapter.within(max(seconds, 0.001)),
@@ -139,11 +140,11 @@ def _copy(response: Response, sink: Sink, connection: KlingConnection, max_bytes
     where = _shown(response.url, connection)
     if response.status_code != 200:
         raise _cannot_be_fetched(where, response, connection)
-    bound = math.inf if max_bytes is None else max_bytes
-    announced = _announced(response)
-    if announced is not None and announced > bound:
+    limit = math.inf if max_bytes is None else max_bytes
+    announced = _announced_length(response)
+    if announced is not None and announced > limit:
         raise KlingDownloadError(
-            f"The video at {where} has {announced} bytes, more than max_bytes={bound}", advice=""
+            f"The video at {where} has {announced} bytes, more than max_bytes={limit}", advice=""
         )
     written = 0
     head = b""
@@ -154,73 +155,73 @@ def _copy(response: Response, sink: Sink, connection: KlingConnection, max_bytes
             if len(head) >= HEAD_BYTES and not is_video(head):
                 raise _not_a_video(where, response, connection, head + chunk[HEAD_BYTES:])
         written += len(chunk)
-        if written > bound:
-            raise KlingDownloadError(f"The video at {where} has more bytes than max_bytes={bound}", advice="")
+        if written > limit:
+            raise KlingDownloadError(f"The video at {where} has more bytes than max_bytes={limit}", advice="")
         boxes.follow(chunk)
         _write(sink, chunk)
     if len(head) < HEAD_BYTES:
         raise _not_a_video(where, response, connection, head)
     if announced is not None and announced != written:
-        raise KlingDownloadError(f"The video at {where} has {announced} bytes, but only {written} arrived")
+        raise KlingDownloadError(f"The video at {where} has {announced} bytes, but only {written} were received")
     if not boxes.at_box_boundary:
-        raise _cut(where, announced)
+        raise _cut_file(where, announced)
     return written
 
 
 def _write(sink: Sink, chunk: bytes) -> None:
-    """Write a chunk; an error of the store must not count as a broken connection."""
+    """Write a chunk. An error of the store must not count as an interrupted connection."""
     try:
         sink.write(chunk)
     except Exception as error:
         raise KlingDownloadError(f"Writing the video failed: {error}", advice="") from error
 
 
-def _cut(where: str, announced: int | None) -> Exception:
+def _cut_file(where: str, announced: int | None) -> Exception:
     if announced is None:
         return requests.ConnectionError("it ended in the middle of the file")
     return KlingDownloadError(
-        f"The video at {where} is damaged: all of its {announced} bytes arrived, and end in the middle of a box",
-        advice="It lies so at the vendor; ask there for a whole one.",
+        f"The video at {where} is damaged: all {announced} bytes were received, and end in the middle of a box",
+        advice="The file is damaged at the vendor; request a complete one there.",
     )
 
 
-def _announced(response: Response) -> int | None:
-    """Return the length that the server told, None if there is none to go by."""
-    told = response.headers.get("Content-Length", "")
-    # Python refuses to read a number of thousands of digits.
-    return int(told) if told.isdecimal() and len(told) < 100 and not response.raw.chunked else None
+def _announced_length(response: Response) -> int | None:
+    """Return the length in the response's headers, None if there is no valid one."""
+    length = response.headers.get("Content-Length", "")
+    # int() rejects thousands of digits.
+    return int(length) if length.isdecimal() and len(length) < 100 and not response.raw.chunked else None
 
 
 def _cannot_be_fetched(where: str, response: Response, connection: KlingConnection) -> KlingDownloadError:
     transient = is_transient(response.status_code)
     return KlingDownloadError(
-        f"The video at {where} cannot be fetched",
+        f"The video at {where} cannot be downloaded",
         http_status=response.status_code,
-        server_message=innermost_message(response, connection),
-        advice="Its host is busy or in trouble; try again soon." if transient else "Its link may have expired.",
+        server_message=_message_in(response, connection),
+        advice="The host has a temporary problem; try again soon." if transient else "The link may have expired.",
     )
 
 
 def _not_a_video(where: str, response: Response, connection: KlingConnection, begin: bytes) -> KlingDownloadError:
     kind = _one_line(response.headers.get("Content-Type", "no content type"), connection)[:100]
     return KlingDownloadError(
-        f"What lies at {where} is not a video ({kind})",
+        f"The content at {where} is not a video ({kind})",
         http_status=response.status_code,
-        server_message=innermost_message(response, connection, begin),
+        server_message=_message_in(response, connection, begin),
     )
 
 
-def innermost_message(response: Response, connection: KlingConnection, begin: bytes = b"") -> str | None:
-    """Return what a server says in place of a file, if that is a text."""
-    body = bytearray(begin[:_WORDS_BYTES])
-    with suppress(*TRANSPORT_ERRORS):  # the status, or the beginning, is enough to report
-        while len(body) < _WORDS_BYTES:
-            chunk = response.raw.read1(_WORDS_BYTES - len(body), decode_content=False)
+def _message_in(response: Response, connection: KlingConnection, begin: bytes = b"") -> str | None:
+    """Return the start of a body that is not a video, if it is text."""
+    body = bytearray(begin[:_MESSAGE_BYTES])
+    with suppress(*TRANSPORT_ERRORS):  # the status, or the start of the body, is enough for the error
+        while len(body) < _MESSAGE_BYTES:
+            chunk = response.raw.read1(_MESSAGE_BYTES - len(body), decode_content=False)
             if not chunk:
                 break
             body += chunk
-    words = " ".join(connection.masked(body.decode("utf-8", errors="replace")).split())
-    return None if _BINARY.search(words) else words[:500] or None
+    text = " ".join(connection.masked(body.decode("utf-8", errors="replace")).split())
+    return None if _BINARY.search(text) else text[:500] or None
 
 
 def _shown(url: str, connection: KlingConnection) -> str:
@@ -228,6 +229,6 @@ def _shown(url: str, connection: KlingConnection) -> str:
     return _one_line(re.sub(r"//[^/]*@", "//", url.partition("?")[0]), connection)[:300]
 
 
-def _one_line(told: str, connection: KlingConnection) -> str:
-    """Return what a header says for a message: no control characters, which a terminal would obey, and no key."""
-    return connection.masked(" ".join(clean_text(told).split()))
+def _one_line(text: str, connection: KlingConnection) -> str:
+    """Return a header's text for a message, without the key and without control characters for terminals."""
+    return connection.masked(" ".join(clean_text(text).split()))

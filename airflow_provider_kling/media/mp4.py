@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be known of video files to tell one from an error page, and a whole one from one that was cut."""
+"""The structure of video files: enough to distinguish a video from an error page, and to detect a cut file."""
 
 from __future__ import annotations
 
 import math
 import re
 
-#: Default bound on the bytes of a video: far above any of this API, far below any disk.
+#: Default size limit of a video in bytes: far above any video of this API, far below the size of a disk.
 MAX_BYTES = 4 << 30
-#: Bytes from the beginning that :func:`is_video` needs.
+#: Bytes from the start of a file that :func:`is_video` needs.
 HEAD_BYTES = 12
-#: First four bytes after the size with which an MP4 or QuickTime file can begin.
+#: Types of the box with which an MP4 or QuickTime file can begin; the type follows the size.
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 _BOX_NAME = re.compile(rb"[\x20-\x7e\xa9]{4}")
 _EBML = b"\x1a\x45\xdf\xa3"  # WebM, Matroska
 
 
 def is_video(head: bytes) -> bool:
-    """Return whether a file that begins so is a video."""
+    """Return whether a file that begins with these bytes is a video."""
     return _is_mp4(head) or head.startswith(_EBML)
 
 
@@ -27,30 +27,31 @@ def _is_mp4(head: bytes) -> bool:
 
 class Mp4BoxReader:
     """
-    Follows the top-level boxes of an MP4 that streams by.
+    Follows the top-level boxes of an MP4 while it is streamed.
 
-    Each begins with its size, so a file that ends in the middle of one was cut, whatever length was announced. A
-    file of another kind, or whose last box has no size or no name, may end anywhere.
+    Each box begins with its size, so a file that ends in the middle of a box was cut, whatever length was
+    announced. A file of another kind, or whose last box has no size or no name, may end anywhere.
     """
 
     def __init__(self) -> None:
         self._header = b""
-        self._left: float = 0  # bytes of the current box that are still to come
+        self._remaining: float = 0  # bytes of the current box that are still to come
         self._boxes = 0
 
     @property
     def at_box_boundary(self) -> bool:
         """Whether the file may end here."""
-        # A size of 0 reaches to the end. Some writers leave four zero bytes there, as they end lists of QuickTime.
-        return self._left in (0, math.inf) and (not self._header or self._header[:4] == bytes(4))
+        # A size of 0 means "to the end of the file". Some writers end a file with four zero bytes, as QuickTime
+        # ends its lists.
+        return self._remaining in (0, math.inf) and (not self._header or self._header[:4] == bytes(4))
 
     def follow(self, chunk: bytes) -> None:
-        """Take the next bytes of the file."""
+        """Process the next bytes of the file."""
         at = 0
-        while at < len(chunk) and self._left < math.inf:
-            if self._left:
-                step = min(int(self._left), len(chunk) - at)
-                self._left -= step
+        while at < len(chunk) and self._remaining < math.inf:
+            if self._remaining:
+                step = min(int(self._remaining), len(chunk) - at)
+                self._remaining -= step
             else:
                 step = min(self._header_length() - len(self._header), len(chunk) - at)
                 self._header += chunk[at : at + step]
@@ -59,15 +60,15 @@ class Mp4BoxReader:
             at += step
 
     def _header_length(self) -> int:
-        """Return the length of this box's header: a size of 1 says that the real one follows, in 64 bits."""
+        """Return the length of this box's header: a size of 1 means that the real size follows, in 64 bits."""
         return 16 if self._header[:4] == b"\0\0\0\1" else 8
 
     def _begin(self) -> None:
         length = len(self._header)
         size = int.from_bytes(self._header[8:] if length == 16 else self._header[:4])
-        # A file with something else behind its boxes is not known to be cut.
+        # Other data after the boxes is no sign of a cut file, so it is not followed.
         is_box = _BOX_NAME.fullmatch(self._header[4:8]) if self._boxes else _is_mp4(self._header)
         followed = size >= length and is_box
-        self._left = size - length if followed else math.inf
+        self._remaining = size - length if followed else math.inf
         self._boxes += 1
         self._header = b""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Write a file that is there whole, under its own name, or not at all.
+Write a file that appears under its own name only when it is complete.
 
-``ObjectStoragePath`` and ``fsspec`` may take a name for more: a URL, a chain, a version, a pattern. A path that
-the store would read as another one is refused before anything is written. After that, no call below takes
-patterns, as ``mv``, ``rm``, ``exists`` and ``unlink`` do.
+``ObjectStoragePath`` and ``fsspec`` may interpret a name as a URL, a chain, a version or a pattern. A path that
+the store would read as another one is rejected before anything is written. After that, no call is used that
+expands patterns, as ``mv``, ``rm``, ``exists`` and ``unlink`` do.
 """
 
 from __future__ import annotations
@@ -30,43 +30,46 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Bytes of the longest key. A store reports a longer one only when the upload ends.
+#: Maximum length of a key in bytes. A store reports a longer one only when the upload ends.
 _LONGEST_KEY = {"s3": 1024, "s3a": 1024, "gs": 1024, "gcs": 1024}
-#: Characters of a part's name.
+#: Length of a part's name in characters.
 _PART_LENGTH = 44
-#: Errors of a file system that the name causes, so that every attempt would meet them.
+#: Errors of a file system that are caused by the name, so that every attempt would fail.
 _WRONG_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EINVAL)
-_NOTHING_FETCHED = "Nothing was downloaded; nothing was changed."
-_FOLDER = f"To store into a folder, end the path with a slash (/). {_NOTHING_FETCHED}"
+_NOTHING_DOWNLOADED = "Nothing was downloaded; nothing was changed."
+_FOLDER = f"To store into a folder, end the path with a slash (/). {_NOTHING_DOWNLOADED}"
 
 
 def target_of(path: str) -> Target:
     """
-    Return the place that a path names.
+    Return the target of a path.
 
-    :param path: As ``ObjectStoragePath`` takes it, with the name of the file at its end.
-    :raises KlingValidationError: if it names no file, or one that the store would give another name.
+    :param path: A path for ``ObjectStoragePath``, with the name of the file at its end.
+    :raises KlingValidationError: if it names no file, or a file that would get another name.
+    :raises KlingDownloadError: if the store cannot be opened.
     """
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     if is_nothing(path) or not path.strip():
-        raise _refusal(path, f"names no file; {FOUND_NOTHING}")
+        raise _invalid_path(path, f"names no file; {FOUND_NOTHING}")
     if not path.rpartition("/")[2].strip():
-        raise _refusal(path, "has an empty name", _FOLDER)
+        raise _invalid_path(path, "has an empty name", _FOLDER)
     if odd := next(filter(_is_odd, path), None):
-        raise _refusal(path, f"has a character that not every store keeps ({odd!r})")
+        raise _invalid_path(path, f"has a character that not every store keeps ({odd!r})")
     _, has_scheme, rest = path.partition("://")
     if "::" in path or "://" in rest:
-        raise _refusal(path, "has :: or :// in its name, which some versions of fsspec read as a chain or a URL")
+        raise _invalid_path(
+            path, "has :: or :// in its name, which some versions of fsspec read as a chain or a URL"
+        )
     try:
         parsed = ObjectStoragePath(path)
         protocol, understood, fs = parsed.protocol, parsed.path, parsed.fs
     except (ValueError, ImportError) as error:
-        raise _refusal(path, f"is no path of a store ({error})") from error
+        raise _invalid_path(path, f"is not a valid path ({error})") from error
     except Exception as error:
-        # A connection that Airflow cannot give, a package that is not installed.
+        # For example a connection that Airflow does not have, or a package that is not installed.
         raise KlingDownloadError(
-            f"The store of {path} cannot be opened: {_told(error)}", advice=_NOTHING_FETCHED
+            f"The store of {path} cannot be opened: {_described(error)}", advice=_NOTHING_DOWNLOADED
         ) from error
     if protocol in ("", "file", "local"):
         return _LocalTarget(path, rest if has_scheme else path, understood)
@@ -75,7 +78,7 @@ def target_of(path: str) -> Target:
 
 class Target(ABC):
     """
-    The place of one file.
+    The target of one file.
 
     :param path: The whole path, as the user wrote it.
     """
@@ -86,26 +89,27 @@ class Target(ABC):
     @abstractmethod
     def check(self, *, overwrite: bool) -> None:
         """
-        Look at the place before anything is fetched.
+        Check the target before anything is downloaded.
 
-        :param overwrite: Whether a file that is there may be replaced.
-        :raises KlingValidationError: if it is a folder, or a file that is to stay.
-        :raises KlingDownloadError: if the store cannot be asked.
+        :param overwrite: Whether an existing file may be replaced.
+        :raises KlingValidationError: if it is a folder, or an existing file that may not be replaced.
+        :raises KlingDownloadError: if the store cannot be reached.
         """
 
     def store(self, fill: Callable[[BinaryIO], int], *, overwrite: bool) -> int:
         """
         Write the file.
 
-        It grows beside its place as ``.kling-<32 hexadecimal digits>.part``, and gets its name when it is whole.
+        It is written in the same folder as ``.kling-<32 hexadecimal digits>.part``, and gets its name when it is
+        complete.
 
-        :param fill: Writes the content, and returns the number of bytes. If it raises, nothing is left.
-        :param overwrite: Whether a file that is there may be replaced.
+        :param fill: Writes the content, and returns the number of bytes. If it raises, the part is removed.
+        :param overwrite: Whether an existing file may be replaced.
         :return: The number of bytes.
-        :raises KlingValidationError: if a file has appeared meanwhile that is to stay.
-        :raises KlingDownloadError: if the store fails. A content that was whole is kept, and the error says where.
+        :raises KlingValidationError: if a file that may not be replaced has appeared meanwhile.
+        :raises KlingDownloadError: if the store fails. A complete part is kept, and the error has its path.
         """
-        # Unique to this attempt, and of characters that no store or pattern gives a meaning.
+        # Unique to this attempt, and without characters that are special for a store or in a pattern.
         part = self._beside(f".kling-{uuid4().hex}.part")
         size = self._filled(part, fill)
         try:
@@ -123,45 +127,46 @@ class Target(ABC):
                 created = True
                 size = fill(file)
         except BaseException as error:
-            if created:  # otherwise what has this name belongs to another task
+            if created:  # otherwise a file of this name belongs to another task
                 self._discard(part)
             if isinstance(error, KlingError) or not isinstance(error, Exception):
                 raise
-            raise KlingDownloadError(f"Writing {self.path} failed: {_told(error)}", advice="") from error
+            raise KlingDownloadError(f"Writing {self.path} failed: {_described(error)}", advice="") from error
         return size
 
     def _verify(self, size: int) -> None:
-        found = self._size()
-        if found != size:
-            there = "no file is there" if found is None else f"the file that is there has {found} bytes"
+        stored = self._size()
+        if stored != size:
+            finding = "there is no such file" if stored is None else f"the file there has {stored} bytes"
             raise KlingDownloadError(
-                f"{size} bytes were stored as {self.path}, but {there}", advice="Does another task store there?"
+                f"{size} bytes were stored as {self.path}, but {finding}",
+                advice="Check whether another task stores to the same path.",
             )
 
     def _failure(self, part: str, error: Exception, *, overwrite: bool) -> KlingError:
         try:
             is_there = self._has(part)
-        except Exception:  # noqa: BLE001 - what went wrong first is what counts
+        except Exception:  # noqa: BLE001 - the first error is the one to report
             is_there = True
         kept = f"The whole video was kept as {self._shown(part)}." if is_there else ""
         if isinstance(error, FileExistsError) and not overwrite:
-            what = f"{self.path} has appeared during the download, and overwrite=False"
-            return KlingValidationError(what, advice=f"It was left as it is. {kept}".strip())
+            message = f"{self.path} has appeared during the download, and overwrite=False"
+            return KlingValidationError(message, advice=f"It was not replaced. {kept}".strip())
         if isinstance(error, KlingError):
             return error.replace(advice=f"{error.advice} {kept}".strip())
-        return KlingDownloadError(f"The video did not get its name {self.path}: {_told(error)}", advice=kept)
+        return KlingDownloadError(f"The video did not get its name {self.path}: {_described(error)}", advice=kept)
 
     def _discard(self, part: str) -> None:
         try:
             self._remove(part)
         except FileNotFoundError:
-            pass  # it has its final name
+            pass  # it has been renamed
         except Exception as error:  # noqa: BLE001
-            # This must neither hide why the file is half nor fail a task whose file is stored.
-            log.warning("%s may be left behind, and can be deleted: %s", self._shown(part), _told(error))
+            # This error must neither hide the first one nor fail a task whose file is stored.
+            log.warning("%s may be left behind, and can be deleted: %s", self._shown(part), _described(error))
 
     def _shown(self, part: str) -> str:
-        """Return a part's path as the user writes paths."""
+        """Return a part's path in the form of the user's path."""
         return f"{self.path.rpartition('/')[0]}/{part.rpartition('/')[2]}"
 
     @abstractmethod
@@ -174,14 +179,14 @@ class Target(ABC):
     @abstractmethod
     def _commit(self, part: str, *, overwrite: bool) -> None:
         """
-        Give a file the final name.
+        Give a part the final name.
 
-        :raises FileExistsError: if that is taken and may not be replaced.
+        :raises FileExistsError: if a file has that name and may not be replaced.
         """
 
     @abstractmethod
     def _size(self) -> int | None:
-        """Return the size of the file that has the final name, None if there is none."""
+        """Return the size of the file with the final name, None if there is none."""
 
     @abstractmethod
     def _has(self, part: str) -> bool: ...
@@ -193,37 +198,39 @@ class Target(ABC):
 class _LocalTarget(Target):
     """A file in a file system of this machine."""
 
-    def __init__(self, path: str, told: str, understood: str) -> None:
+    def __init__(self, path: str, written: str, understood: str) -> None:
         super().__init__(path)
-        if not told.startswith("/"):
-            raise _refusal(path, "is not absolute, and a worker's current folder may be any")
-        if told.startswith("//"):
-            raise _refusal(path, "begins with two slashes, which systems and Python versions read differently")
-        if _segments(told) != _segments(understood):
-            raise _refusal(path, f"would be read as {short_repr(understood)}")
-        if told.endswith(("/", "/.", "/..")):
-            raise _refusal(path, "is a folder", _FOLDER)
-        self._file = Path(told)
+        if not written.startswith("/"):
+            raise _invalid_path(path, "is not absolute, and the current folder of a worker is undefined")
+        if written.startswith("//"):
+            raise _invalid_path(
+                path, "begins with two slashes, which systems and Python versions read differently"
+            )
+        if _segments(written) != _segments(understood):
+            raise _invalid_path(path, f"would be read as {short_repr(understood)}")
+        if written.endswith(("/", "/.", "/..")):
+            raise _invalid_path(path, "is a folder", _FOLDER)
+        self._file = Path(written)
 
     def check(self, *, overwrite: bool) -> None:
         try:
-            # First: in a folder that is missing, no name is too long.
+            # Create the folder first: lstat reports a too long name only in an existing folder.
             self._file.parent.mkdir(parents=True, exist_ok=True)
             mode = self._file.lstat().st_mode
             is_folder = self._file.is_dir()
         except FileNotFoundError:
             return
         except OSError as error:
-            reason = f"cannot be stored ({_told(error)})"
+            reason = f"cannot be stored ({_described(error)})"
             if error.errno in _WRONG_NAME:
-                raise _refusal(self.path, reason) from error
-            raise KlingDownloadError(f"{self.path} {reason}", advice=_NOTHING_FETCHED) from error
+                raise _invalid_path(self.path, reason) from error
+            raise KlingDownloadError(f"{self.path} {reason}", advice=_NOTHING_DOWNLOADED) from error
         if is_folder:
-            raise _refusal(self.path, "is a folder", _FOLDER)
+            raise _invalid_path(self.path, "is a folder", _FOLDER)
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
-            raise _refusal(self.path, "is no ordinary file")
+            raise _invalid_path(self.path, "is not a regular file")
         if not overwrite:
-            raise _refusal(self.path, "exists, and overwrite=False")
+            raise _invalid_path(self.path, "exists, and overwrite=False")
 
     def _beside(self, name: str) -> str:
         return str(self._file.with_name(name))
@@ -231,7 +238,7 @@ class _LocalTarget(Target):
     @contextmanager
     def _create(self, part: str) -> Iterator[BinaryIO]:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        # Fails where something has this name, a symbolic link included.
+        # Fails if the name exists, also as a symbolic link.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -245,7 +252,7 @@ class _LocalTarget(Target):
             except FileExistsError:
                 raise
             except OSError:
-                # A file system without hard links cannot create exclusively a file that is whole.
+                # A file system without hard links cannot create a complete file exclusively.
                 if os.path.lexists(self._file):
                     raise FileExistsError from None
             else:
@@ -254,10 +261,10 @@ class _LocalTarget(Target):
 
     def _size(self) -> int | None:
         try:
-            found = self._file.lstat()
+            status = self._file.lstat()
         except FileNotFoundError:
             return None
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def _has(self, part: str) -> bool:
         return os.path.lexists(part)
@@ -267,76 +274,80 @@ class _LocalTarget(Target):
 
 
 class _StoreTarget(Target):
-    """An object of a store that ``fsspec`` speaks to."""
+    """An object in a store of ``fsspec``."""
 
-    def __init__(self, path: str, told: str, understood: str, fs: AbstractFileSystem, longest: int | None) -> None:
+    def __init__(
+        self, path: str, written: str, understood: str, fs: AbstractFileSystem, longest: int | None
+    ) -> None:
         super().__init__(path)
         self._fs = fs
         self._key = understood
         self._bucket = ""
-        place, _, key = told.partition("/")
+        place, _, key = written.partition("/")
         if not key.strip("/"):
-            raise _refusal(path, "names no file in a bucket", _FOLDER)
-        whole = f"{place.rpartition('@')[2]}/{key}"  # before an @ stands the Airflow connection
-        # A store that takes its host from the connection takes the path alone from here.
+            raise _invalid_path(path, "names no file in a bucket", _FOLDER)
+        whole = f"{place.rpartition('@')[2]}/{key}"  # the part before an @ is the Airflow connection
+        # A store whose host comes from the connection uses the path alone.
         if understood.lstrip("/") not in (whole.lstrip("/"), key.lstrip("/")):
-            raise _refusal(path, f"would be read as {short_repr(understood)}")
-        self._refuse_another_reading()
+            raise _invalid_path(path, f"would be read as {short_repr(understood)}")
+        self._reject_another_reading()
         folders, _, self._name = key.rpartition("/")
         if {".", ".."} & {self._name, *folders.split("/")}:
-            raise _refusal(path, "has a folder . or .. in it, which some stores resolve and some do not")
+            raise _invalid_path(path, "contains a folder . or .., which some stores resolve and some do not")
         length = len(key.encode()) + max(_PART_LENGTH - len(self._name.encode()), 0)
         if longest and length > longest:
-            raise _refusal(path, f"is too long: the store takes names of {longest} bytes, folders included")
+            raise _invalid_path(path, f"is too long: the store allows names of {longest} bytes, folders included")
         if not _can_copy(fs):
-            raise _refusal(path, "cannot get its name only when it is whole: this kind of store copies no files")
+            raise _invalid_path(path, "cannot be stored atomically: this kind of store cannot copy files")
 
-    def _refuse_another_reading(self) -> None:
-        understood = self._fs._strip_protocol(self._key)  # as every call does to a path
+    def _reject_another_reading(self) -> None:
+        understood = self._fs._strip_protocol(self._key)  # as every call of fsspec does with a path
         split = getattr(self._fs, "split_path", None)
         if split and understood == self._key:
-            # A store with buckets. Some take the end of a name for a version.
+            # A store with buckets. Some of them parse the end of a name as a version.
             self._bucket, key, *_ = split(self._key)
             if not key:
-                raise _refusal(self.path, "names no file in a bucket", _FOLDER)
+                raise _invalid_path(self.path, "names no file in a bucket", _FOLDER)
             understood = f"{self._bucket}/{key}"
         if understood.lstrip("/") != self._key.lstrip("/"):
-            raise _refusal(self.path, f"would be read as {short_repr(understood)}")
+            raise _invalid_path(self.path, f"would be read as {short_repr(understood)}")
 
     def check(self, *, overwrite: bool) -> None:
         try:
-            found = self._info(self._key)
+            info = self._info(self._key)
         except FileNotFoundError:
             self._check_bucket()
         except ValueError as error:
-            raise _refusal(self.path, f"cannot be stored ({error})") from error
+            raise _invalid_path(self.path, f"cannot be stored ({error})") from error
         except Exception as error:
             if not _is_forbidden(error):
                 raise KlingDownloadError(
-                    f"The store cannot be asked for {self.path}: {_told(error)}", advice=_NOTHING_FETCHED
+                    f"The store cannot look up {self.path}: {_described(error)}", advice=_NOTHING_DOWNLOADED
                 ) from error
             if not overwrite:
                 raise KlingDownloadError(
-                    f"overwrite=False, and whether {self.path} exists cannot be seen: {_told(error)}",
-                    advice=f"Allow the connection to list the folder and to read from it. {_NOTHING_FETCHED}",
+                    f"overwrite=False, and it is unknown whether {self.path} exists: {_described(error)}",
+                    advice=f"Allow the connection to list the folder and to read from it. {_NOTHING_DOWNLOADED}",
                 ) from error
-            log.warning("Not checked whether %s is a folder: listing is forbidden (%s)", self.path, _told(error))
+            log.warning(
+                "Not checked whether %s is a folder: listing is forbidden (%s)", self.path, _described(error)
+            )
         else:
-            if found["type"] == "directory":
-                raise _refusal(self.path, "is a folder", _FOLDER)
+            if info["type"] == "directory":
+                raise _invalid_path(self.path, "is a folder", _FOLDER)
             if not overwrite:
-                raise _refusal(self.path, "exists, and overwrite=False")
+                raise _invalid_path(self.path, "exists, and overwrite=False")
 
     def _check_bucket(self) -> None:
-        """Raise if the bucket is missing: for a file in it, the store reports just a missing file."""
+        """Raise if the bucket is missing; for a file in it the store reports only that the file is missing."""
         if not self._bucket:
             return
         try:
             self._fs.info(self._bucket)
         except FileNotFoundError as error:
-            raise _refusal(self.path, f"cannot be stored: there is no bucket {self._bucket}") from error
-        except Exception as error:  # noqa: BLE001 - not every connection may ask
-            log.debug("Not checked whether the bucket %s exists (%s)", self._bucket, _told(error))
+            raise _invalid_path(self.path, f"cannot be stored: there is no bucket {self._bucket}") from error
+        except Exception as error:  # noqa: BLE001 - not every connection has the permission
+            log.debug("Not checked whether the bucket %s exists (%s)", self._bucket, _described(error))
 
     def _info(self, key: str) -> dict[str, Any]:
         # A cached listing does not show what other processes have written.
@@ -353,7 +364,8 @@ class _StoreTarget(Target):
         try:
             yield file
         except BaseException:
-            # Some stores commit the half part on any close, even the destructor's. Closed now, it can be removed.
+            # Some stores commit an incomplete part on any close, even in the destructor. Close it now, so that it
+            # can be removed.
             with suppress(Exception):
                 file.close()
             raise
@@ -366,11 +378,11 @@ class _StoreTarget(Target):
 
     def _size(self) -> int | None:
         try:
-            found = self._info(self._key)
+            info = self._info(self._key)
         except FileNotFoundError:
             return None
-        is_this = found["type"] == "file" and str(found["name"]).rpartition("/")[2] == self._name
-        return cast("int", found["size"]) if is_this else None
+        is_this = info["type"] == "file" and str(info["name"]).rpartition("/")[2] == self._name
+        return cast("int", info["size"]) if is_this else None
 
     def _has(self, part: str) -> bool:
         try:
@@ -383,17 +395,17 @@ class _StoreTarget(Target):
         self._fs.rm_file(part)
 
 
-def _refusal(path: object, reason: str, advice: str = _NOTHING_FETCHED) -> KlingValidationError:
+def _invalid_path(path: object, reason: str, advice: str = _NOTHING_DOWNLOADED) -> KlingValidationError:
     return KlingValidationError(f"path={short_repr(path)} {reason}", advice=advice)
 
 
 def _is_odd(character: str) -> bool:
-    """Return whether URLs, XML or file systems drop it: control characters, lone surrogates, U+FFFE, U+FFFF."""
+    """Return whether URLs, XML or file systems drop it: a control character, lone surrogate, U+FFFE or U+FFFF."""
     return unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff"
 
 
 def _can_copy(fs: AbstractFileSystem) -> bool:
-    """Return whether a store has a copy of its own: that of the base class only raises, when all is fetched."""
+    """Return whether a store implements a copy; that of the base class only raises, after the download."""
     from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
 
@@ -410,5 +422,5 @@ def _is_forbidden(error: Exception) -> bool:
     return isinstance(error, PermissionError) or "Forbidden" in str(error)
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

@@ -44,20 +44,22 @@ if TYPE_CHECKING:
     from airflow_provider_kling.jobs.result import KlingVideo
     from airflow_provider_kling.jobs.submission import OnClear, OnUncertain, SubmitRequest, SubmitResult, Submitter
 
-#: Seconds to go on submitting while the account has no slot free.
+#: Seconds to keep trying to submit while the account has no free slot.
 DEFAULT_SUBMIT_TIMEOUT = 24 * 3600.0
+#: Advice of an error for a task that was still waiting for a slot.
+_NOT_SUBMITTED = "The task was waiting to submit."
 
 
 class KlingGenerateOperator(WaitingTask, BaseOperator):
     """
-    Submit a video job, and wait for it if asked to.
+    Submit a video job, and optionally wait for the video.
 
     A video is paid for once: a retry, a restarted worker or a cleared task joins the job that an earlier attempt
-    bought, as :mod:`airflow_provider_kling.jobs.submission` decides. While the account has no slot free, the task
-    defers and submits later.
+    bought, as :mod:`airflow_provider_kling.jobs.submission` decides. While the account has no free slot, the task
+    is deferred and submits later.
 
-    Wrong arguments are refused before a cent is spent: literal ones when the DAG file is parsed, templated ones
-    when the task runs, without a retry. Every accepted submit is billed and none can be cancelled.
+    Wrong arguments are rejected before anything is billed: literal ones when the DAG file is parsed, templated
+    ones when the task runs, without a retry. Every accepted submit is billed and none can be cancelled.
 
     .. seealso:: The request fields are those of the API page (``POST /v1/video/generations``).
 
@@ -66,37 +68,38 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
     :param prompt: What the video shows. In image mode it excludes ``multi_prompt``.
     :param image: Public URL of a reference image; the first frame when ``last_image`` is given.
     :param last_image: Public URL of the last frame.
-    :param aspect_ratio: ``16:9``, ``9:16`` or ``1:1``; may not be honoured in image mode.
-    :param duration: Length of the video in whole seconds, 3 to 15; the server's default if not given.
+    :param aspect_ratio: ``16:9``, ``9:16`` or ``1:1``; the server may ignore it in image mode.
+    :param duration: Length of the video in whole seconds, 3 to 15; the server's default if not set.
     :param negative_prompt: What to avoid.
     :param cfg_scale: Prompt adherence, usually 0 to 1; higher follows the prompt more closely.
     :param multi_prompt: The shots of a multi-shot video, each ``{"prompt": ..., "duration": ...}``.
     :param element_list: Element references.
     :param shot_type: ``customize`` or ``intelligent``.
-    :param extra_body: Anything else the API takes inside ``extra_body``. An argument above wins over the same key
-        here; two different values for one field are an error.
+    :param extra_body: Any other field that the API takes inside ``extra_body``. An argument above takes
+        precedence over the same key here; two different values for one field are an error.
     :param kling_conn_id: The Airflow connection.
-    :param wait_for_completion: False returns the task id at once, for a ``KlingTaskSensor`` downstream; True waits
-        and returns the finished video.
+    :param wait_for_completion: False returns the Kling task id at once, for a ``KlingTaskSensor`` downstream; True
+        waits and returns the finished video.
     :param deferrable: Wait on the triggerer, holding no worker. None reads ``[kling] deferrable`` (true by
         default).
-    :param poll_interval: Seconds (or a timedelta) between two status checks; None leaves the pace to the provider.
+    :param poll_interval: Seconds (or a timedelta) between two status checks; None uses the provider's own
+        schedule.
     :param timeout: Seconds (or a timedelta) to wait for the video, 4 hours by default. Unlike
         ``execution_timeout``, it counts while the task is deferred on every Airflow version.
-    :param submit_timeout: Seconds (or a timedelta) to go on submitting while the account has no slot free or the
-        API is not there, 24 hours by default. In between the task is deferred.
+    :param submit_timeout: Seconds (or a timedelta) to keep trying to submit while the account has no free slot or
+        the API is unavailable, 24 hours by default. Between two tries the task is deferred.
     :param on_clear: What clearing the task means once a job was bought: ``reuse`` (default) joins that job if the
         request is the same, ``resubmit`` buys another.
-    :param on_uncertain: What to do when a submit may have been accepted but no id arrived: ``fail`` (default)
-        without a retry, so that a person looks and answers, or ``resubmit`` once per request, which may pay
-        twice.
-    :param take: Which take of the same request this is. Another number buys another video; it is not sent.
-    :return: The Kling task id; with ``wait_for_completion`` the finished video: a dict with ``task_id``,
+    :param on_uncertain: What to do when a submit may have been accepted but no id was received: ``fail``
+        (default) without a retry, until a person checks and decides, or ``resubmit`` once per request, which may
+        pay twice.
+    :param take: Number of the take of this request. Another number buys another video; it is not sent.
+    :return: The Kling task id; with ``wait_for_completion`` the finished video: a dict with ``kling_task_id``,
         ``model``, ``status``, ``raw_status``, ``progress``, ``video_url``, ``created_at``, ``completed_at``,
         ``error`` and ``error_code``.
-        XCom ``kling_task_id`` is pushed as soon as the submit is answered, ``video_url`` when there is one.
-    :raises KlingError: by name, see :mod:`airflow_provider_kling.exceptions`; those that a retry cannot cure
-        fail the task at once.
+        XCom ``kling_task_id`` is pushed right after the response to the submit, ``video_url`` when there is one.
+    :raises KlingError: a named subclass, see :mod:`airflow_provider_kling.exceptions`; errors that a retry cannot
+        cure fail the task at once.
     """
 
     template_fields: Sequence[str] = (*REQUEST_FIELDS, "kling_conn_id", "take")
@@ -164,7 +167,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Prepare a mapped task; its literal arguments are checked here, since no operator is made at parse."""
+        """Prepare a mapped task, and check its literal arguments: parsing creates no operator that could."""
         _refuse_wrong_choices(**{name: kwargs[name] for name in _CHOICES if name in kwargs})
         for name in ("poll_interval", "timeout", "submit_timeout"):
             if kwargs.get(name) is not None:
@@ -174,10 +177,10 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         return _CheckedPartial(super().partial(**kwargs), given)
 
     def execute(self, context: Context) -> Any:
-        """Submit the job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
+        """Submit a job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
         if is_test_run(context):
             self.log.warning(
-                "This is a test run: nothing that it records is kept for another, so each test run buys a video"
+                "This is a test run: its record is not kept for later runs, so each test run buys a video"
             )
         return self._obtain(context, since=time.time(), refusals=0)
 
@@ -191,14 +194,14 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         version: int = FORMAT,
     ) -> Any:
         """
-        Go on where the task deferred because the account had no slot free, or the API was not there.
+        Resume a task that was deferred because the account had no free slot, or the API was unavailable.
 
-        ``dag.test()`` hands over the event alone; there the time counts anew.
+        ``dag.test()`` passes the event only; there ``submit_timeout`` starts again.
         """
         return self._obtain(context, since=time.time() if since is None else since, refusals=refusals)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> KlingVideo:
-        """Return the finished video that the trigger reported, or raise what it reported instead."""
+        """Return the finished video from the trigger's event, or raise the error from it."""
         from airflow_provider_kling.records import forget_after_success, is_durable
 
         with as_task_failures(final=not is_durable(context)):
@@ -207,7 +210,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         return video
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume as every operator does; after a trigger that crashed, wait on for the same job."""
+        """Resume as every operator does; if the trigger crashed, continue to wait for the same job."""
         try:
             with normalize_deferral_errors():
                 return super().resume_execution(next_method, next_kwargs, context)
@@ -218,25 +221,25 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             error = KlingTimeoutError(
                 "Airflow ended the deferral before the trigger could report",
                 kling_task_id=kling_task_id,
-                advice=STILL_RUNNING if kling_task_id else "It waited to submit.",
+                advice=STILL_RUNNING if kling_task_id else _NOT_SUBMITTED,
             )
             raise task_failure(error, final=not is_durable(context)) from None
         except TaskDeferralError:
             return self._resume_after_crash(context)
 
     def on_kill(self) -> None:
-        """Say what goes on: the API has no cancel."""
+        """Log which job continues: the API has no cancel."""
         submitter = self._submitter
         if kling_task_id := self._kling_task_id or (submitter and submitter.bought):
             self.log.warning(
-                "Killed. Kling task %s goes on at the vendor, and bills; a later attempt can join it, unless this "
-                "task keeps no record",
+                "Killed. Kling task %s goes on at the vendor, and bills; a later attempt can join it, "
+                "unless this task keeps no record",
                 kling_task_id,
             )
         elif submitter and submitter.is_sending:
             self.log.warning(
-                "Killed while a submit was on its way: it may have been accepted, and bill. The next attempt "
-                "stops, and says how to settle that"
+                "Killed while a submit was in flight: it may have been accepted and billed. The next attempt "
+                "stops, and its error says how to resolve this"
             )
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
@@ -265,7 +268,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         self._kling_task_id = result.kling_task_id
         context["ti"].xcom_push(key="kling_task_id", value=result.kling_task_id)
         self.log.info("Kling task %s is this task's job", result.kling_task_id)
-        # Without a record a retry could only stop: it would know of no job.
+        # Without a record a retry could not find this job, and would have to stop.
         with as_task_failures(final=not is_durable(context)):
             result = self._result(context, result)
         forget_after_success(self, context)
@@ -287,10 +290,10 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         self._video_seconds = video.duration
         for name in ("image", "last_image"):
             if getattr(self, name) == "":
-                self.log.warning("Kling request: %s was given, but is empty; the video is made without it", name)
+                self.log.warning("Kling request: %s is set, but empty; the video is made without it", name)
         for warning in video.warnings():
             self.log.warning("Kling request: %s", warning)
-        # Before any intent is on record: a connection that cannot be used must not look like a lost submit.
+        # Before an intent is recorded: an unusable connection must not look like a lost submit.
         base_url = self._hook.connection.base_url
         return SubmitRequest(
             video=video,
@@ -319,7 +322,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             is_first_look=is_first_look and context["ti"].try_number <= 1,
         )
         if is_first_look and not store.durable:
-            self.log.warning("[kling] state = none: nothing keeps the id of this paid job for a later attempt")
+            self.log.warning("[kling] state = none: the id of this paid job is not stored for later attempts")
         return Submitter(
             store=store,
             connect=self._hook.submitting,
@@ -330,18 +333,18 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         )
 
     def _await_slot(self, error: KlingError, *, since: float, refusals: int) -> None:
-        """Wait until the account may have a slot free, holding no worker if deferrable."""
+        """Wait until the account may have a free slot; if deferrable, hold no worker."""
         from airflow_provider_kling.jobs.submission import pause_for_slot
 
         now = time.time()
-        left = since + self.submit_timeout - now
-        if left <= 0:
+        remaining = since + self.submit_timeout - now
+        if remaining <= 0:
             raise error.replace(
                 message=f"{error.message}; {refusals} refusals in {now - since:.0f} s "
                 f"(submit_timeout={self.submit_timeout:g})"
             )
-        pause = min(pause_for_slot(error, refusals), left)
-        self.log.info("%s Asking again in %.0f s at the latest.", error, pause)
+        pause = min(pause_for_slot(error, refusals), remaining)
+        self.log.info("%s Trying again in %.0f s at the latest.", error, pause)
         if not self._is_deferrable:
             time.sleep(pause)
             return
@@ -350,7 +353,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         self.defer(
             trigger=KlingSlotTrigger(
                 kling_conn_id=self.kling_conn_id,
-                not_before=now + max(SHORTEST_DEFERRAL, min(error.retry_after or 0.0, left)),
+                not_before=now + max(SHORTEST_DEFERRAL, min(error.retry_after or 0.0, remaining)),
                 at_latest=now + pause,
             ),
             method_name="submit_again",
@@ -358,22 +361,26 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         )
 
     def _resume_after_crash(self, context: Context) -> Any:
-        """Wait on for the job whose trigger crashed; its id is in XCom, since the attempt has not ended."""
+        """Continue to wait for the job whose trigger crashed; XCom keeps its id until the next attempt."""
         from airflow_provider_kling.records import is_durable
 
         kling_task_id = self._submitted_id(context)
         with as_task_failures(final=bool(kling_task_id) and not is_durable(context)):
-            crashes = self._count_crash(context, advice=STILL_RUNNING if kling_task_id else "It waited to submit.")
+            crashes = self._count_crash(context, advice=STILL_RUNNING if kling_task_id else _NOT_SUBMITTED)
             if kling_task_id:
-                self.log.warning("The trigger crashed (%d); waiting on for Kling task %s", crashes, kling_task_id)
+                self.log.warning(
+                    "The trigger crashed (%d); still waiting for Kling task %s", crashes, kling_task_id
+                )
                 return self._wait(context, kling_task_id, submitted_at=time.time())
-        # Not as at first: before it waited, this attempt may have recorded something.
+        # refusals=1, not 0: this attempt may have recorded events before it was deferred.
         return self._obtain(context, since=time.time(), refusals=1)
 
     def _submitted_id(self, context: Context) -> str | None:
         ti = context["ti"]
-        found: str | None = ti.xcom_pull(task_ids=ti.task_id, key="kling_task_id", map_indexes=ti.map_index)
-        return found
+        kling_task_id: str | None = ti.xcom_pull(
+            task_ids=ti.task_id, key="kling_task_id", map_indexes=ti.map_index
+        )
+        return kling_task_id
 
     def _wait(self, context: Context, kling_task_id: str, *, submitted_at: float) -> KlingVideo:
         if self._is_deferrable:
@@ -393,12 +400,12 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
 
 
 def _uncertain_entry(submit: Submit) -> dict[str, Any]:
-    """Return what lets a person find a submit of unknown fate at the vendor, and answer for it."""
-    from airflow_provider_kling.jobs.consent import word_name
+    """Return what a person needs to find a submit of unknown fate at the vendor, and to decide on it."""
+    from airflow_provider_kling.jobs.consent import variable_name
 
     sent_at = datetime.fromtimestamp(submit.sent_at, tz=UTC) if submit.sent_at else None
     return {
-        "name": word_name(submit.id),
+        "name": variable_name(submit.id),
         "sent_at": sent_at and sent_at.isoformat(),
         "conn_id": submit.conn_id,
         "model": submit.model,
@@ -409,10 +416,10 @@ def _uncertain_entry(submit: Submit) -> dict[str, Any]:
 
 def _refuse_wrong_literals(arguments: Mapping[str, Any], others_follow: bool = False) -> None:
     """
-    Raise for arguments that are wrong already, before any template is rendered.
+    Raise for wrong literal arguments, before any template is rendered.
 
-    :param arguments: The request fields that are given.
-    :param others_follow: Whether fields not given here come later, from a mapping.
+    :param arguments: The request fields that are set.
+    :param others_follow: Whether a mapping may set the other fields later.
     """
     known = {name: value for name, value in arguments.items() if _is_literal(value)}
     later = set(REQUEST_FIELDS) - known.keys() if others_follow else arguments.keys() - known.keys()
@@ -422,9 +429,9 @@ def _refuse_wrong_literals(arguments: Mapping[str, Any], others_follow: bool = F
 
 class _CheckedPartial:
     """
-    What ``partial()`` returns: Airflow's own, with a check of literal values before it maps.
+    Airflow's result of ``partial()``, with a check of literal values before it maps.
 
-    :param partial: Airflow's own.
+    :param partial: Airflow's result.
     :param given: The request fields that are not mapped.
     """
 
@@ -436,7 +443,7 @@ class _CheckedPartial:
         return getattr(self._partial, name)
 
     def expand(self, **mapped: Any) -> Any:
-        """Map over lists, of which literal ones are checked."""
+        """Map over lists, and check the literal ones."""
         for name in REQUEST_FIELDS:
             values = mapped.get(name)
             for value in values if isinstance(values, (list, tuple)) else ():
@@ -444,7 +451,7 @@ class _CheckedPartial:
         return self._partial.expand(**mapped)
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
-        """Map over a list of arguments, of which literal ones are checked."""
+        """Map over a list of arguments, and check it if it is literal."""
         for arguments in kwargs if isinstance(kwargs, (list, tuple)) else ():
             if isinstance(arguments, Mapping):
                 self._check({name: arguments[name] for name in REQUEST_FIELDS if name in arguments})
@@ -454,12 +461,12 @@ class _CheckedPartial:
         try:
             _refuse_wrong_literals({**self._given, **mapped}, others_follow=True)
         except KlingValidationError:
-            self._partial._expand_called = True  # or it would warn as well that it was never mapped
+            self._partial._expand_called = True  # otherwise Airflow also warns that it was never mapped
             raise
 
 
 def _is_literal(value: Any) -> bool:
-    """Return whether a value is what it will be at run time: no template, no output of another task."""
+    """Return whether a value is final when the DAG is parsed: no template, no output of another task."""
     if isinstance(value, str):
         return not any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, Mapping):
@@ -473,7 +480,7 @@ _CHOICES = {"on_clear": ("reuse", "resubmit"), "on_uncertain": ("fail", "resubmi
 
 
 def _refuse_wrong_choices(**settings: Any) -> None:
-    """Raise for settings of the operator itself that are wrong already."""
+    """Raise for wrong settings of the operator itself that are known when the DAG is parsed."""
     for name, value in settings.items():
         choices = _CHOICES[name]
         if choices is None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Where the record of a task's submits lives.
+Where the record of a task's submits is stored.
 
-That is Airflow's task state store (Airflow 3.3 and later), the folder of an object storage that the configuration
-names as ``[kling] state_path``, or both; where there is neither, an Airflow Variable. ``python -m
-airflow_provider_kling.records`` lists and deletes what lies in a folder.
+This is Airflow's task state store (Airflow 3.3 and later), the object storage folder in ``[kling] state_path``, or
+both. Without either it is an Airflow Variable. ``python -m airflow_provider_kling.records`` lists and deletes the
+records in a folder.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def record_store(context: Context, *, conn_id: str, fingerprint: str, is_first_l
 
     :param context: The task's context.
     :param conn_id: The Airflow connection.
-    :param fingerprint: Of the request that is about to be submitted.
-    :param is_first_look: Whether no earlier attempt, and no earlier part of this one, can have written a record;
-        only then is an empty store believed at once.
+    :param fingerprint: The fingerprint of the request that is about to be submitted.
+    :param is_first_look: Whether no earlier attempt, and no earlier part of this one, can have written a record.
+        Only then is an empty store accepted without a proof that it works.
     """
     identity = Identity.of(context)
     prove = not is_first_look
@@ -60,15 +60,17 @@ def record_store(context: Context, *, conn_id: str, fingerprint: str, is_first_l
 
 
 def is_durable(context: Context) -> bool:
-    """Return whether the next attempt will find what this one records."""
+    """Return whether the next attempt can read what this one records."""
     return task_state_store(context) is not None or bool(_state_path()) or not _is_turned_off()
 
 
 def forget_after_success(task: BaseOperator, context: Context) -> None:
     """
-    Have the record deleted once the task's success is on record, where it would stay in the list of Variables.
+    Register the deletion of a record in a Variable for when Airflow has recorded the task's success.
 
-    :param task: The operator that runs, and is about to return.
+    A record elsewhere stays; one in a Variable would remain in the list of Variables.
+
+    :param task: The running operator, which is about to return.
     :param context: Its context.
     """
     if task_state_store(context) is None and not _state_path() and not _is_turned_off():
@@ -76,12 +78,12 @@ def forget_after_success(task: BaseOperator, context: Context) -> None:
 
 
 def read_variable(name: str) -> str | None:
-    """Return the text of an Airflow Variable; None if there is none, or if it cannot be had."""
+    """Return the text of an Airflow Variable; None if there is none, or if it cannot be read."""
     try:
-        found = Variable.get(name, None)
-    except Exception:  # noqa: BLE001 -- a look-up that failed is no word
+        value = Variable.get(name, None)
+    except Exception:  # noqa: BLE001 -- a failed look-up is not a decision
         return None
-    return None if found is None else str(found)
+    return None if value is None else str(value)
 
 
 def _state_path() -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""List and delete the records of paid jobs that lie in ``[kling] state_path``."""
+"""List and delete the records of paid jobs in ``[kling] state_path``."""
 
 from __future__ import annotations
 
@@ -26,54 +26,56 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    given = _parser().parse_args(arguments)
-    if not given.path:
-        print("No folder: set [kling] state_path, or give --path", file=sys.stderr)
+    options = _parser().parse_args(arguments)
+    if not options.path:
+        print("No folder: set [kling] state_path, or pass --path", file=sys.stderr)
         return 2
-    if given.command == "delete" and not (given.dag or given.run or given.older_than):
-        print("Say what to delete: --dag, --run or --older-than", file=sys.stderr)
+    if options.command == "delete" and not (options.dag or options.run or options.older_than):
+        print("Nothing selected: pass --dag, --run or --older-than", file=sys.stderr)
         return 2
-    newest = time.time() - given.older_than.total_seconds() if given.older_than else None
-    chosen = (files for files in records_in(given.path) if _is_meant(files, given.dag, given.run))
-    if given.command == "list":
-        return _list(chosen, newest)
-    return _delete(chosen, newest, force=given.force)
+    newest = time.time() - options.older_than.total_seconds() if options.older_than else None
+    selected = (files for files in records_in(options.path) if _is_selected(files, options.dag, options.run))
+    if options.command == "list":
+        return _list(selected, newest)
+    return _delete(selected, newest, force=options.force)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_kling.records", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, does in (("list", "print a line for each submit"), ("delete", "delete whole records")):
-        command = commands.add_parser(name, help=does)
-        command.add_argument("--dag", help="only of this DAG id")
-        command.add_argument("--run", help="only of this run id")
+    for name, text in (("list", "print one line for each submit"), ("delete", "delete whole records")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--dag", help="only records of this DAG id")
+        command.add_argument("--run", help="only records of this run id")
         command.add_argument(
-            "--older-than", type=_age, metavar="AGE", help="only with nothing newer than this: 30d, 12h, 90m, 4w"
+            "--older-than", type=_age, metavar="AGE", help="only records without newer events: 30d, 12h, 90m, 4w"
         )
         command.add_argument(
-            "--path", default=conf.get("kling", "state_path", fallback=""), help="the folder, [kling] state_path"
+            "--path",
+            default=conf.get("kling", "state_path", fallback=""),
+            help="the folder (default: [kling] state_path)",
         )
     commands.choices["delete"].add_argument(
-        "--force", action="store_true", help="also records with a submit of unknown fate, and unreadable ones"
+        "--force", action="store_true", help="also delete unreadable records, and submits of unknown fate"
     )
     return parser
 
 
 def _age(text: str) -> timedelta:
-    found = re.fullmatch(r"(\d+)([mhdw])", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no age, such as 30d, 12h, 90m or 4w")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    match = re.fullmatch(r"(\d+)([mhdw])", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an age such as 30d, 12h, 90m or 4w")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _is_meant(files: RecordFiles, dag_id: str | None, run_id: str | None) -> bool:
+def _is_selected(files: RecordFiles, dag_id: str | None, run_id: str | None) -> bool:
     return (not dag_id or files.folders[0] == safe_name(dag_id)) and (
         not run_id or files.folders[1] == safe_name(run_id)
     )
 
 
-def _list(chosen: Iterator[RecordFiles], newest: float | None) -> int:
-    for files in chosen:
+def _list(selected: Iterator[RecordFiles], newest: float | None) -> int:
+    for files in selected:
         name = " ".join(files.folders)
         try:
             events = files.events()
@@ -93,11 +95,11 @@ def _fate(submit: Submit) -> str:
     return {"unknown": "UNCERTAIN", "dismissed": f"dismissed by {submit.dismissed_by}"}.get(submit.fate, "nothing")
 
 
-def _delete(chosen: Iterator[RecordFiles], newest: float | None, *, force: bool) -> int:
+def _delete(selected: Iterator[RecordFiles], newest: float | None, *, force: bool) -> int:
     deleted = kept = 0
-    for files in chosen:
+    for files in selected:
         name = " ".join(files.folders)
-        # Before the look: what an attempt adds after it has not been looked at.
+        # Listed before the events are read: objects that an attempt adds meanwhile were not checked.
         objects = files.names()
         age_known = True
         try:
@@ -109,8 +111,8 @@ def _delete(chosen: Iterator[RecordFiles], newest: float | None, *, force: bool)
         if is_newer:
             continue
         if reason and not (force and age_known):
-            way = "--force" if age_known else "--force without --older-than"
-            print(f"kept {name}: {reason}; {way} deletes it, and what was bought is then forgotten")
+            option = "--force" if age_known else "--force without --older-than"
+            print(f"kept {name}: {reason}; {option} deletes it, and the ids of paid jobs are then lost")
             kept += 1
             continue
         files.delete(objects)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record in a folder of an object storage: each event an object of its own, never overwritten."""
+"""The record in a folder of an object storage. Each event is an object of its own and is never overwritten."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 
-#: How often a listing is repeated whose objects disappear while they are read: another attempt forgets a submit.
+#: Attempts to list and read a record. Objects disappear in between if another attempt drops a submit.
 LISTINGS = 5
 _ENDING = ".json"
 
@@ -30,8 +30,8 @@ class RecordFiles:
     """
     The objects of one record: ``<folder>/<dag>/<run>/<task>/<map index>/<intent>.<kind>.<id>.json``.
 
-    Calls of fsspec that read names as patterns, or that answer from a cache of listings, are avoided: what another
-    process wrote a moment ago must be seen.
+    No fsspec call is used that interprets names as patterns or reads from a cache of listings: objects that
+    another process has just written must be visible.
 
     :param root: The folder of all records, as ``ObjectStoragePath`` takes it.
     :param folders: The names of the folders below it.
@@ -45,7 +45,7 @@ class RecordFiles:
         """
         Return all events.
 
-        :raises KlingError: if an object holds none.
+        :raises KlingError: if an object is not an event.
         """
         for _ in range(LISTINGS):
             with suppress(FileNotFoundError):
@@ -53,15 +53,15 @@ class RecordFiles:
         raise OSError("the record changes faster than it can be read")
 
     def names(self) -> list[str]:
-        """Return the names of all objects, as the store has them now."""
+        """Return the names of all objects, without a cache."""
         folder = self._at("").rstrip("/")
         self._files.invalidate_cache(folder)
         try:
-            found = self._files.ls(folder, detail=False)
+            paths = self._files.ls(folder, detail=False)
         except FileNotFoundError:
             self._check_root()
             return []
-        return [str(path).rstrip("/").rpartition("/")[2] for path in found]
+        return [str(path).rstrip("/").rpartition("/")[2] for path in paths]
 
     def read(self, name: str) -> bytes:
         """Return the content of an object."""
@@ -69,7 +69,7 @@ class RecordFiles:
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Write an object; readers see it whole or not at all."""
+        """Write an object atomically: readers see all of it or nothing."""
         path = self._at(name)
         if not self._is_local:
             self._files.pipe_file(path, content)
@@ -84,17 +84,17 @@ class RecordFiles:
         part.rename(path)
 
     def remove(self, name: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object, if it exists."""
         with suppress(FileNotFoundError):
             self._files.rm_file(self._at(name))
 
     def delete(self, names: Sequence[str]) -> None:
-        """Remove these objects, and the folders that this leaves empty on a local disk."""
+        """Remove these objects; on a local disk, also the folders that are empty after that."""
         for name in sorted(names, key=_intents_first):
             self.remove(name)
         if self._is_local:
             folder = Path(self._at("").rstrip("/"))
-            with suppress(OSError):  # another record is beside it
+            with suppress(OSError):  # the folder has another record
                 for _ in self.folders:
                     folder.rmdir()
                     folder = folder.parent
@@ -111,7 +111,7 @@ class RecordFiles:
         return "/".join((self._root.path.rstrip("/"), *self.folders, name))
 
     def _check_root(self) -> None:
-        """Raise if a local folder is missing: a share that is not mounted has no records either."""
+        """Raise if a local folder is missing: an unmounted share must not look like an empty record."""
         if self._is_local and not Path(self._root.path).is_dir():
             raise NotADirectoryError(f"[kling] state_path {self.root} does not exist")
 
@@ -132,7 +132,7 @@ class FolderStore(Store):
     """
     A record in a folder of an object storage.
 
-    :param root: The folder of all records. A local one has to exist.
+    :param root: The folder of all records. A local folder has to exist.
     :param identity: The task instance.
     :param prove: See :class:`Store`.
     """
@@ -159,9 +159,9 @@ class FolderStore(Store):
     def _echo(self, nonce: str) -> Any:
         name = f"{nonce}.probe"
         self.files.write(name, nonce.encode())
-        found = self.files.read(name).decode() if name in self.files.names() else None
+        echoed = self.files.read(name).decode() if name in self.files.names() else None
         self.files.remove(name)
-        return found
+        return echoed
 
 
 def records_in(root: str) -> Iterator[RecordFiles]:
@@ -169,8 +169,8 @@ def records_in(root: str) -> Iterator[RecordFiles]:
     path = _storage_path(root)
     path.fs.invalidate_cache()
     top = path.path.rstrip("/")
-    found = [name[len(top) :].strip("/").split("/") for name in sorted(path.fs.find(top))]
-    for folders, _ in groupby(parts[:-1] for parts in found if len(parts) == 5 and parts[-1].endswith(_ENDING)):
+    names = [name[len(top) :].strip("/").split("/") for name in sorted(path.fs.find(top))]
+    for folders, _ in groupby(parts[:-1] for parts in names if len(parts) == 5 and parts[-1].endswith(_ENDING)):
         yield RecordFiles(root, folders)
 
 
@@ -181,5 +181,5 @@ def _storage_path(folder: str) -> ObjectStoragePath:
 
 
 def _intents_first(name: str) -> bool:
-    # An intent that is left without its outcome would stop the next attempt.
+    # Deleted first: an intent without its outcome would stop the next attempt.
     return ".intent." not in name

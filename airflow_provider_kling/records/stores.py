@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stores that Airflow itself offers for a record, their union, and the one that keeps nothing."""
+"""The stores for a record in Airflow itself, the union of two stores, and a store that keeps nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from airflow.providers.common.compat.sdk import Variable
 
 from airflow_provider_kling.exceptions import short_repr
-from airflow_provider_kling.jobs.consent import word_for
+from airflow_provider_kling.jobs.consent import decision_for
 from airflow_provider_kling.jobs.journal import (
     CLOSED_WITHOUT_A_JOB,
     SENT_AT_UNKNOWN,
@@ -38,7 +38,7 @@ RECORD_KEY = "kling_submissions"
 
 
 class Identity(NamedTuple):
-    """A task instance, the same for every attempt at it."""
+    """The identity of a task instance, which is the same for all of its attempts."""
 
     dag_id: str
     run_id: str
@@ -47,7 +47,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def of(cls, context: Context) -> Identity:
-        """Return the task instance that is running."""
+        """Return the identity of the running task instance."""
         ti = context["ti"]
         return cls(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
 
@@ -56,11 +56,11 @@ class Store(ABC):
     """
     A place for the events of one task instance.
 
-    :param prove: Whether an empty record is believed only after the store has kept and returned something else:
-        a server in trouble may answer "there is no such key" for everything.
+    :param prove: Whether an empty record is accepted only after the store has returned a value that was just
+        written to it: a failing server may report every key as missing.
     """
 
-    #: Whether the next attempt will find what is written.
+    #: Whether the next attempt can read what this one writes.
     durable: ClassVar[bool] = True
 
     def __init__(self, *, prove: bool) -> None:
@@ -74,14 +74,14 @@ class Store(ABC):
         """
         Return all events.
 
-        :raises KlingError: if what is stored is no record.
-        :raises Exception: whatever keeps the store from being read.
+        :raises KlingError: if the stored value is not a record.
+        :raises Exception: if the store cannot be read, as the store raises it.
         """
         events = self._read()
         if not events and self._prove:
             nonce = new_id()
             if self._echo(nonce) != nonce:
-                raise OSError("the store did not return what was written to it a moment ago")
+                raise OSError("the store did not return a value that was just written to it")
             events = self._read()
         return events
 
@@ -95,18 +95,18 @@ class Store(ABC):
 
     @abstractmethod
     def _read(self) -> Sequence[Event]:
-        """Return all events that the store shows."""
+        """Return all events in the store."""
 
     @abstractmethod
     def _echo(self, nonce: str) -> Any:
-        """Write a text beside the record, and return what is read back."""
+        """Write a text beside the record, and return the text that is read back."""
 
 
 class _OneDocument(Store):
     """A record as one JSON document that is read, changed and written."""
 
-    #: The document as it was read last.
-    _found: Mapping[str, Any]
+    #: The document as it was last read.
+    _last_read: Mapping[str, Any]
 
     def append(self, event: Event) -> None:
         self._change(lambda events: [*events, event])
@@ -115,24 +115,28 @@ class _OneDocument(Store):
         self._change(lambda events: [event for event in events if event["intent"] != intent])
 
     def _change(self, change: Callable[[list[Event]], list[Event]]) -> None:
-        # What was read, and proved, is what is changed: a second look might not find it, and overwrite it.
+        # The change applies to the document that load() has proved: a second read might miss it and overwrite it.
         events = change(list(self.load()))
-        self._write({**self._found, "events": events})
-        self._prove = True  # from now on there is something to find
+        self._write({**self._last_read, "events": events})
+        self._prove = True  # the record is not empty any more
 
     def _read(self) -> Sequence[Event]:
-        self._found = self._document() or {"version": VERSION, "events": []}
-        events: Sequence[Event] = self._found["events"]
+        self._last_read = self._document() or {"version": VERSION, "events": []}
+        events: Sequence[Event] = self._last_read["events"]
         return events
 
     def _document(self) -> Mapping[str, Any] | None:
-        found = self._get()
-        if found is None:
+        stored = self._get()
+        if stored is None:
             return None
-        if not isinstance(found, Mapping) or "version" not in found or not isinstance(found.get("events"), list):
-            raise unreadable(short_repr(found))
-        check_version(found["version"])
-        return found
+        if (
+            not isinstance(stored, Mapping)
+            or "version" not in stored
+            or not isinstance(stored.get("events"), list)
+        ):
+            raise unreadable(short_repr(stored))
+        check_version(stored["version"])
+        return stored
 
     @abstractmethod
     def _get(self) -> Any:
@@ -147,7 +151,7 @@ class TaskStateStore(_OneDocument):
     """
     A record in Airflow's task state store, which is scoped to DAG, run, task and map index.
 
-    :param state: The store that Airflow hands to the task.
+    :param state: The store in the task's context.
     :param prove: See :class:`Store`.
     """
 
@@ -169,10 +173,10 @@ class TaskStateStore(_OneDocument):
 
 class VariableStore(_OneDocument):
     """
-    A record in an Airflow Variable: what there is without any set-up.
+    A record in an Airflow Variable, the store that needs no set-up.
 
-    Airflow says "there is none" of a Variable that could not be looked up, so an empty record is always proved.
-    Two attempts that write at the same moment can overwrite each other; only a folder can rule that out.
+    Airflow reports a Variable that could not be looked up as missing, so an empty record always needs a proof. Two
+    attempts that write at the same moment can overwrite each other; only a folder can rule that out.
 
     :param identity: The task instance.
     """
@@ -217,8 +221,8 @@ class BothStores(Store):
     """
     Two stores that hold one record together.
 
-    An intent counts when both took it, an outcome when one did. The record is the union of both, and a store that
-    cannot be read stops the task.
+    An intent counts when both stores have it, an outcome when one does. The record is the union of both. If one
+    store cannot be read, the task stops.
 
     :param stores: The stores.
     """
@@ -236,13 +240,13 @@ class BothStores(Store):
                 if event["event"] == "intent":
                     raise
                 failures.append(error)
-                told = mask_signatures(repr(error))
-                log.warning("One of two records of this task's submits cannot be written: %s", told)
+                reason = mask_signatures(repr(error))
+                log.warning("One of two records of this task's submits cannot be written: %s", reason)
         if len(failures) == len(self._stores):
             raise failures[0]
 
     def forget(self, intent: str) -> None:
-        # Neither may be left with an intent alone, which would stop the next attempt.
+        # Neither store may keep an intent without its outcome: that would stop the next attempt.
         closing = [e for e in self._read() if e["intent"] == intent and e["event"] in CLOSED_WITHOUT_A_JOB]
         for store in self._stores:
             for event in closing:
@@ -254,19 +258,19 @@ class BothStores(Store):
         return [event for store in self._stores for event in store.load()]
 
     def _echo(self, nonce: str) -> Any:
-        return nonce  # each store proves itself
+        return nonce  # each store has its own proof
 
 
 class NoStore(Store):
     """
-    No record at all, for who turned it off: an attempt knows nothing of those before it.
+    The store for ``[kling] state = none``: it keeps events in memory only.
 
-    So what an earlier attempt may have bought is always unknown. The Variable that answers for it is named after
-    the attempt that reported it.
+    So what earlier attempts have bought is always unknown. The Variable with the decision on them is named after
+    the attempt that reported them.
 
     :param identity: The task instance.
     :param conn_id: The Airflow connection.
-    :param fingerprint: Of the request.
+    :param fingerprint: The fingerprint of the request.
     :param try_number: The number of the running attempt, from 1.
     :param read_variable: Returns the text of an Airflow Variable, None if there is none.
     """
@@ -297,18 +301,23 @@ class NoStore(Store):
                     max_tries=-1,
                     conn_id=conn_id,
                     dag_id=identity.dag_id,
-                    prompt="whatever an earlier attempt of this task sent",
+                    prompt="any request of an earlier attempt of this task",
                     cites={},
                 )
             )
 
     def _earlier_intent(self, try_number: int, read_variable: Callable[[str], str | None]) -> str:
-        """Return an id whose Variable is the one that was reported last or, unanswered, the one to report now."""
-        before = f"{self._of_attempt(try_number - 1)}-earlier"
-        earlier = Submit(id=before, fingerprint="", purchase=0, sent_at=SENT_AT_UNKNOWN, conn_id="", dag_id="")
-        word = word_for(earlier, read=read_variable, now=time.time())
-        # The next attempt will look for what this one reports.
-        return before if word else f"{self._name}-earlier"
+        """
+        Return the id of the intent that stands for all earlier attempts.
+
+        If the Variable that the last attempt reported has a decision, it is the id of that report; otherwise a new
+        id, whose Variable this attempt reports.
+        """
+        reported = f"{self._of_attempt(try_number - 1)}-earlier"
+        earlier = Submit(id=reported, fingerprint="", purchase=0, sent_at=SENT_AT_UNKNOWN, conn_id="", dag_id="")
+        decision = decision_for(earlier, read=read_variable, now=time.time())
+        # The next attempt reads the Variable that this one reports.
+        return reported if decision else f"{self._name}-earlier"
 
     def _of_attempt(self, number: int) -> str:
         parts = "\0".join(map(str, (*self._identity, number)))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A local Kling server, for DAG development, CI and demos without spending money.
+"""
+A local Kling server for DAG development, CI and demos at no cost.
 
-Start it with ``python -m airflow_provider_kling.sandbox``, or in a test by ``with Sandbox() as sandbox:``.
+Start it with ``python -m airflow_provider_kling.sandbox``, or in a test with ``with Sandbox() as sandbox:``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is asked for: a client needs no server, and a server no encoder."""
+    """Import a name on first use: the client needs no server, and the server needs no encoder at its start."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m airflow_provider_kling.sandbox``: start the server and say how to connect to it."""
+"""``python -m airflow_provider_kling.sandbox``: start the server and print how to connect to it."""
 
 from __future__ import annotations
 
@@ -61,20 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_kling.sandbox",
-        description="A local Kling: checks, queues and runs jobs, serves real MP4 files, costs nothing.",
+        description="A local Kling server: checks, queues and runs jobs, and serves real MP4 files, at no cost.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
         "--port", type=int, default=8765, help="port to listen on (%(default)s); 0 takes a free one"
     )
     parser.add_argument("--api-key", action="append", help="a valid key (sk-sandbox); may be given several times")
-    parser.add_argument("--queue-seconds", type=float, default=2.0, help="how long a job waits (%(default)s)")
-    parser.add_argument("--run-seconds", type=float, default=8.0, help="how long a job then runs (%(default)s)")
-    parser.add_argument("--max-concurrent", type=int, help="jobs that one key may have open at once (no limit)")
-    parser.add_argument("--media-dir", help="folder with the images of example.com, found by file name")
+    parser.add_argument("--queue-seconds", type=float, default=2.0, help="seconds a job is queued (%(default)s)")
+    parser.add_argument("--run-seconds", type=float, default=8.0, help="seconds a job then runs (%(default)s)")
+    parser.add_argument("--max-concurrent", type=int, help="unfinished jobs allowed per key (no limit)")
+    parser.add_argument("--media-dir", help="folder with the images for URLs of example.com, by file name")
     parser.add_argument("--cache-dir", help="folder that keeps rendered videos for the next start")
     parser.add_argument(
-        "--dialect", default="documented", choices=DIALECTS, help="how answers are worded (%(default)s)"
+        "--dialect", default="documented", choices=DIALECTS, help="format of responses (%(default)s)"
     )
     parser.add_argument("--prefix", default="", help="path in front of all routes (none)")
     return parser

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP side: the vendor's three routes, the video files and the control endpoints."""
+"""The HTTP server: the vendor's three routes, the video files and the control endpoints."""
 
 from __future__ import annotations
 
@@ -22,11 +22,19 @@ if TYPE_CHECKING:
     from airflow_provider_kling.sandbox.studio import Studio
 
 log = logging.getLogger(__name__)
+#: Seconds between two pieces of a slow response.
 DRIP_SECONDS = 0.05
 
 
 def build_app(controls: Controls, api_keys: Sequence[str], studio: Studio, prefix: str = "") -> web.Application:
-    """Put the routes together; ``prefix`` is a path in front of all of them."""
+    """
+    Return the application with all routes.
+
+    :param controls: The state of the sandbox.
+    :param api_keys: The valid keys.
+    :param studio: Renders the videos.
+    :param prefix: A path in front of all routes.
+    """
     vendor = _VendorRoutes(controls, api_keys, studio, prefix)
     app = web.Application(client_max_size=16 * 1024 * 1024)
     app.add_routes(
@@ -61,12 +69,12 @@ class _VendorRoutes:
                 job = self._controls.accept(video, raw, key, struck)
                 accepted.append(job)
                 log.info("accepted %s: %s, %s s, %r", job.id, video.model, video.seconds, video.text[:80])
-                return Reply.of(200, job.dialect.submit_answer(job))
+                return Reply.of(200, job.dialect.submit_response(job))
 
-            return await _with_faults(struck.answer, struck.pause, accept)
+            return await _with_faults(struck.response, struck.pause, accept)
 
         reply = await self._reply("submit", request, exchange)
-        # Set before as well: who has the answer and looks into the ledger must find it there.
+        # Set before sending too: a client that has the response must find it in the ledger.
         for job in accepted:
             job.answered = True
         response, delivered = await _send(request, reply)
@@ -76,19 +84,19 @@ class _VendorRoutes:
 
     async def status(self, request: web.Request) -> web.StreamResponse:
         task_id = request.match_info["task_id"]
-        route: Route = "status" if self._controls.knows(task_id) else "probe"
+        route: Route = "status" if self._controls.has_job(task_id) else "probe"
 
         async def exchange() -> Reply:
             job = self._controls.find(task_id, self._key(request))
             struck = self._controls.strike(route, job.request.text if job else "", job)
 
-            async def tell() -> Reply:
+            async def report() -> Reply:
                 if job is None:
                     raise ApiError(400, "task_not_exist", "task_not_exist")
                 base_url = f"{request.scheme}://{request.host}{self._prefix}"
-                return Reply.of(200, job.dialect.status_answer(job, job.at(time.time()), base_url))
+                return Reply.of(200, job.dialect.status_response(job, job.at(time.time()), base_url))
 
-            return await _with_faults(struck.answer, struck.pause, tell)
+            return await _with_faults(struck.response, struck.pause, report)
 
         reply = await self._reply(route, request, exchange)
         return (await _send(request, reply))[0]
@@ -110,17 +118,17 @@ class _VendorRoutes:
             job = find()
             struck = self._controls.strike("content", job.request.text, job)
 
-            async def show() -> Reply:
+            async def serve() -> Reply:
                 if job.at(time.time()).state != "completed":
                     raise ApiError(400, "invalid_request", "the video is not finished")
                 try:
-                    path = await self._studio.video_from_event(job.request)
+                    path = await self._studio.video_file(job.request)
                 except (ImportError, OSError) as error:
-                    raise ApiError(500, "", f"the video cannot be made: {error}") from error
+                    raise ApiError(500, "", f"the video cannot be rendered: {error}") from error
                 name = {"Content-Disposition": f'inline; filename="{job.id}.mp4"'}
                 return Reply(200, content_type="video/mp4", headers=name, file=path)
 
-            return await _with_faults(struck.answer, struck.pause, show)
+            return await _with_faults(struck.response, struck.pause, serve)
 
         reply = await self._reply("content", request, exchange)
         return (await _send(request, reply))[0]
@@ -134,11 +142,11 @@ class _VendorRoutes:
         return given
 
     async def _reply(self, route: Route, request: web.Request, exchange: Callable[[], Awaitable[Reply]]) -> Reply:
-        self._controls.saw(route, request.method, request.path_qs, request.headers)
+        self._controls.record_request(route, request.method, request.path_qs, request.headers)
         try:
             return await exchange()
         except ApiError as error:
-            return Reply.of(error.status, self._controls.dialect.error_answer(error))
+            return Reply.of(error.status, self._controls.dialect.error_response(error))
 
 
 async def _with_faults(
@@ -151,7 +159,7 @@ async def _with_faults(
         await asyncio.sleep(after)
     if fault is not None:
         log.info("fault %s on %s", fault.kind, fault.on)
-        # It may read a file or pack hundreds of megabytes.
+        # In a thread: it may read a file or compress hundreds of megabytes.
         return await asyncio.to_thread(fault.change_reply, reply)
     return reply
 
@@ -166,9 +174,9 @@ async def _json_body(request: web.Request) -> Any:
 
 
 async def _send(request: web.Request, reply: Reply) -> tuple[web.StreamResponse, bool]:
-    """Send the answer; return it, and whether the connection took it whole."""
+    """Send the response; return it, and whether all of it was written to an open connection."""
     if reply.drop:
-        _hang_up(request)
+        _disconnect(request)
         return web.Response(), False
     headers = {"Content-Type": reply.content_type, **reply.headers}
     if reply.file is not None:
@@ -200,7 +208,7 @@ async def _stream(request: web.Request, response: web.StreamResponse, reply: Rep
     elif reply.sent is not None:
         body = reply.body
         await response.write(body[: int(len(body) * reply.sent)])
-        _hang_up(request)
+        _disconnect(request)
         raise ConnectionResetError("cut by a fault")
     else:
         for piece, times in reply.parts:
@@ -208,7 +216,7 @@ async def _stream(request: web.Request, response: web.StreamResponse, reply: Rep
                 await response.write(piece)
 
 
-def _hang_up(request: web.Request) -> None:
+def _disconnect(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.close()
 
@@ -216,9 +224,9 @@ def _hang_up(request: web.Request) -> None:
 def _control_routes(controls: Controls, prefix: str) -> list[web.RouteDef]:
     base = f"{prefix}/_sandbox"
 
-    def answering(tell: Callable[[], Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def handler_for(call: Callable[[], Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handler(_request: web.Request) -> web.Response:
-            return web.json_response({"ok": True} if (told := tell()) is None else told)
+            return web.json_response({"ok": True} if (result := call()) is None else result)
 
         return handler
 
@@ -237,13 +245,15 @@ def _control_routes(controls: Controls, prefix: str) -> list[web.RouteDef]:
         return web.json_response({"ok": True})
 
     return [
-        web.get(f"{base}/ledger", answering(controls.ledger)),
-        web.get(f"{base}/jobs", answering(controls.jobs)),
-        web.get(f"{base}/seen", answering(controls.seen)),
-        web.get(f"{base}/stats", answering(lambda: {"requests": controls.requests, "faults": controls.faults()})),
-        web.get(f"{base}/faults", answering(controls.faults)),
+        web.get(f"{base}/ledger", handler_for(controls.ledger)),
+        web.get(f"{base}/jobs", handler_for(controls.jobs)),
+        web.get(f"{base}/seen", handler_for(controls.seen)),
+        web.get(
+            f"{base}/stats", handler_for(lambda: {"requests": controls.requests, "faults": controls.faults()})
+        ),
+        web.get(f"{base}/faults", handler_for(controls.faults)),
         web.post(f"{base}/faults", add_fault),
-        web.delete(f"{base}/faults", answering(controls.clear_faults)),
-        web.post(f"{base}/reset", answering(controls.reset)),
+        web.delete(f"{base}/faults", handler_for(controls.clear_faults)),
+        web.post(f"{base}/reset", handler_for(controls.reset)),
         web.post(f"{base}/jobs/{{task_id}}/finish", finish),
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sandbox's powers from another process."""
+"""The controls of a sandbox that runs in another process."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ POLL_SECONDS = 0.05
 
 
 class SandboxClient:
-    """Drive a running sandbox over its control endpoints, under the names that :class:`Sandbox` has itself.
+    """
+    Control a running sandbox over its control endpoints, with the method names of :class:`Sandbox`.
 
-    :param base_url: the sandbox's base URL, as it prints it at the start.
-    :param timeout: seconds to wait for an answer.
+    :param base_url: The sandbox's base URL, which it prints at its start.
+    :param timeout: Seconds to wait for a response.
     """
 
     def __init__(self, base_url: str, timeout: float = 10.0) -> None:
         self.base_url = base_url.rstrip("/")
         self.timeout = timeout
-        # A proxy of the environment cannot reach this machine's loopback address.
+        # Without the environment's proxy, which cannot reach this machine's loopback address.
         self._opener = build_opener(ProxyHandler({}))
 
     @property
@@ -55,9 +56,10 @@ class SandboxClient:
         self._call("POST", "reset")
 
     def finish(self, task_id: str | int) -> None:
-        """End a job now.
+        """
+        End a job now.
 
-        :raises KeyError: there is no such job.
+        :raises KeyError: if there is no such job.
         """
         try:
             self._call("POST", f"jobs/{task_id}/finish")
@@ -67,9 +69,10 @@ class SandboxClient:
             raise
 
     def wait_for(self, what: str, count: int, timeout: float = 30.0) -> None:
-        """Block until ``requests[what]`` has reached ``count``.
+        """
+        Block until ``requests[what]`` has reached ``count``.
 
-        :raises TimeoutError: it did not within ``timeout`` seconds.
+        :raises TimeoutError: if it has not within ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
         while (seen := self.requests[what]) < count:
@@ -78,8 +81,8 @@ class SandboxClient:
             time.sleep(POLL_SECONDS)
 
     def _list(self, name: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._call("GET", name)
-        return found
+        entries: list[dict[str, Any]] = self._call("GET", name)
+        return entries
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -89,5 +92,5 @@ class SandboxClient:
             method=method,
             headers={"Content-Type": "application/json"},
         )
-        with self._opener.open(request, timeout=self.timeout) as answer:
-            return json.load(answer)
+        with self._opener.open(request, timeout=self.timeout) as response:
+            return json.load(response)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the vendor documents of a request, written down a second time for the server's side.
+"""
+The vendor's documented rules for a request, implemented a second time for the server.
 
-Nothing here is shared with the client's own checks, so that a misreading on one side shows in the tests of the
-other. Where the vendor's page is silent, a value is accepted.
+Nothing here is shared with the checks of the client, so that an error on one side fails the tests of the other. A
+value for which the vendor's page has no rule is accepted.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 
 class ApiError(Exception):
-    """An answer of the API that is an error: HTTP status, the API's code and a message."""
+    """
+    An error response of the API.
+
+    :param status: The HTTP status.
+    :param code: The API's code.
+    :param message: The message.
+    """
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -34,14 +41,14 @@ class ApiError(Exception):
 
 
 def upstream_message(code: int, message: str) -> str:
-    """Word an answer of the platform behind a gateway, the way it surfaces inside the gateway's own message."""
-    answer = {"code": code, "message": message, "request_id": "sandbox"}
-    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+    """Return an error of the platform behind a gateway in the form that the gateway's own message contains."""
+    response = {"code": code, "message": message, "request_id": "sandbox"}
+    return json.dumps(response, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One prompt and how long it lasts, in seconds."""
+    """One prompt and its duration in seconds."""
 
     prompt: str
     seconds: float
@@ -49,7 +56,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """A request that passed the checks, with the vendor's defaults filled in."""
+    """A valid request, with the vendor's defaults filled in."""
 
     model: str
     shots: tuple[Shot, ...]
@@ -60,7 +67,7 @@ class VideoRequest:
 
     @property
     def text(self) -> str:
-        """All prompts in one string: what a scripted fault is matched against."""
+        """All prompts in one string; scripted faults are matched against it."""
         return "\n".join(shot.prompt for shot in self.shots)
 
     @property
@@ -74,9 +81,10 @@ class VideoRequest:
 
 
 def parse_request(body: Any) -> VideoRequest:
-    """Check a decoded JSON body as the vendor documents it.
+    """
+    Check a decoded JSON body against the vendor's documentation.
 
-    :raises ApiError: 400 ``invalid_request``, naming every problem found.
+    :raises ApiError: with 400 ``invalid_request`` and all problems in the message, if the body is wrong.
     """
     if not isinstance(body, Mapping):
         raise ApiError(400, "invalid_request", "the request body must be a JSON object")
@@ -161,7 +169,7 @@ def _is_shot(shot: object) -> bool:
 
 
 def _shots(prompt: str | None, multi_prompt: list[Any] | None, seconds: int) -> tuple[Shot, ...]:
-    """Spread the shots over the whole duration, in proportion to the durations that were given."""
+    """Spread the shots over the whole duration, in proportion to their own durations."""
     if not multi_prompt:
         return (Shot(_drawable(prompt or ""), float(seconds)),)
     shots = [shot if isinstance(shot, Mapping) else {"prompt": shot} for shot in multi_prompt]
@@ -176,12 +184,12 @@ def _shots(prompt: str | None, multi_prompt: list[Any] | None, seconds: int) -> 
 
 
 def _drawable(text: str) -> str:
-    """JSON can carry halves of a letter that no encoder takes."""
+    """Replace lone surrogates, which JSON can contain but encoders reject."""
     return text.encode(errors="replace").decode()
 
 
 def is_public_url(url: str) -> bool:
-    """Tell whether a server out on the internet could fetch ``url``. Nothing is looked up."""
+    """Return whether a server on the internet could fetch ``url``, judged without a DNS look-up."""
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").rstrip(".")
@@ -196,7 +204,7 @@ def is_public_url(url: str) -> bool:
 
 
 def _is_short_address(host: str) -> bool:
-    """Forms such as ``127.1`` are addresses to most clients though not in the textbook notation."""
+    """Return whether a host is an address in a short form such as ``127.1``, which most clients accept."""
     try:
         socket.inet_aton(host)
     except OSError:

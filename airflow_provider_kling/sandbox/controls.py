@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The powers that a test has over the sandbox: witness what arrived, script trouble, end jobs."""
+"""The controls of the sandbox for tests: list what was received, script faults, end jobs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ REMEMBERED_EXCHANGES = 1000
 
 
 class Controls:
-    """Everything the server knows, safe to use from any thread.
+    """
+    The whole state of the server. It is thread-safe.
 
-    :param dialect: how answers are worded unless a fault of kind ``dialect`` says otherwise for a job.
-    :param queue_seconds: how long each job waits.
-    :param run_seconds: how long each job then runs.
-    :param max_concurrent: jobs that one key may have open at once; None is no limit.
+    :param dialect: The format of responses, unless a fault of kind ``dialect`` sets another for a job.
+    :param queue_seconds: Seconds for which each job is queued.
+    :param run_seconds: Seconds for which each job then runs.
+    :param max_concurrent: Unfinished jobs that one key may have; None sets no limit.
     """
 
     def __init__(
@@ -47,14 +48,15 @@ class Controls:
 
     @property
     def requests(self) -> dict[str, int]:
-        """Requests seen so far, by what a fault can strike; ``accepted`` counts submits taken."""
+        """Number of requests so far by route (see :data:`ROUTES`); ``accepted`` is that of accepted submits."""
         with self._changed:
             return {name: self._counts[name] for name in (*ROUTES, "accepted")}
 
     def ledger(self) -> list[dict[str, Any]]:
-        """List every accepted submit in order: each one would have been paid for.
+        """
+        List every accepted submit in order: the vendor would bill each of them.
 
-        ``answered`` is True once the answer was handed to an open connection, False if it could not be, and
+        ``answered`` is True once the response was written to an open connection, False if it could not be, and
         None before that.
         """
         with self._changed:
@@ -67,51 +69,53 @@ class Controls:
             return [job.summary(now) for job in self._book.jobs.values()]
 
     def seen(self) -> list[dict[str, Any]]:
-        """List the last 1000 requests with method, path and headers; a key shows its last characters only."""
+        """List the last 1000 requests with method, path and headers; keys are cut to their last characters."""
         with self._changed:
             return [{**exchange, "headers": _without_key(exchange["headers"])} for exchange in self._seen]
 
     def faults(self) -> list[dict[str, Any]]:
-        """List the faults that are still armed."""
+        """List the faults that are still active."""
         with self._changed:
             return self._faults.armed()
 
     def add_fault(self, fault: Fault) -> None:
-        """Arm a fault."""
+        """Add a fault."""
         with self._changed:
             self._faults.add(fault)
 
     def clear_faults(self) -> None:
-        """Disarm all faults; what they did to jobs already accepted stays."""
+        """Remove all faults; their changes to jobs that were already accepted remain."""
         with self._changed:
             self._faults.clear()
 
     def finish(self, task_id: str | int) -> None:
-        """End a job now, as completed, or as failed if a fault decided that.
+        """
+        End a job now: as failed if a fault has set that, otherwise as completed.
 
-        :raises KeyError: there is no such job.
+        :raises KeyError: if there is no such job.
         """
         with self._changed:
             job = self._book.jobs[str(task_id)]
             job.finished_at = min(job.ends_at, time.time())
 
     def reset(self) -> None:
-        """Forget jobs, ledger, counters and faults."""
+        """Delete jobs, ledger, counters and faults."""
         with self._changed:
             self._clear()
 
     def wait_for(self, what: str, count: int, timeout: float = 30.0) -> None:
-        """Block until ``requests[what]`` has reached ``count``.
+        """
+        Block until ``requests[what]`` has reached ``count``.
 
-        :raises TimeoutError: it did not within ``timeout`` seconds.
+        :raises TimeoutError: if it has not within ``timeout`` seconds.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._counts[what] >= count, timeout):
                 raise TimeoutError(f"{self._counts[what]} instead of {count} {what} after {timeout} s")
 
-    # From here on: what the server's handlers use.
+    # The methods below are for the server's handlers.
 
-    def saw(self, route: Route, method: str, path: str, headers: Mapping[str, str]) -> None:
+    def record_request(self, route: Route, method: str, path: str, headers: Mapping[str, str]) -> None:
         with self._changed:
             self._counts[route] += 1
             self._seen.append(
@@ -120,7 +124,7 @@ class Controls:
             self._changed.notify_all()
 
     def strike(self, on: Route, text: str, job: Job | None = None) -> Struck:
-        """Use up the faults that match a request and let them change its job."""
+        """Apply the faults that match a request: count them as used, and let them change its job."""
         with self._changed:
             if job is None:
                 return self._faults.strike(on, text)
@@ -129,9 +133,10 @@ class Controls:
             return struck
 
     def accept(self, request: VideoRequest, raw: Mapping[str, Any], key: str, struck: Struck) -> Job:
-        """Take a checked request in.
+        """
+        Accept a checked request as a new job.
 
-        :raises ApiError: the key has no slot left.
+        :raises ApiError: if the key has no free slot.
         """
         job = Job(
             id="",
@@ -152,18 +157,19 @@ class Controls:
         return job
 
     def find(self, task_id: str, key: str) -> Job | None:
-        """Return the job, or None where this key has no such job."""
+        """Return the job, or None if this key has no such job."""
         job = self._book.jobs.get(task_id)
         return job if job is not None and job.key == key else None
 
-    def knows(self, task_id: str) -> bool:
-        """Return whether there is such a job, whoever asks."""
+    def has_job(self, task_id: str) -> bool:
+        """Return whether there is such a job under any key."""
         return task_id in self._book.jobs
 
     def find_public(self, task_id: str) -> Job:
-        """Return a job whatever the key.
+        """
+        Return a job under any key.
 
-        :raises ApiError: 404, there is no such job.
+        :raises ApiError: with 404, if there is no such job.
         """
         try:
             return self._book.jobs[task_id]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The many ways in which servers of this kind word one and the same answer."""
+"""The formats in which servers of this kind send the same response."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ UPSTREAM_PREFIX = "upstream_"
 
 @dataclass(frozen=True)
 class Dialect:
-    """How answers are worded; the defaults are the vendor's own page.
+    """
+    The format of responses; the defaults are those of the vendor's page.
 
-    :param queued: status word of a waiting job, sent exactly as given.
-    :param running: status word of a running job.
-    :param completed: status word of a finished job.
-    :param failed: status word of a failed job.
+    :param queued: Status word of a queued job, sent exactly as written.
+    :param running: Status word of a running job.
+    :param completed: Status word of a finished job.
+    :param failed: Status word of a failed job.
     :param progress: ``int`` sends 30, ``percent`` sends "30%", ``none`` leaves the field out.
-    :param url_at: where the video URL sits, as a path such as ``task_result.videos[0].url``.
-    :param url_kind: ``files`` is a link for everybody; ``content`` is ``{BASE}/v1/videos/{id}/content``, which
-        needs the bearer key.
-    :param wrapped: put the object into ``{"code": "success", "message": "", "data": {...}}``.
+    :param url_at: The field of the video URL, as a path such as ``task_result.videos[0].url``.
+    :param url_kind: ``files`` is a public link; ``content`` is ``{BASE}/v1/videos/{id}/content``, which needs the
+        bearer key.
+    :param wrapped: Put the object into ``{"code": "success", "message": "", "data": {...}}``.
     :param ids: ``text`` makes ids such as ``task_0f...``; ``number`` makes JSON numbers.
-    :param identity: which id fields are sent: ``both``, only ``id``, only ``task_id``, or ``differ``, where the
-        ``task_id`` of a status answer is another one that the server does not know.
-    :param created_at: unit of ``created_at`` in a status answer: ``s`` or ``ms``.
-    :param bare_submit: answer a submit with nothing but ``task_id`` and ``status``.
+    :param identity: The id fields that are sent: ``both``, only ``id``, only ``task_id``, or ``differ``: then the
+        ``task_id`` of a status response is a different one, which the server does not know.
+    :param created_at: Unit of ``created_at`` in a status response: ``s`` or ``ms``.
+    :param bare_submit: Send only ``task_id`` and ``status`` in the response to a submit.
     :param errors: ``openai`` for ``{"error": {...}}``, ``flat`` for ``{"code", "message", "data": null}``.
     """
 
@@ -53,11 +54,11 @@ class Dialect:
     errors: Literal["openai", "flat"] = "openai"
 
     def new_id(self) -> str:
-        """Make the id of a new job; ids are text inside the sandbox."""
+        """Return the id of a new job; inside the sandbox ids are strings."""
         return str(secrets.randbelow(10**12) + 10**12) if self.ids == "number" else f"task_{secrets.token_hex(16)}"
 
-    def submit_answer(self, job: Job) -> dict[str, Any]:
-        """Word the answer to an accepted submit."""
+    def submit_response(self, job: Job) -> dict[str, Any]:
+        """Return the response to an accepted submit."""
         if self.bare_submit:
             return self._wrap({"task_id": self._id(job), "status": self.queued})
         return self._wrap(
@@ -71,10 +72,16 @@ class Dialect:
             }
         )
 
-    def status_answer(self, job: Job, seen: Snapshot, base_url: str) -> dict[str, Any]:
-        """Word the state of ``job``; ``base_url`` is where links to the video begin."""
+    def status_response(self, job: Job, seen: Snapshot, base_url: str) -> dict[str, Any]:
+        """
+        Return the response to a status request.
+
+        :param job: The job.
+        :param seen: Its state.
+        :param base_url: The beginning of links to the video.
+        """
         foreign = f"{UPSTREAM_PREFIX}{job.id}" if self.identity == "differ" else self._id(job)
-        answer: dict[str, Any] = {
+        response: dict[str, Any] = {
             **self._identity(job, task_id=foreign),
             "object": "video.generation.job",
             "model": job.request.model,
@@ -83,16 +90,16 @@ class Dialect:
             "created_at": self._time(job.accepted_at),
         }
         if seen.state == "completed":
-            answer["completed_at"] = self._time(seen.ended_at)
-            put(answer, self.url_at, self._url(job, base_url))
+            response["completed_at"] = self._time(seen.ended_at)
+            put(response, self.url_at, self._url(job, base_url))
         elif seen.state == "failed" and job.failure and job.failure.reason_at != "none":
-            put(answer, job.failure.reason_at, job.failure.message)
+            put(response, job.failure.reason_at, job.failure.message)
             if job.failure.reason_at == "error.message":
-                answer["error"]["code"] = job.failure.code
-        return self._wrap(answer)
+                response["error"]["code"] = job.failure.code
+        return self._wrap(response)
 
-    def error_answer(self, error: ApiError) -> dict[str, Any]:
-        """Word an error."""
+    def error_response(self, error: ApiError) -> dict[str, Any]:
+        """Return the response for an error."""
         return error_body(self.errors, error.code, error.message)
 
     def _id(self, job: Job) -> str | int:
@@ -119,10 +126,11 @@ class Dialect:
             return f"{base_url}/v1/videos/{job.id}/content"
         return f"{base_url}/files/{job.id}.mp4"
 
-    def _wrap(self, answer: dict[str, Any]) -> dict[str, Any]:
-        return {"code": "success", "message": "", "data": answer} if self.wrapped else answer
+    def _wrap(self, response: dict[str, Any]) -> dict[str, Any]:
+        return {"code": "success", "message": "", "data": response} if self.wrapped else response
 
 
+#: Predefined dialects by name. Each is a combination that a gateway could use.
 DIALECTS: Mapping[str, Dialect] = {
     "documented": Dialect(),
     "wrapped": Dialect(
@@ -149,13 +157,13 @@ DIALECTS: Mapping[str, Dialect] = {
     "shouting": Dialect(queued="QUEUED", running="RUNNING", completed="COMPLETED", failed="FAILED"),
     "unheard": Dialect(queued="unknown", running="dreaming"),
 }
-"""Ready-made dialects by name, each a mixture that some gateway could speak."""
 
 
 def dialect_of(given: Dialect | str | Mapping[str, Any]) -> Dialect:
-    """Take a dialect as an object, by name, or as a mapping of the fields that differ from the vendor's page.
+    """
+    Return a dialect from an object, a name, or a mapping of the fields that differ from the vendor's page.
 
-    :raises ValueError: unknown name or field.
+    :raises ValueError: if the name or a field is unknown.
     """
     if isinstance(given, Dialect):
         return given
@@ -170,14 +178,14 @@ def dialect_of(given: Dialect | str | Mapping[str, Any]) -> Dialect:
 
 
 def error_body(style: str, code: str, message: str) -> dict[str, Any]:
-    """Build one of the two JSON error envelopes, ``openai`` or ``flat``."""
+    """Return one of the two JSON error envelopes, ``openai`` or ``flat``."""
     if style == "flat":
         return {"code": code, "message": message, "data": None}
     return {"error": {"message": message, "type": "new_api_error", "code": code}}
 
 
 def put(target: dict[str, Any], path: str, value: object) -> None:
-    """Store ``value`` under a path such as ``task_result.videos[0].url``; the only index known is 0."""
+    """Store ``value`` under a path such as ``task_result.videos[0].url``; the only supported index is 0."""
     *parents, last = path.split(".")
     for step in parents:
         name, is_list = re.subn(r"\[0\]$", "", step)

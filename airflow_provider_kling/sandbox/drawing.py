@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Still pictures: what stands for an image URL, and the cards and captions that show a prompt."""
+"""Still pictures: the replacement for an image URL, and the cards and captions that show a prompt."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 PICTURE_SIZE = (1280, 720)
+#: Empty border around text, as a fraction of the width.
 MARGIN = 0.06
-"""Empty border around text, as a share of the width."""
+#: Height in pixels below which a text is cut instead of made smaller.
 SMALLEST_TEXT = 11
-"""Height in pixels below which a text is cut rather than shrunk."""
+#: Fonts with Chinese characters that come with operating systems; pillow searches the system's font folders.
 WIDE_FONTS = (
     "NotoSansCJK-Regular.ttc",
     "NotoSansSC-Regular.otf",
@@ -30,11 +31,10 @@ WIDE_FONTS = (
     "msyh.ttc",
     "simsun.ttc",
 )
-"""Fonts with Chinese letters that systems come with; pillow looks for them in the system's own folders."""
 
 
 def colour(name: str, light: float) -> tuple[int, int, int]:
-    """Return a colour that always belongs to ``name``; ``light`` runs from 0 to 1."""
+    """Return a colour that depends on ``name`` only; ``light`` is the lightness, 0 to 1."""
     hue = zlib.crc32(name.encode(errors="replace")) % 360 / 360
     red, green, blue = colorsys.hls_to_rgb(hue, light, 0.45)
     return round(red * 255), round(green * 255), round(blue * 255)
@@ -48,7 +48,7 @@ def backdrop(name: str, size: tuple[int, int]) -> Image.Image:
 
 
 def picture(url: str, path: Path | None) -> Image.Image:
-    """Return the picture at ``url``: the file that stands for it, or one made from its name."""
+    """Return the picture for ``url``: from the file that replaces it, or drawn from its name."""
     if path is not None:
         with Image.open(path) as image:
             return image.convert("RGB")
@@ -62,7 +62,7 @@ def picture(url: str, path: Path | None) -> Image.Image:
 
 
 def write(image: Image.Image, text: str, box: tuple[int, int, int, int], largest: int) -> None:
-    """Write a text into the middle of ``box``, wrapped, as large as fits but at most ``largest`` pixels high."""
+    """Write a text into the middle of ``box``, wrapped, as large as fits and at most ``largest`` pixels high."""
     left, top, right, bottom = box
     border = round(image.width * MARGIN)
     words, scale = legible(text), largest
@@ -85,7 +85,7 @@ def write(image: Image.Image, text: str, box: tuple[int, int, int, int], largest
 
 
 def wrap(text: str, font: Font, width: int) -> list[str]:
-    """Break a text into lines of at most ``width`` pixels, inside a word only if it is longer than a line."""
+    """Break a text into lines of at most ``width`` pixels; only a word longer than a line is broken."""
     lines: list[str] = []
     for paragraph in text.splitlines():
         line = ""
@@ -102,7 +102,7 @@ def wrap(text: str, font: Font, width: int) -> list[str]:
 
 
 def _chop(piece: str, font: Font, width: int) -> list[str]:
-    """Cut a piece wherever a line is full."""
+    """Cut a piece at each end of a line."""
     chopped = [""]
     for letter in piece:
         if letter != " " and chopped[-1] and font.getlength(chopped[-1] + letter) > width:
@@ -112,7 +112,7 @@ def _chop(piece: str, font: Font, width: int) -> list[str]:
 
 
 def _pieces(paragraph: str) -> list[str]:
-    """Cut where a line may break: after a space, and around each letter of scripts that have no spaces."""
+    """Cut a text where a line may break: after a space, and around each character of scripts without spaces."""
     pieces = [""]
     for letter in paragraph:
         if ord(letter) > 0x2E80:
@@ -125,7 +125,7 @@ def _pieces(paragraph: str) -> list[str]:
 
 
 def legible(text: str) -> str:
-    r"""Replace letters for which this machine has no font by their code, such as ``\u6c99``: still told apart."""
+    r"""Replace characters that have no font on this machine by a code such as ``\u6c99``."""
     missing = {letter for letter in set(text) - {"\n"} if not _has(_latin(16), letter)}
     wide = _wide(16)
     if wide is not None:
@@ -134,7 +134,7 @@ def legible(text: str) -> str:
 
 
 def font_for(text: str, height: int) -> Font:
-    """Return pillow's own font, or a font of the system where the text has letters beyond it."""
+    """Return pillow's own font, or a system font if the text has characters that pillow's font lacks."""
     if all(_has(_latin(16), letter) for letter in set(text) - {"\n"}):
         return _latin(height)
     return _wide(height) or _latin(height)
@@ -157,5 +157,5 @@ def _wide(height: int) -> Font | None:
 
 @cache
 def _has(font: Font, letter: str) -> bool:
-    """Tell whether a font has a letter: all that it lacks it draws as one and the same box."""
+    """Return whether a font has a character: all that it lacks are drawn as the same box."""
     return letter.isspace() or bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))

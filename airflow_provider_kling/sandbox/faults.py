@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scripted trouble.
+"""
+Scripted faults.
 
-Every fault is one of four things: a pause, a change to a job, a change to the answer, or an answer that takes
-the place of the proper one. The table ``KINDS`` says which; there is no further special case anywhere else.
+Every fault is one of four things: a pause, a change to a job, a change to the response, or a replacement of the
+response. The table ``KINDS`` defines which; there are no special cases elsewhere.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ Route = Literal["submit", "status", "probe", "content"]
 ROUTES: tuple[Route, ...] = ("submit", "status", "probe", "content")
 BODY_STYLES = ("openai", "flat", "html", "empty", "upstream")
 CONTENT_REFUSED = 1301
-REFUSED_WORDS = "内容不符合社区规范"
-UPSTREAM_TROUBLE = 5000
+REFUSED_MESSAGE = "内容不符合社区规范"
+UPSTREAM_ERROR = 5000
 COMMON_PARAMETERS = {"on", "kind", "times", "skip", "match"}
 BLOCK = 64 * 1024
 DEFAULT_SIZE = 256 * 1024 * 1024
@@ -37,13 +38,17 @@ HTML = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1><h
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP answer before it is sent.
+    """
+    An HTTP response before it is sent.
 
-    :param parts: pieces of the body and how often each is repeated, so that a huge body needs no memory.
-    :param file: body to send when there are no ``parts``.
-    :param sent: share of the body to send before the connection is cut; None sends all of it.
-    :param drop: cut the connection without any answer.
-    :param seconds: time over which the body is spread, in small pieces.
+    :param status: The HTTP status.
+    :param parts: Pieces of the body, each with its number of repetitions, so that a huge body needs no memory.
+    :param content_type: The media type.
+    :param headers: Additional headers.
+    :param file: The file to send if there are no ``parts``.
+    :param sent: Fraction of the body to send before the connection is cut; None sends all of it.
+    :param drop: Cut the connection without a response.
+    :param seconds: Time over which the body is sent, in small pieces.
     """
 
     status: int = 200
@@ -56,13 +61,13 @@ class Reply:
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, status: int, answer: object) -> Reply:
-        """Make an ordinary JSON answer."""
-        return cls(status, ((json.dumps(answer, ensure_ascii=False).encode(), 1),))
+    def of(cls, status: int, response: object) -> Reply:
+        """Return an ordinary JSON response."""
+        return cls(status, ((json.dumps(response, ensure_ascii=False).encode(), 1),))
 
     @property
     def body(self) -> bytes:
-        """The whole body; read from the file where there is one."""
+        """The whole body; if there is a file, it is read."""
         if self.file is not None and not self.parts:
             return self.file.read_bytes()
         return b"".join(piece * times for piece, times in self.parts)
@@ -78,29 +83,32 @@ class Reply:
 
 @dataclass(frozen=True)
 class Fault:
-    """One piece of scripted trouble.
+    """
+    One scripted fault.
 
-    :param on: the request it strikes: ``submit``, ``status``, ``probe`` (a status question for a task that does
+    :param on: The route that it affects: ``submit``, ``status``, ``probe`` (a status request for a task that does
         not exist) or ``content`` (the video file, at either address).
-    :param kind: a key of :data:`KINDS`.
-    :param times: how many requests it strikes; None is every one.
-    :param skip: how many matching requests pass unharmed first.
-    :param match: a part of the prompt, or a task id; None matches every request.
-    :param accepted: whether the request is carried out before its answer goes wrong; None leaves it to the kind.
-    :param status: HTTP status of the answer.
-    :param code: the error's code; a number stands for a code of the official platform inside the message.
-    :param message: the error's message, or the reason why a job fails.
-    :param body: body of an error: a style of :data:`BODY_STYLES`, or the literal text.
-    :param content_type: media type to claim.
-    :param headers: headers to add, for example ``{"Retry-After": "2"}``.
-    :param seconds: length of a pause, of a drip or of a job's run; how long a new job is ``not_visible``.
-    :param location: where a redirect leads; None leads to the same address again, without end.
-    :param size: bytes of a huge body, or of an unpacked bomb.
-    :param fields: fields that an answer lacks.
-    :param reason_at: field with the reason of a failed job: ``error.message``, ``fail_reason``,
+    :param kind: A key of :data:`KINDS`.
+    :param times: Number of requests that it affects; None affects every request.
+    :param skip: Number of matching requests that are not affected first.
+    :param match: A part of the prompt, or a task id; None matches every request.
+    :param accepted: Whether the request is carried out although its response is faulty; None is the default of the
+        kind.
+    :param status: HTTP status of the response.
+    :param code: The error's code; a number stands for a code of the official platform inside the message.
+    :param message: The error's message, or the reason why a job fails.
+    :param body: Body of an error: a style of :data:`BODY_STYLES`, or the literal text.
+    :param content_type: Media type in the header.
+    :param headers: Headers to add, for example ``{"Retry-After": "2"}``.
+    :param seconds: Seconds of a pause, of a slow response, of a job's run, or for which a new job is
+        ``not_visible``.
+    :param location: Target of a redirect; None redirects to the same address again, endlessly.
+    :param size: Bytes of a huge body, or of a decompressed bomb.
+    :param fields: Fields to remove from a response.
+    :param reason_at: Field with the reason of a failed job: ``error.message``, ``fail_reason``,
         ``task_status_msg`` or ``none``.
-    :param dialect: name of a dialect, or the fields in which it differs from the vendor's page.
-    :raises ValueError: unknown kind, or a parameter that means nothing to the kind.
+    :param dialect: Name of a dialect, or the fields in which it differs from the vendor's page.
+    :raises ValueError: if the kind is unknown, or does not support a parameter.
     """
 
     on: Route
@@ -140,10 +148,11 @@ class Fault:
 
     @classmethod
     def from_json(cls, given: object) -> Fault:
-        """Build a fault from decoded JSON.
+        """
+        Return a fault from decoded JSON.
 
         :raises ValueError: as the constructor, and for unknown names.
-        :raises TypeError: not an object.
+        :raises TypeError: if it is not an object.
         """
         if not isinstance(given, Mapping):
             raise TypeError("a fault must be a JSON object")
@@ -155,24 +164,24 @@ class Fault:
         return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the parameters that were given, ready for :meth:`from_json`."""
+        """Return the parameters that are set, in the form for :meth:`from_json`."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
         return {**given, "times": self.times}
 
     @property
     def carries_out(self) -> bool:
-        """Whether the request does its work although the answer goes wrong."""
+        """Whether the request is carried out although the response is faulty."""
         return KINDS[self.kind].accepted if self.accepted is None else self.accepted
 
     @property
     def role(self) -> str:
-        """``pause``, ``job`` or ``answer``: what the fault acts on."""
+        """``pause``, ``job`` or ``response``: what the fault acts on."""
         if self.kind == "refuse_content" and self.carries_out:
             return "job"
         return KINDS[self.kind].role
 
     def strikes_at_age(self, age: float | None) -> bool:
-        """Tell whether a job of that age, in seconds, is still hidden; other kinds know no age."""
+        """Return whether a job of that age, in seconds, is still hidden; other kinds do not depend on the age."""
         return self.kind != "not_visible" or self.seconds is None or age is None or age < self.seconds
 
     def change_job(self, job: Job) -> None:
@@ -181,7 +190,7 @@ class Fault:
             change(job, self)
 
     def change_reply(self, reply: Reply) -> Reply:
-        """Turn the proper answer (an empty one if the request was not carried out) into the faulty one."""
+        """Return the faulty response for the normal one, which is empty if the request was not carried out."""
         change = KINDS[self.kind].change_reply
         changed = change(reply, self) if change is not None else reply
         return replace(
@@ -198,7 +207,7 @@ def _fail(job: Job, fault: Fault) -> None:
 
 
 def _refuse_later(job: Job, fault: Fault) -> None:
-    message = upstream_message(CONTENT_REFUSED, fault.message or REFUSED_WORDS)
+    message = upstream_message(CONTENT_REFUSED, fault.message or REFUSED_MESSAGE)
     job.failure = Failure(message, "fail_to_fetch_task", fault.reason_at or "error.message")
 
 
@@ -218,7 +227,7 @@ def _respell(job: Job, fault: Fault) -> None:
 def _error(
     status: int, *, body: str = "openai", code: int | str = "", message: str = ""
 ) -> Callable[[Reply, Fault], Reply]:
-    """Make the change that puts an error in the answer's place; the fault's own parameters go before these."""
+    """Return a change that replaces the response by an error; the fault's parameters override these defaults."""
 
     def change(_reply: Reply, fault: Fault) -> Reply:
         style = body if fault.body is None else fault.body
@@ -235,11 +244,11 @@ def _error(
 
 
 def _envelope(style: str, code: int | str, message: str) -> dict[str, Any]:
-    """Build a JSON error; codes of the official platform surface inside the message only."""
+    """Return a JSON error; codes of the official platform appear inside the message only."""
     if style == "upstream":
-        number = code if isinstance(code, int) else UPSTREAM_TROUBLE
-        word = code if isinstance(code, str) else ""
-        return error_body("openai", word or "fail_to_fetch_task", upstream_message(number, message))
+        number = code if isinstance(code, int) else UPSTREAM_ERROR
+        text_code = code if isinstance(code, str) else ""
+        return error_body("openai", text_code or "fail_to_fetch_task", upstream_message(number, message))
     if isinstance(code, int):
         return error_body(style, "", upstream_message(code, message))
     return error_body(style, code, message)
@@ -254,7 +263,7 @@ def _break_json(reply: Reply, _fault: Fault) -> Reply:
 
 
 def _wrong_types(reply: Reply, _fault: Fault) -> Reply:
-    """Every text becomes a list, every number a text, every object a null: nothing is what it should be."""
+    """Change the type of every value: strings become lists, numbers strings, and objects null."""
     return Reply.of(reply.status, {name: _mistype(value) for name, value in json.loads(reply.body).items()})
 
 
@@ -264,10 +273,10 @@ def _mistype(value: object) -> object:
     return str(value) if isinstance(value, int | float) else None
 
 
-def _lack_fields(reply: Reply, fault: Fault) -> Reply:
-    lacking = fault.fields or ("id", "task_id", "status", "video_url")
-    answer = json.loads(reply.body)
-    return Reply.of(reply.status, {name: value for name, value in answer.items() if name not in lacking})
+def _remove_fields(reply: Reply, fault: Fault) -> Reply:
+    removed = fault.fields or ("id", "task_id", "status", "video_url")
+    response = json.loads(reply.body)
+    return Reply.of(reply.status, {name: value for name, value in response.items() if name not in removed})
 
 
 def _empty(reply: Reply, _fault: Fault) -> Reply:
@@ -275,13 +284,13 @@ def _empty(reply: Reply, _fault: Fault) -> Reply:
 
 
 def _swell(reply: Reply, fault: Fault) -> Reply:
-    """Blow the answer up by ``size`` bytes, still valid: JSON by a long text, MP4 by a ``free`` box."""
+    """Add ``size`` bytes to the response and keep it valid: a long text in JSON, a ``free`` box in an MP4."""
     size = DEFAULT_SIZE if fault.size is None else fault.size
     if reply.content_type == "application/json":
         rest = reply.body.removeprefix(b"{")
         parts = ((b'{"padding":"', 1), *_filler(b"x", size), (b'",' + rest, 1))
     else:
-        # A box of this form has room for more than 4 GiB: its length follows the header in eight bytes.
+        # The form of box that allows more than 4 GiB: its length follows the header in eight bytes.
         header = b"\x00\x00\x00\x01free" + (size + 16).to_bytes(8, "big")
         parts = ((reply.body + header, 1), *_filler(b"\x00", size))
     return replace(reply, parts=parts, file=None)
@@ -292,7 +301,7 @@ def _filler(letter: bytes, size: int) -> tuple[tuple[bytes, int], ...]:
 
 
 def _bomb(reply: Reply, fault: Fault) -> Reply:
-    """Send the swollen answer packed: small on the wire, ``size`` bytes for who unpacks it."""
+    """Compress the enlarged response: it is small on the network, and ``size`` bytes when decompressed."""
     swollen = _swell(reply, fault)
     packer = zlib.compressobj(level=1, wbits=GZIP_BITS)
     packed = [packer.compress(piece) for piece, times in swollen.parts for _ in range(times)]
@@ -321,9 +330,18 @@ def _web_page(_reply: Reply, fault: Fault) -> Reply:
 
 
 class Kind(NamedTuple):
-    """What a fault of one kind acts on, which parameters mean something to it, and where it may strike."""
+    """
+    A kind of fault.
 
-    role: Literal["pause", "job", "answer"]
+    :param role: What the fault acts on.
+    :param parameters: The parameters of :class:`Fault` that the kind supports, besides the common ones.
+    :param accepted: Whether the request is carried out by default.
+    :param routes: The routes that it can affect.
+    :param change_job: Its change to a job.
+    :param change_reply: Its change to the response.
+    """
+
+    role: Literal["pause", "job", "response"]
     parameters: frozenset[str] = frozenset()
     accepted: bool = True
     routes: tuple[Route, ...] = ROUTES
@@ -332,24 +350,24 @@ class Kind(NamedTuple):
 
 
 def _of_job(change: Callable[[Job, Fault], None], *parameters: str) -> Kind:
-    """Describe a fault of the job itself; on ``status`` it strikes a job that is under way."""
+    """Return a kind of fault of the job itself; on ``status`` it affects a job that is under way."""
     return Kind("job", frozenset(parameters), routes=("submit", "status"), change_job=change)
 
 
 def _instead(
     change: Callable[[Reply, Fault], Reply], *parameters: str, routes: tuple[Route, ...] = ROUTES
 ) -> Kind:
-    """Describe an answer in place of the proper one; only ``accepted`` lets the request be carried out."""
+    """Return a kind that replaces the response; the request is carried out only with ``accepted``."""
     common = ("accepted", "headers", "content_type")
-    return Kind("answer", frozenset((*common, *parameters)), False, routes, change_reply=change)
+    return Kind("response", frozenset((*common, *parameters)), False, routes, change_reply=change)
 
 
 def _spoiled(
     change: Callable[[Reply, Fault], Reply], *parameters: str, routes: tuple[Route, ...] = ROUTES
 ) -> Kind:
-    """Describe the proper answer of a request that was carried out, changed on its way."""
+    """Return a kind that changes the response to a request that was carried out."""
     return Kind(
-        "answer",
+        "response",
         frozenset(("headers", "content_type", "status", *parameters)),
         True,
         routes,
@@ -359,6 +377,7 @@ def _spoiled(
 
 _ERROR = ("status", "code", "message", "body")
 
+#: Every kind of fault by name.
 KINDS: Mapping[str, Kind] = {
     "delay_before": Kind("pause", frozenset({"seconds"})),
     "delay_after": Kind("pause", frozenset({"seconds"})),
@@ -367,7 +386,7 @@ KINDS: Mapping[str, Kind] = {
     "pace": _of_job(_pace, "seconds"),
     "dialect": _of_job(_respell, "dialect"),
     "refuse_content": _instead(
-        _error(400, code=CONTENT_REFUSED, message=REFUSED_WORDS), *_ERROR, "reason_at", routes=("submit",)
+        _error(400, code=CONTENT_REFUSED, message=REFUSED_MESSAGE), *_ERROR, "reason_at", routes=("submit",)
     )._replace(change_job=_refuse_later),
     "error": _instead(_error(500), *_ERROR),
     "rate_limit": _instead(_error(429, code=OVER_CONCURRENCY), *_ERROR),
@@ -375,11 +394,11 @@ KINDS: Mapping[str, Kind] = {
     "not_visible": _instead(_error(400, code="task_not_exist"), *_ERROR, "seconds", routes=("status",)),
     "redirect": _instead(_redirect, "status", "location"),
     "not_a_video": _instead(_web_page, "message", routes=("content",)),
-    "drop_before": Kind("answer", accepted=False, change_reply=_drop),
-    "drop_after": Kind("answer", change_reply=_drop),
+    "drop_before": Kind("response", accepted=False, change_reply=_drop),
+    "drop_after": Kind("response", change_reply=_drop),
     "broken_json": _spoiled(_break_json, routes=("submit", "status")),
     "wrong_types": _spoiled(_wrong_types, routes=("submit", "status")),
-    "missing_fields": _spoiled(_lack_fields, "fields", routes=("submit", "status")),
+    "missing_fields": _spoiled(_remove_fields, "fields", routes=("submit", "status")),
     "empty_body": _spoiled(_empty),
     "huge_body": _spoiled(_swell, "size"),
     "slow_drip": _spoiled(_drip, "seconds"),
@@ -387,7 +406,6 @@ KINDS: Mapping[str, Kind] = {
     "gzip_bomb": _spoiled(_bomb, "size"),
     "truncate": _spoiled(_truncate),
 }
-"""Every kind of fault by name."""
 
 
 @dataclass
@@ -399,17 +417,17 @@ class _Armed:
 
 @dataclass(frozen=True)
 class Struck:
-    """The faults that one request met."""
+    """The faults that apply to one request."""
 
     faults: tuple[Fault, ...] = ()
 
     @property
-    def answer(self) -> Fault | None:
-        """The fault that decides the answer, if any."""
-        return next((fault for fault in self.faults if fault.role == "answer"), None)
+    def response(self) -> Fault | None:
+        """The fault that determines the response, if any."""
+        return next((fault for fault in self.faults if fault.role == "response"), None)
 
     def pause(self, kind: str) -> float:
-        """Seconds to wait ``delay_before`` the request is carried out, or ``delay_after``."""
+        """Return the seconds to wait before the request is carried out (``delay_before``) or after it."""
         return sum(fault.seconds or 0.0 for fault in self.faults if fault.kind == kind)
 
     def change_job(self, job: Job) -> None:
@@ -419,7 +437,7 @@ class Struck:
 
 
 class FaultBook:
-    """The faults that are armed, in the order in which they were added."""
+    """The active faults, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._armed: list[_Armed] = []
@@ -437,9 +455,10 @@ class FaultBook:
         ]
 
     def strike(self, on: Route, text: str, task_id: str | None = None, age: float | None = None) -> Struck:
-        """Use up what matches a request.
+        """
+        Return the faults that apply to a request, and count them as used.
 
-        Pauses and changes to the job add up; of the faults that decide the answer the first one strikes and
+        Pauses and changes to the job add up. Of the faults that determine the response, the first one applies, and
         the others wait for the next request.
         """
         struck: list[Fault] = []
@@ -447,7 +466,7 @@ class FaultBook:
             fault = armed.fault
             if fault.on != on or not (fault.match is None or fault.match in text or fault.match == task_id):
                 continue
-            if fault.role == "answer" and any(other.role == "answer" for other in struck):
+            if fault.role == "response" and any(other.role == "response" for other in struck):
                 continue
             if not fault.strikes_at_age(age):
                 continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs whose state follows from the clock alone, so that a poll costs nothing but arithmetic."""
+"""Jobs whose state is computed from the clock, so that a poll costs only arithmetic."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ OVER_CONCURRENCY = 1303
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job ends as failed, and which field of the status answer tells the reason (``none``: no field)."""
+    """
+    Why a job ends as failed.
+
+    :param message: The reason.
+    :param code: The error's code.
+    :param reason_at: The field of the status response with the reason; ``none`` for no field.
+    """
 
     message: str
     code: str = ""
@@ -27,7 +33,7 @@ class Failure:
 
 
 class Snapshot(NamedTuple):
-    """A job at one moment; ``ended_at`` is 0 until it ends."""
+    """The state of a job at one moment; ``ended_at`` is 0 until it ends."""
 
     state: State
     progress: int
@@ -36,7 +42,7 @@ class Snapshot(NamedTuple):
 
 @dataclass
 class Job:
-    """One accepted submit. All times are wall-clock seconds."""
+    """One accepted submit. All times are epoch seconds."""
 
     id: str
     key: str
@@ -45,7 +51,7 @@ class Job:
     accepted_at: float
     queue_seconds: float
     run_seconds: float
-    dialect: Any  # a Dialect, which knows jobs
+    dialect: Any  # a Dialect; its module imports this one
     failure: Failure | None = None
     stuck: bool = False
     finished_at: float | None = None
@@ -58,7 +64,7 @@ class Job:
         return float("inf") if self.stuck else self.accepted_at + self.queue_seconds + self.run_seconds
 
     def at(self, now: float) -> Snapshot:
-        """Tell state and progress (0 to 100) at ``now``."""
+        """Return state and progress (0 to 100) at ``now``."""
         if now >= self.ends_at:
             return Snapshot("failed" if self.failure else "completed", 100, self.ends_at)
         running_for = now - self.accepted_at - self.queue_seconds
@@ -90,9 +96,10 @@ class Job:
 
 @dataclass
 class JobBook:
-    """All accepted jobs in order, and the slots of each key (one key stands for one account).
+    """
+    All accepted jobs in order, and the slots of each key (one key stands for one account).
 
-    :param max_concurrent: jobs that one key may have open at once, from submit to finish; None is no limit.
+    :param max_concurrent: Unfinished jobs that one key may have; None sets no limit.
     """
 
     max_concurrent: int | None = None
@@ -100,9 +107,10 @@ class JobBook:
     _open: defaultdict[str, list[Job]] = field(default_factory=lambda: defaultdict(list))
 
     def accept(self, job: Job) -> None:
-        """Take a job in.
+        """
+        Add a job.
 
-        :raises ApiError: 429 with the platform's 1303 in the message, when the key has no slot left.
+        :raises ApiError: with 429 and the platform's 1303 in the message, if the key has no free slot.
         """
         if self.max_concurrent is not None:
             still_open = [other for other in self._open[job.key] if other.ends_at > job.accepted_at]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Render a real video, as fast as one core can: H.264 in MP4, with AAC sound for the audio models."""
+"""Render a real video, as fast as possible on one core: H.264 in MP4, with AAC sound for the audio models."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ if TYPE_CHECKING:
 FRAMES_PER_SECOND = 24
 SAMPLES_PER_SECOND = 48_000
 TONES_HZ = (240, 360)
+#: Peak of one tone; 32,767 is full scale.
 LOUDNESS = 2500
-"""Peak of one tone; 32,767 is full scale."""
 AUDIO_FRAME = 1024
+#: The platform accepts images up to this ratio of the sides.
 WIDEST_RATIO = 2.5
-"""The platform takes images up to this ratio of the sides."""
 
 
 def render(request: VideoRequest, images: Mapping[str, Path | None], path: Path) -> None:
-    """Write the video for ``request`` to ``path``; the file appears there only when it is whole.
+    """
+    Write the video for ``request`` to ``path``; the file appears there only when it is complete.
 
-    :param images: the file that stands for each image URL, None where a picture is made from the name.
+    :param images: The file that replaces each image URL; None to draw a picture from the name.
     """
     pictures = [picture(url, images.get(url)) for url in (request.image, request.last_image) if url]
     size = _frame_size(request, pictures[0].size if pictures else None)
@@ -49,7 +50,7 @@ def render(request: VideoRequest, images: Mapping[str, Path | None], path: Path)
 
 
 def _frame_size(request: VideoRequest, image_size: tuple[int, int] | None) -> tuple[int, int]:
-    """Return width and height: the short side follows the tier, the ratio the image where there is one."""
+    """Return width and height: the short side of the tier, in the ratio of the image if there is one."""
     across, down = image_size or tuple(int(side) for side in request.aspect_ratio.split(":"))
     ratio = min(WIDEST_RATIO, max(across, down) / min(across, down))
     long_side = round(request.short_side * ratio / 2) * 2
@@ -75,7 +76,7 @@ def _encode(
 
 def _encode_tone(container: OutputContainer, seconds: int) -> None:
     audio = container.add_stream("aac", rate=SAMPLES_PER_SECOND, layout="mono")
-    # The tones share this period, so that one of it says all.
+    # All tones repeat after this period, so it is computed once.
     period = SAMPLES_PER_SECOND // math.gcd(*TONES_HZ)
     samples = array("h", [_sample(index) for index in range(period)]) * (seconds * SAMPLES_PER_SECOND // period)
     for start in range(0, len(samples), AUDIO_FRAME):
@@ -92,7 +93,7 @@ def _sample(index: int) -> int:
 
 
 def _frames(request: VideoRequest, pictures: list[Image.Image], size: tuple[int, int]) -> Iterator[Image.Image]:
-    """Yield the frames; in image mode the first, and with a last image the last, is the bare image."""
+    """Yield the frames. In image mode the first frame is the image; with a last image, the last frame is that."""
     count = request.seconds * FRAMES_PER_SECOND
     shots = [_Scene(request, shot, size, over_image=bool(pictures)) for shot in request.shots]
     ends = [sum(shot.seconds for shot in request.shots[: index + 1]) for index in range(len(shots))]
@@ -108,14 +109,14 @@ def _frames(request: VideoRequest, pictures: list[Image.Image], size: tuple[int,
 
 
 def _still(pictures: list[Image.Image], done: float) -> Image.Image | None:
-    """Return the image beneath the caption: the first, or what it has faded to on the way to the last."""
+    """Return the image below the caption: the first one, or its blend with the last one."""
     if len(pictures) == 2:
         return Image.blend(pictures[0], pictures[1], done)
     return pictures[0] if pictures else None
 
 
 class _Scene:
-    """One shot: its prompt is drawn once, what moves is drawn for each frame."""
+    """One shot: the prompt is drawn once, moving parts are drawn for each frame."""
 
     def __init__(self, request: VideoRequest, shot: Shot, size: tuple[int, int], *, over_image: bool) -> None:
         self._width, self._height = size
@@ -124,7 +125,7 @@ class _Scene:
         unit = min(size)
         self._line = unit // 90
         self._radius = unit // 18
-        # The caption of an image leaves most of it to be seen; a text-to-video card is all caption.
+        # The caption leaves most of an image visible; a text-to-video card is only a caption.
         top = round(self._height * 0.66) if over_image else 0
         footer = unit // 12
         self._top = top
@@ -140,7 +141,7 @@ class _Scene:
         ImageDraw.Draw(self._card).text((border, self._footer), label, font=self._font, fill=self._accent)
 
     def frame(self, still: Image.Image | None, done: float, seconds: float) -> Image.Image:
-        """Draw the frame at ``seconds``, when ``done`` (0 to 1) of the video has passed."""
+        """Draw the frame at ``seconds``; ``done`` is the elapsed fraction of the video (0 to 1)."""
         card = self._card.copy()
         draw = ImageDraw.Draw(card)
         border = min(self._width, self._height) // 24
@@ -162,7 +163,7 @@ class _Scene:
         return frame
 
     def _ball(self, draw: ImageDraw.ImageDraw, done: float, seconds: float, ground: int) -> None:
-        """Let a ball hop across the picture, once a second."""
+        """Draw a ball that bounces across the picture, once a second."""
         radius = self._radius
         x = radius + (self._width - 2 * radius) * done
         y = ground - radius - abs(math.sin(math.pi * seconds)) * radius

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server in a thread of its own, beside whatever starts it."""
+"""The server, in a thread of the process that starts it."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from ssl import SSLContext
 
-# Ten thousand clients may knock in the same moment.
+#: Length of the queue for new connections: ten thousand clients may connect at the same moment.
 BACKLOG = 4096
 SHUTDOWN_SECONDS = 0.2
 
 
 class Sandbox(Controls):
-    """A Kling that runs on this machine: no money, no network, real video files.
+    """
+    A local Kling server with real video files, which needs no account and no network.
 
-    Use it as a context manager, or call :meth:`start` and :meth:`stop`. A stopped sandbox keeps its jobs and
-    its ledger, and starts again on the same port: to its clients it was a server that was away for a while.
+    Use it as a context manager, or call :meth:`start` and :meth:`stop`. A stopped sandbox keeps its jobs and its
+    ledger, and starts again on the same port. To its clients this looks like an outage.
 
-    :param host: address to listen on.
-    :param port: port to listen on; 0 takes a free one.
-    :param api_keys: the keys that are valid; each stands for an account with its own slots.
-    :param queue_seconds: how long each job waits in the queue.
-    :param run_seconds: how long each job runs after that.
-    :param max_concurrent: jobs that one key may have open at once, from submit to finish; None is no limit.
-    :param media_dir: folder whose files stand for images under the reserved example domains, by file name.
-    :param dialect: how answers are worded: a name, a :class:`Dialect`, or a mapping of fields.
-    :param prefix: path in front of all routes, such as ``/kling``.
-    :param cache_dir: folder that keeps rendered videos for the next sandbox; None forgets them at the end.
-    :param ssl_context: serve https with it; None serves plain http.
-    :raises OSError: at the start, when the address cannot be listened on.
+    :param host: Address to listen on.
+    :param port: Port to listen on; 0 uses a free one.
+    :param api_keys: The valid keys; each stands for an account with its own slots.
+    :param queue_seconds: Seconds for which each job is queued.
+    :param run_seconds: Seconds for which each job then runs.
+    :param max_concurrent: Unfinished jobs that one key may have; None sets no limit.
+    :param media_dir: Folder with the files for images under the reserved example domains, by file name.
+    :param dialect: The format of responses: a name, a :class:`Dialect`, or a mapping of fields.
+    :param prefix: Path in front of all routes, such as ``/kling``.
+    :param cache_dir: Folder that keeps rendered videos for the next sandbox; None deletes them at the end.
+    :param ssl_context: Serve https with this context; None serves plain http.
+    :raises OSError: at the start, if the server cannot listen on the address.
     """
 
     def __init__(
@@ -85,20 +86,21 @@ class Sandbox(Controls):
 
     @property
     def base_url(self) -> str:
-        """What a connection's host is to be, path prefix included."""
+        """The base URL for a connection, path prefix included."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         scheme = "https" if self._ssl_context else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{self.prefix}"
 
     @property
     def connection_json(self) -> str:
-        """The connection, as Airflow reads it from an ``AIRFLOW_CONN_...`` variable."""
+        """The connection as JSON, for an ``AIRFLOW_CONN_...`` variable."""
         return json.dumps({"conn_type": "kling", "host": self.base_url, "password": self.api_key})
 
     def start(self) -> Self:
-        """Listen, and return as soon as requests are answered.
+        """
+        Start the server, and return as soon as it accepts requests.
 
-        :raises OSError: the address cannot be listened on.
+        :raises OSError: if the server cannot listen on the address.
         """
         if self._thread is not None:
             raise RuntimeError("the sandbox is running already")
@@ -114,7 +116,7 @@ class Sandbox(Controls):
         return self
 
     def stop(self) -> None:
-        """Close all connections and the port; does nothing when stopped already."""
+        """Close all connections and the port; does nothing if the server is stopped."""
         if self._thread is None or self._loop is None or self._stopping is None:
             return
         self._loop.call_soon_threadsafe(self._stopping.set)
@@ -142,7 +144,7 @@ class Sandbox(Controls):
                 listening.set_result(None)
                 await self._stopping.wait()
                 await site.stop()
-                # A connection that was accepted just now is known to the runner a few turns of the loop later.
+                # The runner registers a newly accepted connection only after a few iterations of the loop.
                 await asyncio.sleep(0.01)
             finally:
                 await runner.cleanup()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Video files on demand: rendered when first asked for, once for each distinct request."""
+"""Video files on demand: each distinct request is rendered once, at its first download."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ EXAMPLE_DOMAINS = ("example.com", "example.org", "example.net", "example")
 
 
 class Studio:
-    """Renders videos beside the event loop and keeps the files. Use it as a context manager, inside the loop.
+    """
+    Renders videos in a thread and keeps the files. Use it as a context manager, inside the event loop.
 
-    :param media_dir: folder whose files stand for images under the reserved example domains.
-    :param cache_dir: folder for the rendered files; None takes a temporary one.
+    :param media_dir: Folder with the files for images under the reserved example domains.
+    :param cache_dir: Folder for the rendered files; None uses a temporary one.
     """
 
     def __init__(self, media_dir: Path | None, cache_dir: Path | None) -> None:
@@ -37,7 +38,7 @@ class Studio:
         else:
             self._folder = self._cache_dir
             self._folder.mkdir(parents=True, exist_ok=True)
-        # One thread: the encoder spreads over the cores by itself.
+        # One thread: the encoder uses several cores by itself.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="kling-render")
         return self
 
@@ -45,8 +46,8 @@ class Studio:
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._stack.close()
 
-    async def video_from_event(self, request: VideoRequest) -> Path:
-        """Return the file for ``request``, rendering it unless that was done before."""
+    async def video_file(self, request: VideoRequest) -> Path:
+        """Return the file for ``request``; render it if there is none yet."""
         images = {url: self.media_file(url) for url in (request.image, request.last_image) if url}
         path = self._folder / f"{_fingerprint(request, images)}.mp4"
         if path not in self._renderings:
@@ -61,7 +62,7 @@ class Studio:
         return path
 
     def media_file(self, url: str) -> Path | None:
-        """Return the file of the media folder that stands for an image, None where there is none."""
+        """Return the file of the media folder for an image URL, None if there is none."""
         parts = urlsplit(url)
         name = PurePosixPath(unquote(parts.path)).name
         host = f".{parts.hostname or ''}"
@@ -86,7 +87,7 @@ def _fingerprint(request: VideoRequest, images: dict[str, Path | None]) -> str:
 def _render(request: VideoRequest, images: dict[str, Path | None], path: Path) -> None:
     if path.exists():
         return
-    # PyAV and pillow are an extra, and cost a while to import: only a download needs them.
+    # Imported here: PyAV and pillow are an optional extra, slow to import, and needed for a download only.
     from airflow_provider_kling.sandbox.render import render
 
     render(request, images, path)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.jobs.result import KlingVideo
 
-#: Seconds between two pokes of a sensor that is not deferrable, where the user names none.
+#: Default seconds between two pokes of a sensor that is not deferrable.
 POKE_INTERVAL = 30.0
 
 
@@ -48,27 +48,28 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
     """
     Wait until a submitted video job is finished, and return the finished video.
 
-    It never submits, so retrying or clearing it costs nothing: it goes on waiting for the same job.
+    It never submits, so a retry or a clear costs nothing: the sensor continues to wait for the same job.
 
     :param kling_task_id: The id that ``KlingGenerateOperator`` returned, or a finished video.
     :param kling_conn_id: The Airflow connection.
     :param deferrable: Wait on the triggerer, holding no worker. None reads ``[kling] deferrable`` (true by
-        default); Airflow's own ``[operators] default_deferrable`` is not read, since its default cannot be told
-        from a choice. False waits in a worker, in ``mode``
-        ``poke`` (holding it) or ``reschedule`` (freeing it between pokes).
-    :param poke_interval: Seconds (or a timedelta) between two status checks. None leaves the pace to the provider;
-        it is 30 seconds when not deferrable.
-    :param start_from_trigger: Begin on the triggerer: no worker is started before the video is finished. For
-        Airflow 3.3 and later, and ignored before. What it costs: no pool counts the task; every trigger carries a
-        copy of the DAG; after a restart of the triggerer, ``timeout`` counts anew, up to ten minutes in excess of
-        it. The task cannot be mapped, nor be part of a mapped task group. ``kling_task_id`` may be the output of
-        a task, or a template that names the map index: ``{{ ti.xcom_pull(task_ids='up', map_indexes=-1) }}``.
-    :param timeout: Seconds (or a timedelta) to wait, 4 hours by default. As with every sensor, its end is final:
-        no retry follows. The job goes on at the vendor; clear the sensor to wait on.
-    :param soft_fail: Skip the task instead of failing it, whatever ended the wait.
-    :return: The finished video, as ``KlingGenerateOperator`` with ``wait_for_completion`` does. XCom ``video_url``
-        holds its URL.
-    :raises KlingError: by name, see :mod:`airflow_provider_kling.exceptions`.
+        default); Airflow's own ``[operators] default_deferrable`` is not read, since its default cannot be
+        distinguished from a choice. False waits in a worker, in ``mode`` ``poke`` (holding it) or ``reschedule``
+        (freeing it between pokes).
+    :param poke_interval: Seconds (or a timedelta) between two status checks. None uses the provider's own
+        schedule, or 30 seconds if the sensor is not deferrable.
+    :param start_from_trigger: Start on the triggerer: no worker is started before the video is finished. Needs
+        Airflow 3.3 or later, and is ignored before. Its costs: no pool counts the task; every trigger carries a
+        copy of the DAG; after a restart of the triggerer, ``timeout`` starts again, and Airflow ends the wait ten
+        minutes late at most. The task cannot be mapped, nor be part of a mapped task group. ``kling_task_id`` may
+        be the output of a task, or a template that names the map index:
+        ``{{ ti.xcom_pull(task_ids='up', map_indexes=-1) }}``.
+    :param timeout: Seconds (or a timedelta) to wait, 4 hours by default. As with every sensor, a timeout is
+        final: no retry follows. The job continues at the vendor; clear the sensor to wait again.
+    :param soft_fail: Skip the task instead of failing it, for any error that ends the wait.
+    :return: The finished video, in the form that ``KlingGenerateOperator`` with ``wait_for_completion`` returns.
+        XCom ``video_url`` has its URL.
+    :raises KlingError: a named subclass, see :mod:`airflow_provider_kling.exceptions`.
     """
 
     template_fields: Sequence[str] = ("kling_task_id", "kling_conn_id")
@@ -95,7 +96,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         self.kling_task_id = kling_task_id
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable
-        # On the instance: as attributes of the class they would break mapping.
+        # Set on the instance: as class attributes they would break mapping.
         self.start_from_trigger = start_from_trigger and self._is_deferrable and AIRFLOW_V_3_3_PLUS
         if self.start_from_trigger:
             self.start_trigger_args = self._start_trigger_args()
@@ -108,19 +109,19 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         :raises ValueError: for ``start_from_trigger``.
         """
         if kwargs.get("start_from_trigger"):
-            raise ValueError("start_from_trigger=True is not for a mapped task: Airflow starts those on a worker")
+            raise ValueError("start_from_trigger=True cannot be mapped: Airflow starts mapped tasks on a worker")
         return super().partial(**kwargs)
 
     def execute(self, context: Context) -> Any:
-        """Return the video if it is finished already; wait for it otherwise."""
+        """Return the video if it is already finished; otherwise wait for it."""
         if not self._is_deferrable:
             return super().execute(context)
         return self._execute_deferrable(context)
 
     def _execute_deferrable(self, context: Context) -> KlingVideo:
-        with self._failing():
+        with self._as_sensor_failures():
             now = time.time()
-            # Once here, on the worker that is held anyway: many jobs are finished, or wrong, before the sensor is.
+            # One check on the worker, which is held anyway: many jobs have ended before their sensor starts.
             poller = self._poller(started_at=now)
             decision = self._check(poller)
             if isinstance(decision, Finished):
@@ -145,10 +146,10 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Check once, for the modes ``poke`` and ``reschedule``."""
-        with self._failing():
+        with self._as_sensor_failures():
             poller = self._lasting_poller
             if self.reschedule and (first := first_reschedule_date(context)):
-                # Each poke is another process then; the wait began with the first.
+                # In this mode each poke is a process of its own; the wait began with the first one.
                 poller.started_at = first.timestamp()
                 poller.deadline = poller.started_at + self.timeout
             decision = self._check(poller)
@@ -157,16 +158,16 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
             return PokeReturnValue(is_done=True, xcom_value=self._publish_result(context, decision.result()))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> KlingVideo:
-        """Return the finished video that the trigger reported, or end as it reported."""
-        with self._failing():
+        """Return the finished video from the trigger's event, or fail with the error from it."""
+        with self._as_sensor_failures():
             return self._publish_result(context, video_from_event(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume as every operator does; after a trigger that crashed, wait on."""
-        with self._failing():
+        """Resume as every operator does; if the trigger crashed, continue to wait."""
+        with self._as_sensor_failures():
             try:
                 with normalize_deferral_errors():
-                    # Not as every sensor does: with soft_fail, that would take a crashed trigger for the end.
+                    # Bypasses BaseSensorOperator: with soft_fail, it would skip the task for a crashed trigger.
                     return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
             except TaskDeferralTimeout:
                 raise KlingTimeoutError(
@@ -175,11 +176,11 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
                     advice=STILL_RUNNING,
                 ) from None
             except TaskDeferralError:
-                self.log.warning("The trigger crashed (%d); waiting on", self._count_crash(context))
+                self.log.warning("The trigger crashed (%d); still waiting", self._count_crash(context))
                 return self._execute_deferrable(context)
 
     def on_kill(self) -> None:
-        """Say what goes on: the API has no cancel."""
+        """Log which job continues: the API has no cancel."""
         self.log.warning("Killed. Kling task %s goes on at the vendor, and bills", self.kling_task_id)
 
     @cached_property
@@ -214,8 +215,8 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         return decision
 
     @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Let every named error inside leave as a sensor's failure, or skip the task if asked to."""
+    def _as_sensor_failures(self) -> Iterator[None]:
+        """Convert every named error raised inside to a sensor's failure, or to a skip with ``soft_fail``."""
         try:
             yield
         except KlingError as error:
@@ -228,7 +229,8 @@ def _template_for_triggerer(kling_task_id: Any) -> str:
     """
     Return a task id, or the template of one, in a form that a triggerer can render.
 
-    Its supervisor does not answer what ``xcom_pull`` asks unless the map index is named; the trigger would hang.
+    The triggerer's supervisor does not respond to ``xcom_pull`` unless the map index is named: the trigger would
+    hang.
 
     :raises ValueError: if there is no such form.
     """
@@ -240,6 +242,6 @@ def _template_for_triggerer(kling_task_id: Any) -> str:
     if not isinstance(kling_task_id, str) or ("xcom_pull" in kling_task_id and "map_indexes" not in kling_task_id):
         raise ValueError(
             f"With start_from_trigger=True, kling_task_id={kling_task_id!r} cannot be rendered on the triggerer: "
-            "give the output of a task, or a template such as {{ ti.xcom_pull(task_ids='up', map_indexes=-1) }}"
+            "pass the output of a task, or a template such as {{ ti.xcom_pull(task_ids='up', map_indexes=-1) }}"
         )
     return kling_task_id

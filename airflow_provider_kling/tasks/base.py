@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every task of this package shares: its hook, and templates that show no signature."""
+"""What all tasks of this package share: the hook, and rendered templates without signatures of URLs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class KlingTask:
         kling_conn_id: str
 
     def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
-        """Render as every operator does, mapped or not; no signature of a URL is shown."""
+        """Render as every operator does, mapped or not, with the signatures of URLs masked."""
         with masking_signatures(self):
             super()._do_render_template_fields(*args, **kwargs)  # type: ignore[misc]
 

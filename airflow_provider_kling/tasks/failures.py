@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which errors end an Airflow task at once, beside those that are permanent by themselves."""
+"""Which errors fail an Airflow task without a retry, besides the permanent ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class KlingSensorTimeoutError(KlingTimeoutError, AirflowSensorTimeout):
-    """The video was not finished within the sensor's timeout, which is final as in every sensor."""
+    """The video was not finished within the sensor's timeout. As with every sensor, no retry follows."""
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def as_task_failures(*, final: bool) -> Iterator[None]:
     """
     Raise every error from inside as :func:`task_failure` returns it.
 
-    :param final: Whether no retry may follow, whatever the error is.
+    :param final: Whether no retry may follow, even if a retry could cure the error.
     """
     try:
         yield
@@ -32,14 +32,14 @@ def as_task_failures(*, final: bool) -> Iterator[None]:
 
 
 def task_failure(error: KlingError, *, final: bool) -> KlingError:
-    """Return the error, as a permanent one if no retry may follow."""
+    """Return the error; if no retry may follow, as a permanent one."""
     if final and error.retryable:
         return KlingPermanentError(error.message, **error.details()).with_traceback(error.__traceback__)
     return error
 
 
 def sensor_failure(error: KlingError) -> KlingError:
-    """Return the error to raise from a sensor: its timeout fails the task at once."""
+    """Return the error to raise from a sensor: a timeout becomes one that Airflow does not retry."""
     if isinstance(error, KlingTimeoutError):
         return KlingSensorTimeoutError(error.message, **error.details()).with_traceback(error.__traceback__)
     return error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every task that waits for a video shares: the deferral, the way back from it, and the result."""
+"""What all tasks that wait for a video share: the deferral, recovery from a crashed trigger, and the result."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.jobs.result import KlingVideo
 
-#: How much longer Airflow's own deferral timeout is than the trigger's deadline, which it reports in words.
+#: Margin of Airflow's own deferral timeout over the trigger's deadline, so that the trigger reports the timeout
+#: with its own message.
 BACKSTOP = timedelta(minutes=10)
-#: Seconds that a deferral lasts at least. The scheduler learns 5 seconds late, and later on a busy machine, that a
-#: worker is through with a task that deferred; a task that is queued again by then is taken for lost, and failed.
+#: Minimum seconds of a deferral. The scheduler notices only after 5 seconds, or more on a busy machine, that a
+#: worker has finished with a deferred task. A task that is queued again before that counts as lost, and fails.
 SHORTEST_DEFERRAL = 15.0
-#: Crashes of a trigger after which an attempt gives up waiting.
+#: Crashes of a trigger that one attempt tolerates.
 MAX_CRASHES = 3
 _CRASHES = "kling_trigger_crashes"
 
@@ -48,7 +49,7 @@ class WaitingTask(KlingTask):
 
     @property
     def _is_deferrable(self) -> bool:
-        """Whether to wait on the triggerer; ``[kling] deferrable`` decides where the task does not."""
+        """Whether to wait on the triggerer; ``[kling] deferrable`` is the default."""
         if self.deferrable is None:
             return bool(conf.getboolean("kling", "deferrable", fallback=True))
         return self.deferrable
@@ -65,12 +66,12 @@ class WaitingTask(KlingTask):
         video_seconds: int | None = None,
     ) -> NoReturn:
         """
-        Free the worker until a job is finished; ``execute_complete`` gets the event.
+        Defer until a job is finished; ``execute_complete`` receives the event.
 
         :param kling_task_id: The Kling task to wait for.
-        :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
-        :param model: The model asked for, if known.
-        :param video_seconds: Length of the video asked for, if known.
+        :param started_at: When the job was submitted or, if unknown, when the wait began (epoch seconds).
+        :param model: The requested model, if known.
+        :param video_seconds: The requested length of the video, if known.
         """
         from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 
@@ -94,25 +95,26 @@ class WaitingTask(KlingTask):
         """
         Return how often a trigger of this attempt has crashed, this crash included.
 
-        XCom holds the number: it is wiped with the next attempt, and not before.
+        The number is kept in XCom, which Airflow clears at the next attempt, and not before.
 
         :param context: The task's context.
-        :param advice: What the error says of the job.
-        :raises KlingError: if that is too often to go on; a trigger that always crashes must not go in circles.
+        :param advice: The advice of the error: what is known of the job.
+        :raises KlingError: after more than :data:`MAX_CRASHES` crashes, so that a trigger that always crashes is
+            not deferred forever.
         """
         ti = context["ti"]
         crashes = int(ti.xcom_pull(task_ids=ti.task_id, key=_CRASHES, map_indexes=ti.map_index) or 0) + 1
         if crashes > MAX_CRASHES:
-            raise KlingError(f"The trigger crashed {crashes} times; its log says why", advice=advice)
+            raise KlingError(f"The trigger crashed {crashes} times; its log has the reason", advice=advice)
         ti.xcom_push(key=_CRASHES, value=crashes)
         return crashes
 
     def _publish_result(self, context: Context, video: KlingVideo) -> KlingVideo:
-        """Return a finished video after publishing it: the link, XCom ``video_url`` and the log."""
+        """Publish a finished video in the link, XCom ``video_url`` and the log; return it."""
         task: Any = self
         self.video_url = video["video_url"]
         context["ti"].xcom_push(key="video_url", value=self.video_url)
-        # The signature of the URL is a credential; the link and XCom have the whole of it.
+        # The URL's signature is a credential. The link and XCom keep the complete URL.
         task.log.info(
             "Kling task %s is finished: %s", video["kling_task_id"], mask_signatures(self.video_url or "")
         )

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.media.target import Target
 
-#: Seconds before the second, third and fourth attempt at a download that broke off.
+#: Seconds before the second, third and fourth attempt of an interrupted download.
 PAUSES = (2.0, 10.0, 30.0)
 DEFAULT_TIMEOUT = 3600.0
-#: As in ``hooks``, which is not imported while a DAG is parsed.
+#: The same as in ``media.mp4``, which is not imported while a DAG is parsed.
 MAX_BYTES = 4 << 30
 
 
@@ -37,30 +37,30 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
     Stream a finished video into any object storage, or onto a local disk.
 
     Links to videos expire, so store what you paid for. The file appears under its final name only when it is
-    whole. Each attempt writes a file of its own beside it, ``.kling-<32 hexadecimal digits>.part``. When that is
-    whole, a file system renames it; an object storage copies it and deletes the part. Then the file is looked at
-    under its name. A link that expired meanwhile is asked for anew.
+    complete. Each attempt writes its own file beside it, ``.kling-<32 hexadecimal digits>.part``. When that is
+    complete, a file system renames it; an object storage copies it and deletes the part. Then name and size of
+    the stored file are verified. A link that has expired meanwhile is renewed once.
 
     :param video: The finished video (what the sensor or a waiting ``KlingGenerateOperator`` returned), or its
         Kling task id.
     :param path: Target of the file as ``ObjectStoragePath`` takes it: ``s3://conn@bucket/clip.mp4``,
-        ``gs://...``, ``file:///...``. One that ends in ``/`` is a folder; the file is ``<task id>.mp4`` there. A
-        long id, or one with other characters than letters, digits, ``.``, ``_`` and ``-``, is changed for that.
-    :param kling_conn_id: The Airflow connection. Its key goes to its own host only, whatever the URL says.
-    :param overwrite: Replace an existing file (the default, so that the task may run again); False fails instead.
-        Two tasks at once cannot both succeed with False on a file system; on an object storage they can, since the
-        last look at the name and the copy are two steps.
-    :param timeout: Seconds (or a timedelta) that the download may take, further attempts included; an hour by
+        ``gs://...``, ``file:///...``. A path that ends in ``/`` is a folder; the file is ``<task id>.mp4`` there.
+        A long id, or one with characters other than letters, digits, ``.``, ``_`` and ``-``, is changed for that.
+    :param kling_conn_id: The Airflow connection. Its key is sent to its own host only, whatever the URL is.
+    :param overwrite: Replace an existing file (the default, so that the task can run again); False fails instead.
+        With False, two concurrent tasks cannot both succeed on a file system; on an object storage they can,
+        since the last check of the name and the copy are two steps.
+    :param timeout: Seconds (or a timedelta) that the download may take, further attempts included; one hour by
         default.
-    :param max_bytes: Bytes that the file may have, 4 GiB by default; None sets no bound.
+    :param max_bytes: Greatest size of the file in bytes, 4 GiB by default; None sets no limit.
     :return: The path of the stored file, as a string.
-    :raises KlingValidationError: before anything is fetched, if ``path`` is a folder, a bucket, a file that is to
-        stay, a name that the store would change, or one of a store that copies no files.
-    :raises KlingDownloadError: if the file cannot be fetched or stored, is not a whole video, or has more bytes
-        than ``max_bytes``.
+    :raises KlingValidationError: before anything is downloaded, if ``path`` is a folder, a bucket, an existing
+        file with ``overwrite=False``, a name that the store would change, or one on a store that cannot copy.
+    :raises KlingDownloadError: if the file cannot be downloaded or stored, is not a complete video, or has more
+        bytes than ``max_bytes``.
     :raises KlingAddressRefusedError: if its URL leads to an address inside this network, other than the
         connection's own host and its ``private_hosts``.
-    :raises KlingError: any other, by name, if the API has to be asked for the URL.
+    :raises KlingError: any other named error, if the URL has to be requested from the API.
     """
 
     template_fields: Sequence[str] = ("video", "path", "kling_conn_id")
@@ -87,7 +87,7 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
         if max_bytes is not None and (
             isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1
         ):
-            raise ValueError(f"max_bytes={max_bytes!r} must be a positive whole number, or None for no bound")
+            raise ValueError(f"max_bytes={max_bytes!r} must be a positive whole number, or None for no limit")
         self.max_bytes = max_bytes
 
     def execute(self, context: Context) -> str:
@@ -144,7 +144,7 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
                 pause = next(pauses, None)
                 if pause is None or time.monotonic() + pause >= give_up_at:
                     raise error from None
-                self.log.warning("%s Once more in %g s.", error, pause)
+                self.log.warning("%s Trying again in %g s.", error, pause)
                 time.sleep(pause)
 
     def _attempt(self, url: str, target: Target, seconds: float) -> int:

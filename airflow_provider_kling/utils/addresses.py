@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts and IP addresses: which are public."""
+"""Which hosts and IP addresses are public."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from urllib.parse import urlsplit
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-#: IPv4 networks where no public server is, by IANA's registry of special-purpose addresses. Versions of Python
-#: differ over ``is_global``.
+#: IPv4 networks without public servers, by IANA's registry of special-purpose addresses. ``is_global`` differs
+#: between versions of Python.
 _SPECIAL_IPV4 = tuple(
     map(
         ipaddress.IPv4Network,
         (
             "0.0.0.0/8",  # this network
             "10.0.0.0/8",  # private
-            "100.64.0.0/10",  # shared by a provider's customers; Alibaba's metadata are at 100.100.100.200
+            "100.64.0.0/10",  # shared by a provider's customers; Alibaba's metadata service is at 100.100.100.200
             "127.0.0.0/8",  # loopback
-            "168.63.129.16/32",  # Azure's host, a public address in no registry of special ones
-            "169.254.0.0/16",  # link-local; the metadata of most clouds
+            "168.63.129.16/32",  # Azure's host, a public address that is in no registry of special ones
+            "169.254.0.0/16",  # link-local; the metadata services of most clouds
             "172.16.0.0/12",  # private
-            "192.0.0.0/24",  # protocol assignments; Oracle's metadata once were at 192.0.0.192
+            "192.0.0.0/24",  # protocol assignments; Oracle's metadata service was at 192.0.0.192
             "192.0.2.0/24",  # documentation
             "192.31.196.0/24",  # AS112
             "192.52.193.0/24",  # AMT
@@ -41,8 +41,8 @@ _SPECIAL_IPV4 = tuple(
 )
 
 
-#: All of IPv6 that is given out on the public internet. Outside lie loopback, private, link-local, site-local and
-#: multicast addresses, and prefixes that a network's own translator takes.
+#: The part of IPv6 that is allocated for the public internet. Loopback, private, link-local, site-local and
+#: multicast addresses are outside, and so are prefixes for a network's own translator.
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 
@@ -65,14 +65,14 @@ _ENDS_IN_IPV4 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network(":
 
 
 def unreachable_reason(url: str) -> str | None:
-    """Return why the vendor cannot fetch this media URL, or None if nothing speaks against it."""
+    """Return why the vendor cannot fetch this media URL, or None if no reason is known."""
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").rstrip(".")
     except ValueError as error:
         return f"is not a URL ({error})"
     if parts.scheme.lower() not in ("http", "https"):
-        return "must be a public http(s) URL: the vendor fetches it itself, and sees no files of this machine"
+        return "must be a public http(s) URL: the vendor fetches it itself, and cannot read files of this machine"
     if not host:
         return "has no host; the vendor needs a public http(s) URL"
     kind = private_reason(host)
@@ -80,7 +80,7 @@ def unreachable_reason(url: str) -> str | None:
 
 
 def private_reason(host: str) -> str | None:
-    """Return what makes a URL's host one of a private network, as far as its spelling tells, or None."""
+    """Return what makes a URL's host private, judged by its spelling alone; None if nothing does."""
     host = host.rstrip(".").lower()
     address = parse_address(host)
     if address is not None:
@@ -96,7 +96,7 @@ def private_reason(host: str) -> str | None:
 
 
 def is_public(address: IPAddress) -> bool:
-    """Return whether an address that :func:`parse_address` returned lies on the public internet."""
+    """Return whether an address from :func:`parse_address` is on the public internet."""
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _SPECIAL_IPV4)
     return address in _GLOBAL_UNICAST and not any(address in network for network in _SPECIAL_IPV6)
@@ -104,10 +104,10 @@ def is_public(address: IPAddress) -> bool:
 
 def parse_address(host: str) -> IPAddress | None:
     """
-    Return the IP address that a URL's host spells, in the short and hexadecimal forms of inet_aton too.
+    Return the IP address in a URL's host, also in the short and hexadecimal forms of inet_aton; None for a name.
 
-    An IPv6 address that only wraps an IPv4 one (mapped, compatible, 6to4, Teredo, NAT64) leads there, and so that
-    one is returned.
+    For an IPv6 address that wraps an IPv4 address (mapped, compatible, 6to4, Teredo, NAT64), the IPv4 address is
+    returned, since a connection leads there.
     """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
@@ -122,7 +122,7 @@ def _ipv4_within(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None
     if address.teredo:
         server, client = address.teredo
         return client if is_public(server) else server
-    # ::1 and :: are addresses of their own.
+    # ::1 and :: are IPv6 addresses, not wrapped IPv4 ones.
     wrapped = any(address in network for network in _ENDS_IN_IPV4) and int(address) > 1
     return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if wrapped else None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers and literals in what templates render."""
+"""Numbers and literals in rendered templates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ast
 import json
 from typing import Any
 
-#: What a template renders that found nothing: Python's, JSON's and JavaScript's word for it.
+#: Results of a template that found nothing, in the spelling of Python, JSON and JavaScript.
 _NOTHING = ("None", "null", "undefined")
 
 
@@ -15,12 +15,12 @@ FOUND_NOTHING = "its template found nothing; check the names in it, such as the 
 
 
 def is_nothing(value: Any) -> bool:
-    """Return whether a value is what a template becomes that finds nothing."""
+    """Return whether a value is the result of a template that found nothing."""
     return value is None or (isinstance(value, str) and value.strip() in _NOTHING)
 
 
 def parse_number(value: Any) -> float | None:
-    """Return a finite number from a number or its spelling."""
+    """Return a finite number from a number or its text; None for any other value."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -32,9 +32,9 @@ def parse_number(value: Any) -> float | None:
 
 def parse_literal(text: str) -> Any:
     """
-    Return the value that a text spells, or the text itself.
+    Return the value of a JSON or Python literal, or the text itself if it is neither.
 
-    A template that renders a list or a dict spells it as JSON (``tojson``) or, by default, as Python.
+    A template renders a list or a dict as JSON (``tojson``) or, by default, as a Python literal.
     """
     for read in (json.loads, ast.literal_eval):
         try:

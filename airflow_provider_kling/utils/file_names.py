@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""File names made of ids that others choose."""
+"""Safe file names from ids that this package does not choose."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
-#: Bytes of UTF-8 that a name takes at most: file systems take 255, and suffixes come on top.
+#: Maximum length of a name in bytes of UTF-8. File systems allow 255, and suffixes are added to the name.
 MAX_BYTES = 120
 
 
 def safe_name(text: str) -> str:
     """
-    Return a name for one file or folder that every store takes as it is.
+    Return a name for a file or folder that every store accepts unchanged.
 
-    Letters and digits of any script, ``_``, ``-`` and dots that do not stand first are kept. A text that is longer
-    than :data:`MAX_BYTES` or has other characters is changed, and ends in eight hexadecimal digits of its hash, so
-    that two texts do not share a name.
+    Letters and digits of any script, ``_``, ``-``, and dots except leading ones are kept. A text that is longer
+    than
+    :data:`MAX_BYTES` or has other characters is changed, and gets eight hexadecimal digits of its hash at the end,
+    so that different texts have different names.
 
     :param text: Any text, for example a task id.
     """

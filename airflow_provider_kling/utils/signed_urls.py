@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Pre-signed URLs: the same file under a new signature is the same file, and the signature is a credential.
+Pre-signed URLs: a new signature does not make a new file, and a signature is a credential.
 
-Whoever presigns a URL gets another one each time. So what identifies a request is the URL without its signature,
-and what is logged or stored for people to read is the URL with its signature masked. This module knows neither
-Airflow nor HTTP libraries.
+Each time a URL is presigned, its signature differs. So a request is identified by the URL without its signature,
+and logs and stored texts have the URL with its signature masked. This module depends neither on Airflow nor on
+HTTP libraries.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MASK = "***"
-#: Values at least this long are no word: they are masked wherever they stand, shorter ones only behind their name.
+#: Minimum length at which a value is masked anywhere. A shorter one may be a common word: it is masked only after
+#: the name of its parameter.
 MIN_SECRET = 16
 
 
 class Signing(NamedTuple):
     """
-    The query parameters by which one vendor signs a URL; names in lower case.
+    The query parameters with which one vendor signs a URL; names in lower case.
 
-    :param vendor: Who signs so.
-    :param signature: Those that are all there, with a value, whenever a URL is signed so.
-    :param secrets: Those whose values let others in, or are parts of a key.
-    :param others: What else belongs to the signature and changes with it. Whatever changes *what* is served (a
-        version, a content type, an image operation) is none of these.
+    :param vendor: The vendor and its scheme.
+    :param signature: The parameters that identify the scheme: a signed URL has all of them, with a value.
+    :param secrets: The parameters whose values grant access, or are parts of a key.
+    :param others: All other parameters that belong to the signature and change with it. A parameter that changes
+        *what* is served (a version, a content type, an image operation) is not among them.
     """
 
     vendor: str
@@ -112,11 +113,11 @@ SIGNINGS = (
     ),
     _signing("Kingsoft Cloud KS3", signature="kssaccesskeyid signature", secrets="signature", others="expires"),
 )
-#: Other names under which a query carries a credential. They are masked; they do count, since no vendor's set of
-#: parameters shows that they are nothing but a signature.
+#: Other parameters that carry a credential. They are masked, but they count for the identity of a URL: no vendor's
+#: set of parameters proves that they are only a signature.
 _OTHER_SECRETS = frozenset({"token", "access_token", "auth_key", "authorization", "hdnea", "hdnts"})
 
-#: A text that is a URL with a query as a whole: before the query, the query, and after it.
+#: A text that is one URL with a query: the part before the query, the query, and the part after it.
 _WITH_QUERY = re.compile(r"(\s*https?://[^?#]*\?)([^#\s]*)((?:#\S*)?\s*)", re.IGNORECASE)
 _SECRET_NAMES = sorted(_OTHER_SECRETS.union(*(signing.secrets for signing in SIGNINGS)), key=len, reverse=True)
 #: A secret parameter in the query of a URL, anywhere in a text. An ampersand belongs to the value unless another
@@ -129,10 +130,10 @@ _SECRET = re.compile(
 
 def without_signature(url: str) -> str:
     """
-    Return a URL without the parameters by which a known vendor signs it.
+    Return a URL without the parameters with which a known vendor signs it.
 
-    They are dropped as a set, and only if that vendor's signature is among them: an ``Expires`` alone stays. All
-    else stays as it is written, and so does any text that is no http(s) URL.
+    They are dropped as a set, and only if that vendor's signature is among them: a lone ``Expires`` stays.
+    Everything else is returned unchanged, and so is a text that is not an http(s) URL.
     """
     match = _WITH_QUERY.fullmatch(url)
     if match is None:
@@ -149,7 +150,7 @@ def without_signature(url: str) -> str:
 
 
 def mask_signatures(text: str) -> str:
-    """Return a text in which the credentials in the queries of URLs are masked; all else stays."""
+    """Return a text with the credentials in the queries of URLs masked, and otherwise unchanged."""
     kept, after = [], 0
     for _, begin, end in _secrets(text):
         kept.append(text[after:begin])
@@ -159,29 +160,29 @@ def mask_signatures(text: str) -> str:
 
 def signatures_in(text: str) -> set[str]:
     """
-    Return what has to be masked elsewhere, where this text may be shown in whole or in part.
+    Return the strings to mask wherever this text, or a part of it, may be shown.
 
-    These are the values of the credentials in the queries of URLs, as they are written and as they are read; of
-    a short one, which may be a word, the parameter with its name.
+    These are the values of the credentials in the queries of URLs, both as written and percent-decoded. A short
+    value may be a common word, so it is returned with the name of its parameter.
     """
-    found = set()
+    secrets = set()
     for name, begin, end in _secrets(text):
         if end - begin < MIN_SECRET:
-            found.add(text[name:end])
+            secrets.add(text[name:end])
         else:
-            found |= {text[begin:end], unquote(text[begin:end])}
-    return found
+            secrets |= {text[begin:end], unquote(text[begin:end])}
+    return secrets
 
 
 def _secrets(text: str) -> Iterator[tuple[int, int, int]]:
-    """Yield where a secret parameter's name begins, its value begins, and its value ends."""
+    """Yield the positions of each secret parameter: start of its name, start and end of its value."""
     if "=" not in text and "%" not in text and "\\" not in text and "&" not in text:
         return
     from airflow_provider_kling.utils.masking import Reading
 
     reading = Reading(text)
     for match in _SECRET.finditer(reading.plain):
-        # What ends a sentence ends no signature.
+        # Punctuation after the URL belongs to the sentence, not to the signature.
         value = match[2].rstrip(".,;:!?)]}")
         if value:
             begin = match.start(2)

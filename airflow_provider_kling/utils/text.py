@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Readable text out of what servers send."""
+"""Readable text from responses of servers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from airflow_provider_kling.utils.signed_urls import mask_signatures
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: Characters of an error's message that are looked at; what a person has to know comes first.
+#: Maximum characters of an error's message that are parsed; the important part comes first.
 MAX_MESSAGE = 8192
-
-
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def nested_objects(message: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the JSON objects that a message string carries; gateways put the upstream's raw body there."""
+    """Yield the JSON objects inside a message string; gateways put the upstream's raw body there."""
     message = message[:MAX_MESSAGE]
     end = 0
-    for _ in range(20):  # a hostile message must not buy itself quadratic work
+    for _ in range(20):  # a hostile message must not cause quadratic work
         start = message.find("{", end)
         if start == -1:
             return
@@ -36,7 +34,7 @@ def nested_objects(message: str) -> Iterator[Mapping[str, Any]]:
 
 
 def innermost_message(message: str) -> str:
-    """Return the innermost readable message: the upstream's own words rather than the JSON around them."""
+    """Return the innermost readable message: the upstream's own message rather than the JSON around it."""
     for nested in nested_objects(message):
         inner = nested.get("message") or as_mapping(nested.get("error")).get("message")
         if isinstance(inner, str) and inner.strip():
@@ -45,7 +43,7 @@ def innermost_message(message: str) -> str:
 
 
 def excerpt(body: bytes) -> str | None:
-    """Return the start of a body that is no JSON error, readable: an HTML page's words without its tags."""
+    """Return the start of a body that is not a JSON error as readable text: an HTML page without its tags."""
     text = body[:4000].decode("utf-8", errors="replace")
     text = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
     return _shorten(text) or None
@@ -57,17 +55,19 @@ def _shorten(text: str, most: int = 500) -> str:
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
+    """Return a dict unchanged; an empty mapping for any other value."""
     return value if isinstance(value, dict) else {}
 
 
 def as_text(value: Any) -> str | None:
+    """Return a string or an integer as clean text of at most 200 characters; None for any other value."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
     return clean_text(str(value))[:200] or None
 
 
 def clean_text(text: str) -> str:
-    """Return a text without what no log and no database takes: halves of a letter, and control characters."""
+    """Return a text without the characters that logs and databases reject: lone surrogates and controls."""
     if text.isascii() and text.isprintable():
         return text.strip()
     return _CONTROLS.sub("", text).encode("utf-8", errors="replace").decode().strip()

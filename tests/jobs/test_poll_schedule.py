@@ -63,7 +63,7 @@ def test_checks_are_dense_where_videos_are_likely_and_sparse_before_and_long_aft
     assert gap(90) < gap(2000)
 
 
-def test_jobs_submitted_together_are_not_asked_for_together() -> None:
+def test_jobs_submitted_together_are_not_checked_together() -> None:
     gaps = {round(next_check(60, math.log(90), 0.5), 2) for _ in range(1000)}
     assert len(gaps) > 50
 
@@ -80,7 +80,7 @@ def test_an_unknown_length_goes_by_the_model_and_an_unknown_model_by_all() -> No
     assert math.exp(durations.expected("another", None, None)[0]) == pytest.approx(300, rel=0.1)
 
 
-def test_progress_counts_only_once_it_has_proved_to_tell_something() -> None:
+def test_progress_counts_only_once_it_has_proved_to_be_a_predictor() -> None:
     halfway = Progress(50, 40.0)
     telling, silent = taught(300, 0.5), taught(300, 0.5)
     rng = random.Random(2)
@@ -92,7 +92,7 @@ def test_progress_counts_only_once_it_has_proved_to_tell_something() -> None:
     assert math.exp(silent.expected(MODEL, 5, halfway)[0]) == pytest.approx(300, rel=0.2)
 
 
-def test_progress_that_grows_unevenly_tells_as_much_once_its_course_is_known() -> None:
+def test_uneven_progress_predicts_as_well_once_its_course_is_known() -> None:
     durations = taught(300, 0.5)
     rng = random.Random(2)
     for _ in range(100):
@@ -103,7 +103,7 @@ def test_progress_that_grows_unevenly_tells_as_much_once_its_course_is_known() -
     assert math.exp(durations.expected(MODEL, 5, Progress(66, 100.0))[0]) == pytest.approx(200, rel=0.1)
 
 
-def test_the_model_asked_for_counts_where_the_server_does_not_tell_it() -> None:
+def test_the_requested_model_counts_if_the_server_does_not_report_it() -> None:
     durations = taught(300, 0.2)
     for _ in range(200):
         durations.learn("fast", 5, 20.0, {})
@@ -122,7 +122,7 @@ def test_before_anything_is_learned_a_fast_server_is_not_kept_waiting() -> None:
     assert delay.next_check(10.0, running()) <= SHORTEST * 1.1
 
 
-def test_jobs_submitted_together_are_not_asked_for_together_before_anything_is_learned() -> None:
+def test_jobs_submitted_together_are_not_checked_together_before_anything_is_learned() -> None:
     delay = delay_for(None, Durations())
     assert len({delay.next_check(20.0, running()) for _ in range(20)}) == 20
 
@@ -143,15 +143,15 @@ def test_a_finished_job_teaches_and_a_failed_one_does_not() -> None:
     assert durations.learned
 
 
-def test_what_ended_while_nobody_looked_teaches_nothing() -> None:
-    """A triggerer that was away for hours finds its jobs finished; nobody knows since when."""
+def test_a_job_that_ended_between_distant_checks_teaches_nothing() -> None:
+    """After an outage of hours a triggerer finds its jobs finished, at an unknown time."""
     durations = Durations()
     for _ in range(10):
         LearnedDelay(durations, 5).ended(3 * 3600.0, ended())
     assert not durations.learned
 
 
-def test_jobs_that_many_others_keep_from_being_looked_at_often_teach_all_the_same() -> None:
+def test_jobs_that_a_busy_connection_checks_rarely_teach_all_the_same() -> None:
     durations = Durations()
     for _ in range(10):
         delay = LearnedDelay(durations, 5)

@@ -29,7 +29,7 @@ from airflow_provider_kling.exceptions import (
     KlingUncertainSubmissionError,
     KlingValidationError,
 )
-from airflow_provider_kling.jobs.consent import word_name
+from airflow_provider_kling.jobs.consent import variable_name
 from airflow_provider_kling.jobs.journal import Journal, new_id
 from airflow_provider_kling.jobs.submission import (
     ATTEMPTS_IN_PLACE,
@@ -88,7 +88,7 @@ class Vendor:
 
     def names(self) -> list[str]:
         """The names of the Variables that answer for the submits of unknown fate."""
-        return [word_name(submit.id) for submit in Journal(self.stored).unknown()]
+        return [variable_name(submit.id) for submit in Journal(self.stored).unknown()]
 
     # ---- the server
 
@@ -186,7 +186,7 @@ class TestRetryJoins:
         assert job.status == "completed"
         assert vendor.bought == ["task_0"]
 
-    def test_a_job_whose_state_cannot_be_asked_for_now(self) -> None:
+    def test_a_job_whose_state_cannot_be_fetched_now(self) -> None:
         vendor = Vendor()
         vendor.obtain()
         vendor.look = lambda task_id: (_ for _ in ()).throw(KlingConnectionError("down"))  # type: ignore[method-assign]
@@ -246,13 +246,13 @@ class TestAFailedJob:
 
 
 class TestClear:
-    def test_joins_by_default_and_says_how_to_get_a_new_one(self) -> None:
+    def test_joins_by_default_and_logs_how_to_get_a_new_one(self) -> None:
         vendor = Vendor()
         vendor.obtain()
         assert vendor.obtain(clears=1).kling_task_id == "task_0"
         assert "set another take, or on_clear='resubmit'" in vendor.lines[-1]
 
-    def test_resubmits_if_told_so(self) -> None:
+    def test_resubmits_with_on_clear_resubmit(self) -> None:
         vendor = Vendor()
         vendor.obtain(on_clear="resubmit")
         assert vendor.obtain(on_clear="resubmit").kling_task_id == "task_0", "a retry is no clear"
@@ -282,7 +282,7 @@ class TestClear:
         assert vendor.obtain(take=2).kling_task_id == "task_1"
         assert vendor.obtain(take=1).kling_task_id == "task_0"
 
-    def test_a_changed_request_never_joins_and_tells_of_the_old_job(self) -> None:
+    def test_a_changed_request_never_joins_and_reports_the_old_job(self) -> None:
         vendor = Vendor()
         vendor.obtain(CAT)
         assert vendor.obtain(DOG, clears=1).kling_task_id == "task_1"
@@ -291,7 +291,7 @@ class TestClear:
 
 
 class TestAnUnknownFate:
-    def test_stops_in_two_short_lines_that_say_what_to_do(self) -> None:
+    def test_stops_in_two_short_lines_with_what_to_do(self) -> None:
         vendor = Vendor(LOST)
         error = vendor.stops()
         first, second = str(error).splitlines()
@@ -310,10 +310,10 @@ class TestAnUnknownFate:
     def test_is_not_resolved_by_a_retry_or_a_clear_and_ends_with_the_same_message(self, clears: int) -> None:
         lost = KlingUncertainSubmissionError("Open", http_status=502, code="lost", server_message="bad gateway")
         vendor = Vendor(lost)
-        told = str(vendor.stops())
-        assert "HTTP 502, code lost" in told
+        shown = str(vendor.stops())
+        assert "HTTP 502, code lost" in shown
         for _ in range(3):
-            assert str(vendor.stops(clears=clears)) == told
+            assert str(vendor.stops(clears=clears)) == shown
         assert vendor.bought == []
 
     def test_of_a_process_that_died_stops_every_later_attempt(self) -> None:
@@ -326,7 +326,7 @@ class TestAnUnknownFate:
 
     def test_offers_the_id_that_the_response_named_and_the_entry_to_add(self) -> None:
         advice = KlingUncertainSubmissionError.default_advice
-        for error, told in (
+        for error, shown in (
             (
                 KlingUncertainSubmissionError("Open", kling_task_id="task_9", advice=advice),
                 "The response named the id task_9.",
@@ -335,7 +335,7 @@ class TestAnUnknownFate:
         ):
             vendor = Vendor(error)
             first = str(vendor.stops())
-            assert first.endswith(told)
+            assert first.endswith(shown)
             assert str(vendor.stops()) == first
 
     def test_keeps_the_signatures_in_a_prompt_to_itself(self) -> None:
@@ -345,7 +345,7 @@ class TestAnUnknownFate:
         assert "0123456789abcdef" not in str(vendor.stops(request))
         assert "0123456789abcdef" not in json.dumps(vendor.stored)
 
-    def test_the_word_none_submits_once(self) -> None:
+    def test_the_decision_none_submits_once(self) -> None:
         vendor = Vendor(LOST, LOST)
         vendor.stops()
         vendor.variables[vendor.names()[0]] = "  None\n"
@@ -356,7 +356,7 @@ class TestAnUnknownFate:
         assert vendor.obtain(clears=3).kling_task_id == "task_0"
         assert [event["cites"] for event in vendor.stored if event["event"] == "intent"][1].values()
 
-    def test_the_next_intent_cites_the_word(self) -> None:
+    def test_the_next_intent_cites_the_decision(self) -> None:
         vendor = Vendor(LOST)
         vendor.stops()
         [name] = vendor.names()
@@ -404,7 +404,7 @@ class TestAnUnknownFate:
         with pytest.raises(KlingValidationError, match="on record for another submit"):
             vendor.obtain(clears=2, on_clear="resubmit")
 
-    def test_a_server_that_cannot_be_asked_about_a_named_job_is_asked_again(self) -> None:
+    def test_an_unavailable_server_is_queried_again_about_a_named_job(self) -> None:
         vendor = Vendor(LOST)
         vendor.stops()
         vendor.variables[vendor.names()[0]] = "task_x"
@@ -413,13 +413,13 @@ class TestAnUnknownFate:
             vendor.obtain()
         assert vendor.bought == []
 
-    def test_an_empty_word_is_none(self) -> None:
+    def test_an_empty_variable_is_no_decision(self) -> None:
         vendor = Vendor(LOST)
         vendor.stops()
         vendor.variables[vendor.names()[0]] = "  "
         vendor.stops(clears=1)
 
-    def test_of_another_request_needs_its_own_word_too(self) -> None:
+    def test_of_another_request_needs_its_own_decision_too(self) -> None:
         vendor = Vendor(LOST)
         vendor.stops(CAT)
         for clears in (0, 1):
@@ -464,7 +464,7 @@ class TestOnUncertainResubmit:
         [ignored] = [event for event in vendor.stored if event["event"] == "uncertain"]
         assert ignored["offered"] == "task_beside_an_error"
 
-    def test_each_word_allows_one_more(self) -> None:
+    def test_each_decision_allows_one_more(self) -> None:
         vendor = Vendor(*[LOST] * 9)
         vendor.stops(on_uncertain="resubmit")
         for words in range(1, 4):
@@ -502,7 +502,7 @@ class TestSendingAgain:
             with pytest.raises(KlingServerError):
                 vendor.obtain()
         assert len(vendor.answers) == 99 - ATTEMPTS_PER_PURCHASE
-        with pytest.raises(KlingServerError, match="turned away"):
+        with pytest.raises(KlingServerError, match="were refused"):
             vendor.obtain()
         with pytest.raises(KlingServerError):
             vendor.obtain(clears=1)
@@ -565,7 +565,7 @@ class TestAnotherAttemptMeanwhile:
         assert vendor.bought == ["task_0"]
         assert "unknown" not in vendor.fates()
 
-    def test_that_answers_late_keeps_one_with_a_word_from_buying(self) -> None:
+    def test_that_answers_late_keeps_one_with_a_decision_from_buying(self) -> None:
         vendor = Vendor(LOST)
         vendor.stops()
         [name] = vendor.names()
@@ -586,7 +586,7 @@ class TestAnotherAttemptMeanwhile:
 
 
 class TestTheRecord:
-    def test_an_id_that_cannot_be_written_is_kept_in_memory_and_told(self) -> None:
+    def test_an_id_that_cannot_be_written_is_kept_in_memory_and_logged(self) -> None:
         vendor = Vendor()
         vendor.unwritable = 99
         assert vendor.obtain().kling_task_id == "task_0"
@@ -641,7 +641,7 @@ class TestTheRecord:
             vendor.obtain()
         assert vendor.bought == []
 
-    def test_one_of_a_newer_version_is_refused_in_words(self) -> None:
+    def test_one_of_a_newer_version_is_rejected_with_a_message(self) -> None:
         vendor = Vendor()
         vendor.obtain()
         vendor.stored[0]["version"] = 2

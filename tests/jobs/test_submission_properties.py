@@ -33,7 +33,7 @@ from airflow_provider_kling.exceptions import (
     KlingUnavailableError,
     KlingUncertainSubmissionError,
 )
-from airflow_provider_kling.jobs.consent import word_name
+from airflow_provider_kling.jobs.consent import variable_name
 from airflow_provider_kling.jobs.journal import Journal, new_id
 from airflow_provider_kling.jobs.submission import SubmitRequest, SubmitResult, Submitter, fingerprint_of
 
@@ -204,7 +204,7 @@ def test_purchases_never_exceed_the_policy_and_no_id_is_on_no_record(data: st.Da
             said = data.draw(st.sampled_from(["nothing", "nothing", "none", "its job", "nonsense"]))
             job = next((task_id for intent, _, task_id in world.accepted if intent == submit.id), "none")
             word = {"none": "none", "its job": job, "nonsense": "what?"}.get(said)
-            name = word_name(submit.id)
+            name = variable_name(submit.id)
             if word is not None and world.variables.get(name) != "none":
                 world.variables[name] = word
                 words[submit.fingerprint] += word == "none"
@@ -399,7 +399,7 @@ def test_two_attempts_at_once_buy_one_video_in_every_order_of_their_steps(lost: 
             recorded = any(task_id in submit.kling_task_ids for submit in journal.submits.values())
             assert recorded or journal.unknown(), f"{order}: {task_id} is on no record"
         endings.update(type(outcome).__name__ for outcome in outcomes)
-        # Whatever happened, whoever comes next joins, stops, or buys what nobody bought.
+        # Whatever happened, the next attempt joins, stops, or buys a video that was not bought.
         alone = shared.stage = Stage(())
         alone.end(1)
         [after] = in_threads(alone, lambda first=first: attempt_of(first))

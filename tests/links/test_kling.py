@@ -13,7 +13,7 @@ from airflow_provider_kling.sensors.kling import KlingTaskSensor
 from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS
 from tests.task_context import TaskInstance, context, run
 
-pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 asks its database for the link")
+pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 reads the link from its database")
 
 
 def link_of(task: Any) -> str:

@@ -24,7 +24,7 @@ _BUCKETS = count()
 
 @dataclass
 class Store:
-    """A folder to store into, and a look at what is in it that goes past the code under test."""
+    """A folder to store into, and access to its content that bypasses the code under test."""
 
     url: str
     fs: Any
@@ -47,7 +47,7 @@ class Store:
         }
 
     def put(self, name: str, content: bytes) -> None:
-        """Have somebody else write a file."""
+        """Write a file as another process does."""
         if self.url.startswith("file://"):
             path = Path(self.root, name)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -239,7 +239,7 @@ class TestEveryName:
             target_of(f"{s3_store.url}/{name}").store(writing(MP4), overwrite=True)
             assert s3_store.files() == {name: MP4}
         else:
-            with pytest.raises(KlingValidationError, match="is too long: the store takes names of 1024 bytes"):
+            with pytest.raises(KlingValidationError, match="is too long: the store allows names of 1024 bytes"):
                 target_of(f"{s3_store.url}/{name}")
 
     @pytest.mark.parametrize(("length", "fits"), [(1024, True), (1025, False)])
@@ -259,7 +259,7 @@ class TestEveryName:
             target_of(path)
 
     @pytest.mark.parametrize("path", ["None", "null", " undefined\n"])
-    def test_that_a_template_did_not_find_is_told_so(self, path: str) -> None:
+    def test_that_a_template_did_not_find_is_reported_so(self, path: str) -> None:
         with pytest.raises(KlingValidationError, match="its template found nothing"):
             target_of(path)
 
@@ -296,25 +296,25 @@ class TestAFolder:
         bucket = s3_store.url.removesuffix("/videos")
         assert store_video(f"{bucket}/") == f"{bucket}/task_1.mp4"
 
-    def test_a_bucket_that_is_missing_is_told_at_once(self, s3_store: Store, server: RawServer) -> None:
+    def test_a_bucket_that_is_missing_is_reported_at_once(self, s3_store: Store, server: RawServer) -> None:
         path = "s3://moto@missing/videos"
         with pytest.raises(KlingValidationError, match="there is no bucket missing"):
             store_video(f"{path}/clip.mp4")
         assert server.connections == 0
 
-    def test_is_not_looked_for_where_looking_is_forbidden(
+    def test_is_not_detected_where_listing_is_forbidden(
         self, memory_store: Store, server: RawServer, monkeypatch: pytest.MonkeyPatch, task_log: TaskLog
     ) -> None:
-        forbid_looking(memory_store, monkeypatch)
+        forbid_listing(memory_store, monkeypatch)
         store_video(f"{memory_store.url}/clip.mp4")
         assert memory_store.files() == {"clip.mp4": MP4}
         assert "listing is forbidden" in task_log.text
 
-    def test_where_looking_is_forbidden_overwrite_false_is_not_taken_on_trust(
+    def test_where_listing_is_forbidden_overwrite_false_fails(
         self, memory_store: Store, server: RawServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        forbid_looking(memory_store, monkeypatch)
-        with pytest.raises(KlingDownloadError, match="whether .* exists cannot be seen"):
+        forbid_listing(memory_store, monkeypatch)
+        with pytest.raises(KlingDownloadError, match="it is unknown whether .* exists"):
             store_video(f"{memory_store.url}/clip.mp4", overwrite=False)
         assert server.connections == 0
 
@@ -325,14 +325,14 @@ class TestAFolder:
             store_video(f"{file_store.url}/{name}")
         assert server.connections == 0
 
-    def test_what_is_no_ordinary_file_stays(self, file_store: Store, server: RawServer) -> None:
+    def test_what_is_not_a_regular_file_stays(self, file_store: Store, server: RawServer) -> None:
         os.mkfifo(Path(file_store.root, "clip.mp4"))
-        with pytest.raises(KlingValidationError, match="is no ordinary file"):
+        with pytest.raises(KlingValidationError, match="is not a regular file"):
             store_video(f"{file_store.url}/clip.mp4")
         assert server.connections == 0
 
 
-def forbid_looking(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def forbid_listing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a store refuse what S3 refuses without the right to list: to say that something is missing."""
     info = type(store.fs).info
 
@@ -352,14 +352,14 @@ class TestAStoreThatCannotCopy:
         self, memory_store: Store, server: RawServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(MemoryFileSystem, "cp_file", AbstractFileSystem.cp_file)
-        with pytest.raises(KlingValidationError, match="this kind of store copies no files"):
+        with pytest.raises(KlingValidationError, match="this kind of store cannot copy files"):
             store_video(f"{memory_store.url}/clip.mp4")
         assert server.connections == 0
         assert memory_store.files() == {}
 
     def test_is_refused_if_it_is_asynchronous_too(self, s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(type(s3_store.fs), "_cp_file", AsyncFileSystem._cp_file)
-        with pytest.raises(KlingValidationError, match="this kind of store copies no files"):
+        with pytest.raises(KlingValidationError, match="this kind of store cannot copy files"):
             target_of(f"{s3_store.url}/clip.mp4")
 
 
@@ -422,7 +422,7 @@ class TestTwoAtOnce:
 
 
 class TestAFileThatAppears:
-    def test_during_the_download_stays_if_told_so(self, store: Store) -> None:
+    def test_during_the_download_stays_with_overwrite_false(self, store: Store) -> None:
         target = target_of(f"{store.url}/clip.mp4")
         target.check(overwrite=False)
         fill = writing(MP4, lambda: store.put("clip.mp4", b"theirs"))
@@ -434,7 +434,7 @@ class TestAFileThatAppears:
         assert content == MP4
         assert f"The whole video was kept as {store.url}/{part}." in str(caught.value)
 
-    def test_stays_on_a_file_system_though_it_appears_after_the_last_look(
+    def test_stays_on_a_file_system_though_it_appears_after_the_last_check(
         self, file_store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(os.path, "lexists", lambda _: False)
@@ -497,7 +497,7 @@ class TestThePart:
             target_of(f"{store.url}/clip.mp4").store(writing(MP4, fail), overwrite=True)
         assert store.files() == {"clip.mp4": b"old"}
 
-    def test_that_cannot_be_deleted_is_told_and_fails_nothing(
+    def test_that_cannot_be_deleted_is_logged_and_fails_nothing(
         self, memory_store: Store, monkeypatch: pytest.MonkeyPatch, task_log: TaskLog
     ) -> None:
         def forbidden(*_: object) -> None:
@@ -514,7 +514,9 @@ class TestWhatIsNotStored:
         self, memory_store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(type(memory_store.fs), "cp_file", lambda *_: None)
-        with pytest.raises(KlingDownloadError, match=r"bytes were stored as .*, but no file is there") as caught:
+        with pytest.raises(
+            KlingDownloadError, match=r"bytes were stored as .*, but there is no such file"
+        ) as caught:
             target_of(f"{memory_store.url}/clip.mp4").store(writing(MP4), overwrite=True)
         [(part, content)] = memory_store.files().items()
         assert content == MP4
@@ -525,7 +527,7 @@ class TestWhatIsNotStored:
             self.pipe_file(target, MP4[:-1])
 
         monkeypatch.setattr(type(memory_store.fs), "cp_file", cut)
-        with pytest.raises(KlingDownloadError, match=f"but the file that is there has {len(MP4) - 1}"):
+        with pytest.raises(KlingDownloadError, match=f"but the file there has {len(MP4) - 1}"):
             target_of(f"{memory_store.url}/clip.mp4").store(writing(MP4), overwrite=True)
 
     def test_is_kept_if_the_store_refuses_its_name(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -543,7 +545,7 @@ class TestWhatIsNotStored:
         assert content == MP4
         assert part in str(caught.value)
 
-    def test_is_told_by_name_if_the_disk_is_full(self, file_store: Store) -> None:
+    def test_is_a_named_error_if_the_disk_is_full(self, file_store: Store) -> None:
         def full() -> None:
             raise OSError(28, "No space left on device")
 
@@ -551,7 +553,7 @@ class TestWhatIsNotStored:
             target_of(f"{file_store.url}/clip.mp4").store(writing(MP4, full), overwrite=True)
         assert file_store.files() == {}
 
-    def test_a_store_that_cannot_be_reached_is_told_at_once(
+    def test_a_store_that_cannot_be_reached_is_reported_at_once(
         self, memory_store: Store, server: RawServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def unreachable(*_: object) -> None:
@@ -562,7 +564,7 @@ class TestWhatIsNotStored:
             store_video(f"{memory_store.url}/clip.mp4")
         assert server.connections == 0
 
-    def test_a_connection_that_airflow_does_not_have_is_told_at_once(
+    def test_a_connection_that_airflow_does_not_have_is_reported_at_once(
         self, server: RawServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def unknown(*_: object) -> None:
@@ -574,7 +576,7 @@ class TestWhatIsNotStored:
         assert server.connections == 0
 
     @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-    def test_a_folder_without_rights_is_told_at_once(self, file_store: Store, server: RawServer) -> None:
+    def test_a_folder_without_rights_is_reported_at_once(self, file_store: Store, server: RawServer) -> None:
         Path(file_store.root).chmod(0o500)
         with pytest.raises(KlingDownloadError, match="PermissionError"):
             store_video(f"{file_store.url}/clip.mp4")

@@ -231,7 +231,7 @@ class TestWithoutWaiting:
             "extra_body": {"negative_prompt": "blur", "seed": 7},
         }
 
-    def test_what_the_vendor_may_not_honour_is_warned_of(
+    def test_a_field_that_the_vendor_may_ignore_is_warned_of(
         self, sandbox: Sandbox, connected: str, task_log: TaskLog
     ) -> None:
         operator(image=IMAGE, aspect_ratio="9:16").execute(context())
@@ -258,7 +258,7 @@ class TestWaiting:
         assert ti.pushed["kling_task_id"] == entry["id"]
         assert json.loads(json.dumps(video)) == video
 
-    def test_the_configuration_decides_where_the_task_does_not(
+    def test_the_configuration_is_the_default(
         self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "False")
@@ -310,7 +310,7 @@ class TestWaiting:
         assert isinstance(caught.value, AirflowFailException)
 
     @every_way
-    def test_a_timeout_says_that_the_job_goes_on_and_leaves_the_retries(
+    def test_a_timeout_reports_that_the_job_goes_on_and_leaves_the_retries(
         self, sandbox: Sandbox, connected: str, way: dict[str, Any]
     ) -> None:
         sandbox.add_fault(Fault("submit", "stuck"))
@@ -339,7 +339,7 @@ class TestWaiting:
         assert len(sandbox.ledger()) == 1
         assert ti.pushed["kling_task_id"] == entry["id"]
 
-    def test_an_event_of_somebody_else_is_an_error_by_name(self) -> None:
+    def test_an_event_of_another_trigger_is_a_named_error(self) -> None:
         with pytest.raises(KlingError, match="an event that makes no sense"):
             operator().execute_complete(context(), {"status": "fine"})
 
@@ -350,7 +350,7 @@ class TestWaiting:
         event = event_of(deferred.value)
         assert operator().execute_complete(context(), event)["video_url"]
 
-    def test_a_task_that_is_killed_says_that_its_job_goes_on(
+    def test_a_killed_task_logs_that_its_job_goes_on(
         self, sandbox: Sandbox, connected: str, task_log: TaskLog
     ) -> None:
         sandbox.add_fault(Fault("submit", "stuck"))
@@ -360,7 +360,7 @@ class TestWaiting:
         task.on_kill()
         assert f"Kling task {sandbox.ledger()[0]['id']} goes on at the vendor, and bills" in task_log.text
 
-    def test_one_that_is_killed_in_the_middle_of_its_submit_says_so(
+    def test_a_task_killed_during_its_submit_logs_so(
         self, sandbox: Sandbox, connected: str, task_log: TaskLog
     ) -> None:
         sandbox.add_fault(Fault("submit", "delay_after", seconds=0.6))
@@ -374,7 +374,7 @@ class TestWaiting:
             killed = pool.submit(kill)
             assert task.execute(context()) == sandbox.ledger()[0]["id"]
             killed.result()
-        assert "may have been accepted, and bill" in task_log.text
+        assert "may have been accepted and billed" in task_log.text
 
 
 class TestWaitingForASlot:
@@ -385,11 +385,11 @@ class TestWaitingForASlot:
             task.execute(context())
         trigger = deferred.value.trigger
         assert isinstance(trigger, KlingSlotTrigger)
-        # All that dag.test() hands over is the event.
+        # dag.test() passes the event only.
         assert task.submit_again(context(), {"status": "slot"}) == sandbox.ledger()[0]["id"]
 
-    def test_one_that_airflow_ends_bought_nothing(self, connected: str) -> None:
-        with pytest.raises(KlingTimeoutError, match="It waited to submit") as caught:
+    def test_a_deferral_that_airflow_ends_bought_nothing(self, connected: str) -> None:
+        with pytest.raises(KlingTimeoutError, match="was waiting to submit") as caught:
             operator().resume_execution("__fail__", {"error": DEFERRAL_TIMEOUT}, context())
         assert "bills" not in str(caught.value)
 

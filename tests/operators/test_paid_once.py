@@ -88,7 +88,7 @@ LIES = [
     {"message": "task id is empty"},
     {"message": "连接被重置"},
     {"message": "database is locked"},
-    {"message": "something that nobody has ever read"},
+    {"message": "an unknown message"},
     {"message": ""},
     {"code": "unheard_of", "message": "no available channel for model kling-v3"},
     {"status": 503, "message": "upstream connect error or disconnect/reset before headers"},
@@ -101,11 +101,11 @@ LIES = [
 
 @pytest.mark.parametrize(
     ("lie", "style"),
-    # In the flat envelope, a 2xx with an id and a code that nobody knows is an accepted job.
+    # In the flat envelope, a 2xx with an id and an unknown code is an accepted job.
     [(lie, style) for lie in LIES for style in ("openai", "flat") if (lie.get("status"), style) != (200, "flat")],
     ids=str,
 )
-def test_a_gateway_that_accepts_and_says_that_it_failed_sells_one_video(
+def test_a_gateway_that_accepts_and_reports_a_failure_sells_one_video(
     sandbox: Sandbox, connected: str, lie: dict[str, Any], style: str
 ) -> None:
     sandbox.add_fault(Fault("submit", "error", times=None, accepted=True, **{"status": 500, "body": style} | lie))
@@ -145,12 +145,12 @@ def test_refusals_end_after_as_many_as_a_purchase_may_have(sandbox: Sandbox, con
     task = Task()
     assert isinstance(task.until_it_ends(), KlingServerError)
     assert sandbox.requests["submit"] == 24
-    with pytest.raises(KlingServerError, match="turned away"):
+    with pytest.raises(KlingServerError, match="were refused"):
         task.attempt()
     assert sandbox.requests["submit"] == 24
 
 
-class TestTheWord:
+class TestTheDecision:
     def test_none_buys_one_more(self, sandbox: Sandbox, connected: str, say: Any) -> None:
         sandbox.add_fault(Fault("submit", "drop_before", times=2))
         task = Task()
@@ -202,7 +202,7 @@ ABSENT: dict[str, dict[str, Any]] = {
 }
 
 
-class TestAnApiThatIsNotThere:
+class TestAnUnavailableApi:
     @pytest.mark.parametrize("absent", ABSENT.values(), ids=ABSENT.keys())
     def test_is_waited_for_without_a_submit(
         self, sandbox: Sandbox, connected: str, absent: dict[str, Any], task_log: TaskLog
@@ -250,14 +250,16 @@ class TestAnApiThatIsNotThere:
         Task().attempt()
         assert len(sandbox.ledger()) == 1
 
-    def test_it_is_not_asked_for_where_the_connection_says_so(self, sandbox: Sandbox, connect: Connect) -> None:
+    def test_it_is_not_probed_where_the_connection_turns_the_probe_off(
+        self, sandbox: Sandbox, connect: Connect
+    ) -> None:
         connect(sandbox.base_url, sandbox.api_key, probe=False)
         sandbox.add_fault(Fault("probe", "proxy_error", times=None))
         Task().attempt()
         assert sandbox.requests["probe"] == 0
         assert len(sandbox.ledger()) == 1
 
-    def test_a_job_that_is_bought_is_joined_without_asking(self, sandbox: Sandbox, connected: str) -> None:
+    def test_a_job_that_is_bought_is_joined_without_a_probe(self, sandbox: Sandbox, connected: str) -> None:
         task = Task()
         first = task.attempt()
         sandbox.add_fault(Fault("probe", "proxy_error", times=None))
@@ -276,7 +278,7 @@ class TestWithoutAnyRecord:
         assert isinstance(error, KlingUncertainSubmissionError)
         assert len(sandbox.ledger()) == 1
 
-    def test_the_word_of_each_report_counts_once(self, sandbox: Sandbox, connected: str, say: Any) -> None:
+    def test_the_decision_on_each_report_counts_once(self, sandbox: Sandbox, connected: str, say: Any) -> None:
         task = Stateless()
         sandbox.add_fault(Fault("submit", "drop_before"))
         first = task.until_it_ends()
@@ -289,7 +291,7 @@ class TestWithoutAnyRecord:
         assert task.attempt() == sandbox.ledger()[0]["id"]
         assert len(sandbox.ledger()) == 1
 
-    def test_resubmit_buys_at_every_attempt_and_says_so(
+    def test_resubmit_buys_at_every_attempt_and_logs_it(
         self, sandbox: Sandbox, connected: str, task_log: TaskLog
     ) -> None:
         task = Stateless(on_uncertain="resubmit")
@@ -327,7 +329,7 @@ class TestWithoutAnyRecord:
         assert isinstance(raised.value, AirflowFailException)
 
 
-def test_an_index_that_finds_its_record_under_another_request_says_so_before_it_buys(
+def test_an_index_that_finds_a_record_of_another_request_warns_before_it_buys(
     sandbox: Sandbox, connected: str, task_log: TaskLog
 ) -> None:
     task = Task()

@@ -65,20 +65,20 @@ def test_another_version_of_the_image_is_another_video(sandbox: Sandbox, connect
 @pytest.mark.parametrize(
     "fault", [None, Fault("submit", "job_fails", message=f"no {FILE}?a=1&sig={SECRET}")], ids=str
 )
-def test_nothing_that_is_kept_or_said_holds_the_signature(
+def test_nothing_that_is_stored_or_logged_has_the_signature(
     sandbox: Sandbox, connected: str, task_log: TaskLog, fault: Fault | None
 ) -> None:
     if fault:
         sandbox.add_fault(fault)
-    ti, store, told = TaskInstance(), StateStore(), ""
+    ti, store, shown = TaskInstance(), StateStore(), ""
     waiting = {"wait_for_completion": True, "deferrable": False, "extra_body": {"mask": "{{ sign(image) }}"}}
     try:
         returned = run(attempt(presign(), **waiting), ti, store)
     except KlingError as error:
-        returned, told = None, f"{error} {error.to_dict()} {error!r}"
+        returned, shown = None, f"{error} {error.to_dict()} {error!r}"
     assert (fault is None) is (returned is not None)
     assert ti.pushed["kling_task_id"]
-    for text in (json.dumps(returned), json.dumps(ti.pushed), json.dumps(store), task_log.text, told):
+    for text in (json.dumps(returned), json.dumps(ti.pushed), json.dumps(store), task_log.text, shown):
         assert SECRET not in text
 
 

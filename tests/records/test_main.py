@@ -104,16 +104,16 @@ def test_what_an_attempt_adds_meanwhile_stays(
 ) -> None:
     record(folder, "old", days=100)
 
-    def look(events: list[dict[str, Any]]) -> Journal:
+    def journal(events: list[dict[str, Any]]) -> Journal:
         record(folder, "old", ends=None)
         return Journal(events)
 
-    monkeypatch.setattr("airflow_provider_kling.records.__main__.Journal", look)
+    monkeypatch.setattr("airflow_provider_kling.records.__main__.Journal", journal)
     assert main(["delete", "--path", folder, "--older-than", "90d"]) == 0
     assert len(list(tmp_path.rglob("*.json"))) == 1
 
 
-def test_everything_is_never_deleted_by_a_forgotten_word(
+def test_a_forgotten_option_never_deletes_everything(
     folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record(folder, "one")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each store keeps a record whole, and never takes trouble for an empty one."""
+"""Each store keeps a record complete, and a failing store never passes for an empty record."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ IDENTITY = Identity("dag", "run", "task", 3)
 
 
 class Variables(dict[str, str]):
-    """Airflow's Variables, which say "there is none" of one that could not be looked up."""
+    """Airflow's Variables, which report one that could not be looked up as missing."""
 
     broken = 0
 
@@ -130,7 +130,7 @@ class TestTheTaskStateStore:
         with pytest.raises(KlingError, match="unreadable"):
             TaskStateStore(StateStore({RECORD_KEY: stored}), prove=False).load()
 
-    def test_refuses_a_newer_version_in_words(self) -> None:
+    def test_rejects_a_newer_version_with_a_message(self) -> None:
         state = StateStore({RECORD_KEY: {"version": 2, "events": []}})
         with pytest.raises(KlingError, match="newer version of this package"):
             TaskStateStore(state, prove=False).load()
@@ -142,13 +142,13 @@ class TestTheTaskStateStore:
 
     def test_is_not_believed_to_be_empty_where_it_keeps_nothing(self) -> None:
         class Answers404(StateStore):
-            """Another server behind the same balancer: it has no such key, whatever the key."""
+            """Another server behind the same balancer: it reports every key as missing."""
 
             def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
                 return None
 
         assert list(TaskStateStore(Answers404(), prove=False).load()) == []
-        with pytest.raises(OSError, match="did not return what was written"):
+        with pytest.raises(OSError, match="did not return a value that was just written"):
             TaskStateStore(Answers404(), prove=True).load()
 
     def test_is_not_overwritten_where_it_seems_to_be_gone(self) -> None:
@@ -163,7 +163,7 @@ class TestTheTaskStateStore:
             TaskStateStore(away, prove=True).append(intent())
         assert away[RECORD_KEY] == kept[RECORD_KEY]
 
-    def test_is_looked_at_again_after_it_proved_itself(self) -> None:
+    def test_is_read_again_after_its_proof(self) -> None:
         class OneBadMoment(StateStore):
             answers = 0
 
@@ -216,7 +216,7 @@ class TestAVariable:
         with pytest.raises(KlingError, match="unreadable"):
             VariableStore(IDENTITY).load()
 
-    def test_says_whose_it_is_and_is_deleted(self, variables: Variables) -> None:
+    def test_names_its_task_and_is_deleted(self, variables: Variables) -> None:
         store = VariableStore(IDENTITY)
         store.append(intent())
         assert json.loads(variables[store.name])["task"]["run_id"] == "run"
@@ -298,7 +298,7 @@ class TestAFolder:
 
 
 class Down(TaskStateStore):
-    """A store that cannot be written, or not even read."""
+    """A store that cannot be written or, optionally, read."""
 
     def __init__(self, *, readable: bool = True) -> None:
         super().__init__(StateStore(), prove=False)
@@ -354,27 +354,27 @@ class TestNoStore:
         return NoStore(IDENTITY, conn_id="c", fingerprint="f", try_number=try_number, read_variable=variables.get)
 
     def names(self, store: NoStore) -> list[str]:
-        from airflow_provider_kling.jobs.consent import word_name
+        from airflow_provider_kling.jobs.consent import variable_name
 
-        return [word_name(submit.id) for submit in Journal(store.load()).unknown()]
+        return [variable_name(submit.id) for submit in Journal(store.load()).unknown()]
 
-    def test_a_first_attempt_knows_that_nothing_was_before(self) -> None:
+    def test_a_first_attempt_has_no_earlier_submit(self) -> None:
         assert list(self.store(1).load()) == []
 
-    def test_a_later_attempt_cannot_know_what_was_before(self) -> None:
+    def test_a_later_attempt_reports_one_of_unknown_fate(self) -> None:
         assert len(self.names(self.store(2))) == 1
 
-    def test_a_word_counts_for_the_attempt_that_follows_its_report_and_for_no_other(self) -> None:
+    def test_a_decision_counts_for_the_attempt_after_its_report_only(self) -> None:
         [reported] = self.names(self.store(2))
-        assert self.names(self.store(3)) != [reported], "not answered: reported anew"
+        assert self.names(self.store(3)) != [reported], "no decision: reported again"
         assert self.names(self.store(3, **{reported: "none"})) == [reported]
         assert self.names(self.store(4, **{reported: "none"})) != [reported]
 
-    def test_a_word_for_a_submit_of_the_attempt_itself_is_found_by_the_next(self) -> None:
-        from airflow_provider_kling.jobs.consent import word_name
+    def test_a_decision_on_a_submit_of_an_attempt_is_found_by_the_next(self) -> None:
+        from airflow_provider_kling.jobs.consent import variable_name
 
         first = self.store(1)
-        name = word_name(first.new_intent())
+        name = variable_name(first.new_intent())
         assert self.names(self.store(2, **{name: "none"})) == [name]
 
 
@@ -430,7 +430,7 @@ def test_a_variable_is_deleted_only_if_airflow_has_the_success(
     assert bool(variables) == stays
 
 
-def test_a_look_up_of_a_variable_that_fails_is_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_look_up_of_a_variable_is_no_decision(monkeypatch: pytest.MonkeyPatch) -> None:
     class Denied:
         @staticmethod
         def get(name: str, default: Any) -> Any:

@@ -57,7 +57,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(rendered: Path) -> Iterator[Callable[..., Caller]]:
-    """Start sandboxes with any options; jobs finish at once unless told otherwise."""
+    """Start sandboxes with any options; by default jobs finish at once."""
     callers: list[Caller] = []
 
     def start_one(**options: Any) -> Caller:

@@ -103,7 +103,7 @@ def test_one_of_the_two_ids_is_missing(start: Callable[..., Any], identity: str,
     assert seen[identity] == submitted[identity]
 
 
-def test_a_submit_that_says_next_to_nothing(start: Callable[..., Any]) -> None:
+def test_a_bare_response_to_a_submit(start: Callable[..., Any]) -> None:
     assert set(start(dialect="bare").submit().json()) == {"task_id", "status"}
 
 
@@ -122,7 +122,7 @@ def test_a_link_to_the_gateway_itself(start: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-def test_each_named_dialect_tells_of_a_whole_life(start: Callable[..., Any], name: str) -> None:
+def test_each_named_dialect_reports_a_whole_life(start: Callable[..., Any], name: str) -> None:
     caller = start(dialect=name, run_seconds=3600)
     caller.submit()
     (job,) = caller.sandbox.jobs()

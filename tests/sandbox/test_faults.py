@@ -39,7 +39,7 @@ class TestFault:
             ({"kind": "error"}, "needs on and kind"),
         ],
     )
-    def test_what_means_nothing_is_refused(self, given: dict[str, Any], message: str) -> None:
+    def test_an_invalid_fault_is_rejected(self, given: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             Fault.from_json(given)
 
@@ -57,32 +57,32 @@ class TestFaultBook:
     def test_it_skips_then_strikes_then_is_spent(self) -> None:
         book = FaultBook()
         book.add(Fault(on="submit", kind="error", skip=1, times=2))
-        struck = [book.strike("submit", "").answer is not None for _ in range(5)]
+        struck = [book.strike("submit", "").response is not None for _ in range(5)]
         assert struck == [False, True, True, False, False]
         assert book.armed() == []
 
     def test_for_ever(self) -> None:
         book = FaultBook()
         book.add(Fault(on="submit", kind="error", times=None))
-        assert all(book.strike("submit", "").answer for _ in range(50))
+        assert all(book.strike("submit", "").response for _ in range(50))
         assert book.armed() == [{"on": "submit", "kind": "error", "times": None, "skip": 0, "left": None}]
 
-    def test_it_looks_at_the_route_the_prompt_and_the_task(self) -> None:
+    def test_it_matches_the_route_the_prompt_and_the_task(self) -> None:
         book = FaultBook()
         book.add(Fault(on="submit", kind="error", match="desert"))
         book.add(Fault(on="status", kind="error", match="task_1"))
-        assert book.strike("status", "a desert", "task_2").answer is None
-        assert book.strike("submit", "a forest").answer is None
-        assert book.strike("submit", "a desert").answer
-        assert book.strike("status", "a forest", "task_1").answer
+        assert book.strike("status", "a desert", "task_2").response is None
+        assert book.strike("submit", "a forest").response is None
+        assert book.strike("submit", "a desert").response
+        assert book.strike("status", "a forest", "task_1").response
 
     def test_answers_wait_for_their_turn_and_the_rest_adds_up(self) -> None:
         book = FaultBook()
         for kind in ("error", "delay_before", "drop_before", "delay_before"):
             book.add(Fault(on="submit", kind=kind, seconds=2 if kind == "delay_before" else None))
         first, second = book.strike("submit", ""), book.strike("submit", "")
-        assert (first.answer and first.answer.kind, first.pause("delay_before")) == ("error", 4)
-        assert (second.answer and second.answer.kind, second.pause("delay_before")) == ("drop_before", 0)
+        assert (first.response and first.response.kind, first.pause("delay_before")) == ("error", 4)
+        assert (second.response and second.response.kind, second.pause("delay_before")) == ("drop_before", 0)
 
 
 class TestErrors:
@@ -202,7 +202,7 @@ class TestNotVisible:
 
 class TestJobs:
     @pytest.mark.parametrize(
-        ("reason_at", "told"),
+        ("reason_at", "shown"),
         [
             (None, {"error": {"message": "bad luck", "code": "500"}}),
             ("error.message", {"error": {"message": "bad luck", "code": "500"}}),
@@ -211,14 +211,14 @@ class TestJobs:
             ("none", {}),
         ],
     )
-    def test_a_job_fails(self, caller: Any, reason_at: str | None, told: dict[str, Any]) -> None:
+    def test_a_job_fails(self, caller: Any, reason_at: str | None, shown: dict[str, Any]) -> None:
         caller.sandbox.add_fault(
             Fault(on="submit", kind="job_fails", message="bad luck", code=500, reason_at=reason_at)
         )
         task_id = caller.task()
         seen = caller.status(task_id).json()
         assert (seen["status"], seen["progress"]) == ("failed", 100)
-        assert {name: seen[name] for name in ("error", "fail_reason", "task_status_msg") if name in seen} == told
+        assert {name: seen[name] for name in ("error", "fail_reason", "task_status_msg") if name in seen} == shown
         assert caller.video(task_id).status_code == 400
 
     def test_a_job_under_way_is_made_to_fail(self, start: Callable[..., Any]) -> None:
@@ -251,7 +251,7 @@ class TestJobs:
 
 class TestConnection:
     @pytest.mark.parametrize(("kind", "jobs"), [("drop_before", 0), ("drop_after", 1)])
-    def test_cut_without_an_answer(self, caller: Any, kind: str, jobs: int) -> None:
+    def test_cut_without_a_response(self, caller: Any, kind: str, jobs: int) -> None:
         caller.sandbox.add_fault(Fault(on="submit", kind=kind))
         with pytest.raises(CUT):
             caller.submit()
@@ -292,7 +292,7 @@ class TestConnection:
         assert accepted(caller) == 1
 
     @pytest.mark.parametrize("route", ["submit", "status", "content"])
-    def test_half_an_answer(self, caller: Any, route: Any) -> None:
+    def test_half_a_response(self, caller: Any, route: Any) -> None:
         task_id = caller.task(duration=3)
         calls = {"submit": caller.submit, "status": lambda: caller.status(task_id)}
         caller.sandbox.add_fault(Fault(on=route, kind="truncate"))

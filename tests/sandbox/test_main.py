@@ -22,7 +22,7 @@ COMMAND = [sys.executable, "-m", "airflow_provider_kling.sandbox"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_how_to_connect_and_ends_in_order(number: signal.Signals, tmp_path: Path) -> None:
+def test_it_prints_how_to_connect_and_ends_in_order(number: signal.Signals, tmp_path: Path) -> None:
     options = [
         "--port",
         "0",

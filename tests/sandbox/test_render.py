@@ -146,7 +146,7 @@ class TestPrompt:
     def test_paragraphs_stay(self) -> None:
         assert wrap("a\n\nb", font_for("a", 20), 200) == ["a", "", "b"]
 
-    def test_letters_without_a_font_are_told_apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_letters_without_a_font_stay_distinct(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("airflow_provider_kling.sandbox.drawing._wide", lambda _height: None)
         assert legible("desert 沙漠") == r"desert \u6c99\u6f20"
 
@@ -251,7 +251,7 @@ class TestImages:
     def test_a_file_that_is_no_picture(self, start: Callable[..., Any], media: Path) -> None:
         answer = (caller := start(media_dir=media)).video(caller.task(image="https://example.com/text.png"))
         assert answer.status_code == 500
-        assert "cannot be made" in answer.json()["error"]["message"]
+        assert "cannot be rendered" in answer.json()["error"]["message"]
 
     def test_a_changed_file_makes_a_new_video(self, start: Callable[..., Any], media: Path) -> None:
         caller = start(media_dir=media)

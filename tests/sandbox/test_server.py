@@ -185,7 +185,7 @@ class TestWitness:
         assert [entry["answered"] for entry in entries] == [True, True]
         assert entries[0]["accepted_at"] <= entries[1]["accepted_at"]
 
-    def test_an_answer_that_nobody_waited_for(self, caller: Any) -> None:
+    def test_a_response_without_a_client(self, caller: Any) -> None:
         caller.sandbox.add_fault(Fault(on="submit", kind="delay_after", seconds=0.3))
         with pytest.raises(requests.ReadTimeout):
             caller.session.post(

@@ -45,7 +45,7 @@ every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES.keys())
 
 @pytest.fixture(autouse=True)
 def _no_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep Airflow 2 from asking its database when a sensor was rescheduled first."""
+    """Keep Airflow 2 from querying its database for when a sensor was rescheduled first."""
     if not AIRFLOW_V_3_0_PLUS:
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda *_, **__: None)
 
@@ -112,14 +112,14 @@ class TestDeferral:
         assert deferred.value.method_name == "execute_complete"
 
     def test_airflows_own_timeout_comes_after_the_triggers(self, sandbox: Sandbox, connected: str) -> None:
-        """Airflow's fails the task without a word; the trigger's says what goes on."""
+        """Airflow's timeout has no message; that of the trigger names the job."""
         task_id = submit(sandbox, Fault("submit", "stuck"))
         with pytest.raises(TaskDeferred) as deferred:
             sensor(task_id, timeout=600).execute(context())
         assert deferred.value.timeout is not None
         assert deferred.value.timeout > timedelta(seconds=600)
 
-    def test_lasts_until_the_scheduler_knows_of_it(
+    def test_lasts_until_the_scheduler_has_noticed_it(
         self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(waiting, "SHORTEST_DEFERRAL", 0.4)
@@ -139,13 +139,13 @@ class TestDeferral:
         with pytest.raises(TaskDeferred):
             sensor().execute(context())
 
-    def test_is_taken_up_again_after_a_trigger_that_crashed(self, sandbox: Sandbox, connected: str) -> None:
+    def test_is_resumed_after_a_trigger_crashed(self, sandbox: Sandbox, connected: str) -> None:
         task_id = submit(sandbox)
         crash = {"error": "Trigger failure", "traceback": ["boom"]}
         task = sensor(task_id, soft_fail=True)
         assert task.resume_execution("__fail__", crash, context())["kling_task_id"] == task_id
 
-    def test_that_airflow_itself_ended_says_that_the_job_goes_on(self, connected: str) -> None:
+    def test_that_airflow_itself_ended_reports_that_the_job_goes_on(self, connected: str) -> None:
         with pytest.raises(KlingTimeoutError, match="The job goes on at the vendor") as caught:
             sensor().resume_execution("__fail__", {"error": DEFERRAL_TIMEOUT}, context())
         assert isinstance(caught.value, AirflowSensorTimeout)
@@ -210,13 +210,13 @@ class TestAnEndThatIsNoVideo:
         assert sandbox.requests.get("status", 0) == 0
 
     @every_mode
-    def test_an_id_that_nobody_knows_is_waited_for_a_moment_only(
+    def test_an_unknown_id_is_waited_for_briefly(
         self, sandbox: Sandbox, connected: str, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A job may be invisible just after its submit, so the sensor gives it a minute (here less)."""
         monkeypatch.setattr(GatewayApi, "grace", Grace(visibility=0.25, url=60.0))
         with pytest.raises(KlingNotFoundError) as caught:
-            run(sensor("task_nobody_knows", **mode))
+            run(sensor("task_unknown", **mode))
         assert caught.value.server_message == "task_not_exist"
         assert isinstance(caught.value, AirflowFailException)
         assert sandbox.requests["probe"] > 1
@@ -271,7 +271,7 @@ class TestArguments:
         assert mapped.operator_class is KlingTaskSensor
 
 
-def test_each_change_is_told_in_the_log(sandbox: Sandbox, connected: str, task_log: TaskLog) -> None:
+def test_each_change_is_logged(sandbox: Sandbox, connected: str, task_log: TaskLog) -> None:
     task_id = submit(sandbox)
     sensor(task_id).execute(context())
     assert f"Kling task {task_id}: [####################] 100% completed" in task_log.text

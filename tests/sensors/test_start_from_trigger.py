@@ -122,7 +122,7 @@ class TestTheTrigger:
         rendered = str({"kling_task_id": task_id, "video_url": "https://example.com/1.mp4"})
         assert (await event_of(trigger_of(sensor, kling_task_id=rendered)))["kling_task_id"] == task_id
 
-    async def test_tells_in_words_that_it_got_no_id(self, sandbox: Sandbox, connected: str) -> None:
+    async def test_reports_a_missing_id_as_a_named_error(self, sandbox: Sandbox, connected: str) -> None:
         sensor = KlingTaskSensor(task_id="wait", kling_task_id=UPSTREAM, start_from_trigger=True)
         event = await event_of(trigger_of(sensor, kling_task_id=" "))
         assert (event["status"], event["error"]["type"]) == ("error", "KlingValidationError")

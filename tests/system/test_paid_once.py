@@ -209,7 +209,7 @@ def the_trigger_crashes(scene: Scene) -> None:
     """The same attempt waits on for the same job."""
     scene.play("paid_once_with_crashing_trigger")
     task_id = scene.until_recorded()
-    scene.until_logged(f"waiting on for Kling task {task_id}")
+    scene.until_logged(f"still waiting for Kling task {task_id}")
     scene.finish_jobs()
     scene.until("success")
     assert_paid_once(scene)

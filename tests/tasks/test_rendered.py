@@ -28,7 +28,7 @@ WAYS = {"literal": AWS, "templated": "{{ presign('aws') }}", "partly": AWS.repla
 
 @pytest.fixture(autouse=True)
 def _nothing_masked_yet() -> Iterator[None]:
-    """Take what a test has Airflow mask back."""
+    """Remove the secrets that a test has registered with Airflow's masker."""
     masker = _masker()
     patterns, replacer = set(masker.patterns), masker.replacer
     masker.patterns, masker.replacer = set(), None
@@ -151,7 +151,7 @@ def test_of_a_finished_video_that_is_handed_on(dag: DAG, make: Callable[[], Any]
     assert_nothing_shows(rendered(make()).stored)
 
 
-def test_a_short_signature_is_masked_and_the_word_that_it_is_elsewhere_stays(dag: DAG) -> None:
+def test_a_short_signature_is_masked_and_the_same_word_elsewhere_is_not(dag: DAG) -> None:
     task = KlingGenerateOperator(
         task_id="video", image=f"{FILE}?sig=desert&sv=1&se=2", **REQUEST | {"negative_prompt": "sig"}
     )

@@ -113,7 +113,7 @@ class TestAVideo:
             store(int(KlingHook().submit_video(REQUEST).kling_task_id), f"file://{tmp_path}/clip.mp4")
         assert names_in(tmp_path) == ["clip.mp4"]
 
-    def test_without_a_url_is_asked_for(self, video: dict[str, Any], tmp_path: Path) -> None:
+    def test_without_a_url_is_requested_from_the_api(self, video: dict[str, Any], tmp_path: Path) -> None:
         store({**video, "video_url": None}, f"file://{tmp_path}/clip.mp4")
         assert names_in(tmp_path) == ["clip.mp4"]
 
@@ -194,7 +194,7 @@ class TestAFileThatExists:
         store(video, f"file://{target}")
         assert target.read_bytes()[4:8] == b"ftyp"
 
-    def test_stays_if_told_so(self, sandbox: Sandbox, video: dict[str, Any], tmp_path: Path) -> None:
+    def test_stays_with_overwrite_false(self, sandbox: Sandbox, video: dict[str, Any], tmp_path: Path) -> None:
         target = tmp_path / "clip.mp4"
         target.write_bytes(b"old")
         with pytest.raises(KlingValidationError, match="exists, and overwrite=False") as caught:
@@ -296,23 +296,21 @@ class TestWhatIsTriedAgain:
         store(video, f"file://{tmp_path}/clip.mp4")
         assert seconds_of_video((tmp_path / "clip.mp4").read_bytes()) == pytest.approx(3, abs=0.2)
         assert sandbox.requests["content"] == len(PAUSES) + 1
-        assert "Once more in" in task_log.text
+        assert "Trying again in" in task_log.text
 
     @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-    def test_a_host_in_trouble(
+    def test_a_host_with_a_temporary_problem(
         self, sandbox: Sandbox, video: dict[str, Any], tmp_path: Path, status: int, task_log: TaskLog
     ) -> None:
         sandbox.add_fault(Fault("content", "error", status=status, times=len(PAUSES)))
-        asked = sandbox.requests["status"]
+        polled = sandbox.requests["status"]
         store(video, f"file://{tmp_path}/clip.mp4")
         assert names_in(tmp_path) == ["clip.mp4"]
         assert sandbox.requests["content"] == len(PAUSES) + 1
-        assert sandbox.requests["status"] == asked
+        assert sandbox.requests["status"] == polled
         assert "expired" not in task_log.text
 
-    def test_a_file_that_ends_inside_a_box_if_nobody_knows_its_length(
-        self, connect: Connect, tmp_path: Path
-    ) -> None:
+    def test_a_file_of_unknown_length_that_ends_inside_a_box(self, connect: Connect, tmp_path: Path) -> None:
         def cut_once(connection: socket.socket, request: Request) -> None:
             connection.sendall(answer(BOXES if server.connections > 1 else BOXES[:-9], length=-1))
 
@@ -322,10 +320,10 @@ class TestWhatIsTriedAgain:
         assert (tmp_path / "clip.mp4").read_bytes() == BOXES
         assert names_in(tmp_path) == ["clip.mp4"]
 
-    @pytest.mark.parametrize("told", ["400", "200", "a box", "the bound"])
-    def test_but_nothing_that_would_end_the_same(self, connect: Connect, tmp_path: Path, told: str) -> None:
+    @pytest.mark.parametrize("response", ["400", "200", "a box", "the bound"])
+    def test_but_nothing_that_would_end_the_same(self, connect: Connect, tmp_path: Path, response: str) -> None:
         answers = {"400": answer("no", 400), "200": answer('{"error": "gone"}'), "a box": answer(BOXES[:-9])}
-        with RawServer(answers.get(told, VIDEO)) as server:
+        with RawServer(answers.get(response, VIDEO)) as server:
             connect(server.base_url)
             with pytest.raises(KlingDownloadError):
                 store(elsewhere(server), f"file://{tmp_path}/clip.mp4", max_bytes=2000)
@@ -353,12 +351,12 @@ class TestWhatIsTriedAgain:
 
     def test_a_link_is_renewed_once_only(self, sandbox: Sandbox, video: dict[str, Any], tmp_path: Path) -> None:
         sandbox.add_fault(Fault("content", "error", status=403, times=None))
-        asked = sandbox.requests["status"]
+        polled = sandbox.requests["status"]
         with pytest.raises(KlingDownloadError) as caught:
             store(video, f"file://{tmp_path}/clip.mp4")
         assert (caught.value.http_status, caught.value.kling_task_id) == (403, video["kling_task_id"])
         assert sandbox.requests["content"] == 2
-        assert sandbox.requests["status"] == asked + 1
+        assert sandbox.requests["status"] == polled + 1
 
 
 class TestWhatCannotBeStored:
@@ -384,7 +382,7 @@ class TestWhatCannotBeStored:
         assert isinstance(caught.value, AirflowFailException)
 
     @pytest.mark.parametrize("wrong", ["[]", "[None]", "['task_1', 'task_2']", '[{"kling_task_id": "task_1"}]'])
-    def test_the_text_of_a_list_is_not_asked_for_as_an_id(
+    def test_the_text_of_a_list_is_not_requested_as_an_id(
         self, sandbox: Sandbox, connected: str, tmp_path: Path, wrong: str
     ) -> None:
         """``{{ ti.xcom_pull(task_ids=['typo']) }}`` renders one."""
@@ -400,7 +398,7 @@ class TestWhatCannotBeStored:
         assert "KlingTaskSensor" in str(caught.value)
 
     @pytest.mark.parametrize(
-        "told",
+        "response",
         [
             '{"id": "task_1", "status": "completed"}',
             '{"id": "task_1", "status": "completed", "video_url": ""}',
@@ -414,8 +412,8 @@ class TestWhatCannotBeStored:
             "",
         ],
     )
-    def test_a_video_whose_url_the_server_does_not_tell(self, connect: Connect, tmp_path: Path, told: str) -> None:
-        with RawServer(answer(told)) as server:
+    def test_a_video_without_a_url_in_the_response(self, connect: Connect, tmp_path: Path, response: str) -> None:
+        with RawServer(answer(response)) as server:
             connect(server.base_url)
             with pytest.raises(KlingError) as caught:
                 store("task_1", f"file://{tmp_path}/clip.mp4")
@@ -429,9 +427,9 @@ class TestWhatCannotBeStored:
         with pytest.raises(KlingGenerationFailedError, match="显存不足"):
             store(task_id, f"file://{tmp_path}/clip.mp4")
 
-    def test_a_video_that_nobody_knows(self, connected: str, tmp_path: Path) -> None:
+    def test_an_unknown_video(self, connected: str, tmp_path: Path) -> None:
         with pytest.raises(KlingNotFoundError) as caught:
-            store("task_nobody_knows", f"file://{tmp_path}/clip.mp4")
+            store("task_unknown", f"file://{tmp_path}/clip.mp4")
         assert isinstance(caught.value, AirflowFailException)
         assert names_in(tmp_path) == []
 
@@ -458,7 +456,7 @@ class TestWhereTheKeyGoes:
         store(elsewhere(other), f"file://{tmp_path}/clip.mp4")
         assert "Authorization" not in other.requests[0].headers
 
-    def test_an_address_inside_this_network_is_not_even_asked(
+    def test_an_address_inside_this_network_is_not_connected_to(
         self, sandbox: Sandbox, connected: str, tmp_path: Path
     ) -> None:
         with RawServer(VIDEO) as inside:
