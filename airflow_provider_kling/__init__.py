@@ -16,11 +16,14 @@ _HOMES = {
     "KlingError": "exceptions",
     "KlingGenerateOperator": "operators.kling",
     "KlingHook": "hooks.kling",
+    "KlingPermanentError": "exceptions",
     "KlingTaskSensor": "sensors.kling",
     "KlingTaskTrigger": "triggers.kling",
     "KlingToObjectStorageOperator": "transfers.kling_to_object_storage",
     "KlingVideo": "jobs.result",
     "KlingVideoLink": "links.kling",
+    "VideoJob": "api.job",
+    "VideoRequest": "api.request",
     "kling_retry_policy": "retry_policy",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 -- all are names
@@ -30,3 +33,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_kling.exceptions import (
-    KlingPermanentError,
     KlingRateLimitError,
     KlingServerError,
     KlingTimeoutError,
@@ -19,20 +18,18 @@ if TYPE_CHECKING:
 
 def kling_retry_policy() -> ExceptionRetryPolicy:
     """
-    Return a policy that retries only errors that a retry can cure.
+    Return a policy that spaces the retries of a task by their cause.
 
-    The operators of this package need no policy to fail at once on an error that a retry cannot cure. The policy
-    gives the same behaviour to tasks that call ``KlingHook`` themselves, and spaces the other retries by their
-    cause. For any error that it does not name, the task's own ``retries`` and ``retry_delay`` apply.
+    It needs no rule for errors that a retry cannot cure: Airflow fails a task at once for
+    :class:`~airflow_provider_kling.exceptions.KlingPermanentError`. For any error that the policy does not name,
+    the task's own ``retries`` and ``retry_delay`` apply.
 
     :raises ImportError: on Airflow before 3.3, which has no retry policies.
     """
     from airflow.providers.common.compat.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
-    permanent = [*KlingPermanentError.__subclasses__(), KlingPermanentError]
     return ExceptionRetryPolicy(
         rules=[
-            *(RetryRule(exception=kind, action=RetryAction.FAIL, reason=kind.__doc__) for kind in permanent),
             RetryRule(
                 exception=KlingRateLimitError,
                 action=RetryAction.RETRY,

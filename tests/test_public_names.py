@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,19 @@ def test_a_public_name_is_found_at_the_root(name: str) -> None:
     if name == "kling_retry_policy":
         pytest.importorskip("airflow.sdk.definitions.retry_policy", reason="there are none before Airflow 3.3")
     assert getattr(airflow_provider_kling, name).__name__ == name
+
+
+def test_type_checkers_know_the_same_names() -> None:
+    stub = Path(airflow_provider_kling.__file__).with_suffix(".pyi").read_text()
+    declared = {
+        alias.asname: f"{statement.module}"
+        for statement in ast.walk(ast.parse(stub))
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+    homes = airflow_provider_kling._HOMES
+    assert declared == {name: f"airflow_provider_kling.{home}" for name, home in homes.items()}
+    assert set(airflow_provider_kling.__all__) <= set(dir(airflow_provider_kling))
 
 
 def test_another_name_is_not() -> None:

@@ -58,6 +58,11 @@ def test_no_module_imports_a_test_module() -> None:
     assert imports_of_test_modules(Imports.read(TESTS)) == []
 
 
+def test_only_the_connection_knows_which_apis_there_are(imports: Imports) -> None:
+    inside = {module for module in imports.inner if module.startswith("api.gateway")}
+    assert {module for module in imports.inner if imports.inner[module] & inside} - inside == {"client.connection"}
+
+
 def planted(folder: Path, files: Mapping[str, str]) -> Imports:
     """A little package ``pkg`` of these files; every folder is a package."""
     root = folder / "pkg"

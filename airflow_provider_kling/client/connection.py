@@ -28,6 +28,8 @@ from airflow_provider_kling.utils.masking import mask
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_provider_kling.api.request import VideoRequest
+
 #: Headers of every request, the Authorization apart.
 HEADERS = {"User-Agent": f"airflow-provider-kling/{__version__}", "Accept": "application/json"}
 
@@ -192,6 +194,15 @@ class KlingConnection:
             **numbers,
         )
 
+    def check(self, request: VideoRequest) -> None:
+        """
+        Raise unless the API can make this video.
+
+        :raises KlingValidationError: naming every limit of this API that the request does not keep.
+        """
+        if problems := self.api.check(request, self.credentials):
+            raise KlingValidationError.from_problems(problems)
+
     def url(self, path: str) -> str:
         """Return the URL of an API path."""
         return self.base_url + path
@@ -229,7 +240,7 @@ class KlingConnection:
 
 
 def _api_named(name: Any, problems: list[Problem]) -> KlingApi:
-    if name not in APIS:
+    if not isinstance(name, str) or name not in APIS:
         problems.append(Problem("extra.api", name, f"must be one of {', '.join(APIS)}"))
         name = DEFAULT_API
     return APIS[name]()

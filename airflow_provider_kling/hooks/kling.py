@@ -12,7 +12,7 @@ from airflow.providers.http.hooks.http import HttpHook
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.client.lookup import connection_from, lookup_error
 from airflow_provider_kling.client.sync_client import SyncClient
-from airflow_provider_kling.exceptions import KlingAuthenticationError, KlingError
+from airflow_provider_kling.exceptions import KlingAuthenticationError, KlingError, KlingPermanentError
 from airflow_provider_kling.jobs.poll_schedule import delay_for
 from airflow_provider_kling.jobs.polling import Finished, Poller, steady_clock
 
@@ -101,7 +101,7 @@ class KlingHook(HttpHook):
 
         :raises KlingError: saying what to call.
         """
-        raise KlingError(
+        raise KlingPermanentError(
             "KlingHook does not send requests of one's own",
             advice="Call submit_video, get_video or wait_for_video; get_conn() returns a session.",
         )
@@ -126,6 +126,7 @@ class KlingHook(HttpHook):
         """
         if not isinstance(request, VideoRequest):
             request = VideoRequest.build(**request)
+        self.connection.check(request)
         with self.submitting() as session:
             return session.submit(request)
 

@@ -351,6 +351,7 @@ class Submitter:
                 "http_status": cause.http_status,
                 "code": cause.code,
                 "server_message": cause.server_message,
+                "request_id": cause.request_id,
                 "hint": "" if cause.kling_task_id else cause.advice.removeprefix(cause.default_advice).strip(),
                 "offered": cause.kling_task_id,
             }
@@ -632,6 +633,7 @@ def uncertain_error(
         http_status=details.get("http_status"),
         code=details.get("code"),
         server_message=details.get("server_message"),
+        request_id=details.get("request_id"),
         advice=advice,
     )
 

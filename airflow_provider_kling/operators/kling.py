@@ -4,21 +4,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_kling.api.request import REQUEST_FIELDS, VideoRequest, find_problems
+from airflow_provider_kling.api.request import REQUEST_FIELDS, VideoRequest
 from airflow_provider_kling.exceptions import (
     KlingError,
     KlingRateLimitError,
-    KlingTimeoutError,
     KlingUnavailableError,
     KlingUncertainSubmissionError,
-    KlingValidationError,
-    Problem,
 )
 from airflow_provider_kling.jobs.polling import (
     DEFAULT_TIMEOUT,
@@ -29,15 +25,15 @@ from airflow_provider_kling.jobs.polling import (
 )
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
-from airflow_provider_kling.tasks.waiting import SHORTEST_DEFERRAL, WaitingTask
+from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_arguments, take_number
+from airflow_provider_kling.tasks.waiting import SHORTEST_DEFERRAL, WaitingTask, deferral_timeout
 from airflow_provider_kling.version_compat import (
-    TaskDeferralError,
-    TaskDeferralTimeout,
     is_test_run,
-    normalize_deferral_errors,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kling.jobs.journal import Submit
@@ -161,20 +157,13 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         self.take = take
         self._kling_task_id: str | None = None
         self._submitter: Submitter | None = None
-        self._video_seconds: int | None = None
-        _refuse_wrong_choices(on_clear=on_clear, on_uncertain=on_uncertain, take=take)
-        _refuse_wrong_literals(self._arguments())
+        check_arguments({**self._arguments(), "on_clear": on_clear, "on_uncertain": on_uncertain, "take": take})
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped task, and check its literal arguments: parsing creates no operator that could."""
-        _refuse_wrong_choices(**{name: kwargs[name] for name in _CHOICES if name in kwargs})
-        for name in ("poll_interval", "timeout", "submit_timeout"):
-            if kwargs.get(name) is not None:
-                to_seconds(name, kwargs[name])
-        given = {name: kwargs[name] for name in REQUEST_FIELDS if name in kwargs}
-        _refuse_wrong_literals(given, others_follow=True)
-        return _CheckedPartial(super().partial(**kwargs), given)
+        check_arguments(kwargs, others_follow=True)
+        return CheckedPartial(super().partial(**kwargs), kwargs)
 
     def execute(self, context: Context) -> Any:
         """Submit a job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
@@ -209,24 +198,6 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         forget_after_success(self, context)
         return video
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume as every operator does; if the trigger crashed, continue to wait for the same job."""
-        try:
-            with normalize_deferral_errors():
-                return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
-            from airflow_provider_kling.records import is_durable
-
-            kling_task_id = self._submitted_id(context)
-            error = KlingTimeoutError(
-                "Airflow ended the deferral before the trigger could report",
-                kling_task_id=kling_task_id,
-                advice=STILL_RUNNING if kling_task_id else _NOT_SUBMITTED,
-            )
-            raise task_failure(error, final=not is_durable(context)) from None
-        except TaskDeferralError:
-            return self._resume_after_crash(context)
-
     def on_kill(self) -> None:
         """Log which job continues: the API has no cancel."""
         submitter = self._submitter
@@ -243,17 +214,17 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             )
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
+        request = self._submit_request(context)
         while True:
             try:
-                result = self._submit(context, is_first_look=refusals == 0)
+                job = self._submit(context, request, is_first_look=refusals == 0)
             except (KlingRateLimitError, KlingUnavailableError) as error:
                 refusals += 1
                 self._await_slot(error, since=since, refusals=refusals)
             else:
-                return self._go_on(context, result)
+                return self._go_on(context, job, video_seconds=request.video.duration)
 
-    def _submit(self, context: Context, *, is_first_look: bool) -> SubmitResult:
-        request = self._submit_request(context)
+    def _submit(self, context: Context, request: SubmitRequest, *, is_first_look: bool) -> SubmitResult:
         self._submitter = self._submitter_for(request, context, is_first_look=is_first_look)
         try:
             return self._submitter.submit_or_join(request)
@@ -262,43 +233,43 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
                 context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
             raise
 
-    def _go_on(self, context: Context, result: SubmitResult) -> Any:
+    def _go_on(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
         from airflow_provider_kling.records import forget_after_success, is_durable
 
-        self._kling_task_id = result.kling_task_id
-        context["ti"].xcom_push(key="kling_task_id", value=result.kling_task_id)
-        self.log.info("Kling task %s is this task's job", result.kling_task_id)
+        self._kling_task_id = job.kling_task_id
+        context["ti"].xcom_push(key="kling_task_id", value=job.kling_task_id)
+        self.log.info("Kling task %s is this task's job", job.kling_task_id)
         # Without a record a retry could not find this job, and would have to stop.
         with as_task_failures(final=not is_durable(context)):
-            result = self._result(context, result)
+            result = self._result(context, job, video_seconds=video_seconds)
         forget_after_success(self, context)
         return result
 
-    def _result(self, context: Context, result: SubmitResult) -> Any:
+    def _result(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
         from airflow_provider_kling.jobs.result import finished_video
 
         if not self.wait_for_completion:
-            return result.kling_task_id
-        if result.job is not None and (video := finished_video(result.job)):
+            return job.kling_task_id
+        if job.job is not None and (video := finished_video(job.job)):
             return self._publish_result(context, video)
-        return self._wait(context, result.kling_task_id, submitted_at=result.submitted_at)
+        return self._wait(context, job.kling_task_id, submitted_at=job.submitted_at, video_seconds=video_seconds)
 
     def _submit_request(self, context: Context) -> SubmitRequest:
         from airflow_provider_kling.jobs.submission import SubmitRequest, fingerprint_of
 
         video = VideoRequest.build(**self._arguments())
-        self._video_seconds = video.duration
         for name in ("image", "last_image"):
             if getattr(self, name) == "":
                 self.log.warning("Kling request: %s is set, but empty; the video is made without it", name)
         for warning in video.warnings():
             self.log.warning("Kling request: %s", warning)
         # Before an intent is recorded: an unusable connection must not look like a lost submit.
-        base_url = self._hook.connection.base_url
+        connection = self._hook.connection
+        connection.check(video)
         return SubmitRequest(
             video=video,
             fingerprint=fingerprint_of(
-                video, conn_id=self.kling_conn_id, base_url=base_url, take=_take_number(self.take)
+                video, conn_id=self.kling_conn_id, base_url=connection.base_url, take=take_number(self.take)
             ),
             conn_id=self.kling_conn_id,
             dag_id=context["ti"].dag_id,
@@ -360,6 +331,13 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             kwargs={"since": since, "refusals": refusals, "version": FORMAT},
         )
 
+    def _after_deferral_timeout(self, context: Context) -> Any:
+        from airflow_provider_kling.records import is_durable
+
+        kling_task_id = self._submitted_id(context)
+        error = deferral_timeout(kling_task_id, advice=STILL_RUNNING if kling_task_id else _NOT_SUBMITTED)
+        raise task_failure(error, final=not is_durable(context)) from None
+
     def _resume_after_crash(self, context: Context) -> Any:
         """Continue to wait for the job whose trigger crashed; XCom keeps its id until the next attempt."""
         from airflow_provider_kling.records import is_durable
@@ -382,13 +360,15 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         )
         return kling_task_id
 
-    def _wait(self, context: Context, kling_task_id: str, *, submitted_at: float) -> KlingVideo:
+    def _wait(
+        self, context: Context, kling_task_id: str, *, submitted_at: float, video_seconds: int | None = None
+    ) -> KlingVideo:
         if self._is_deferrable:
             self._defer_until_finished(
                 kling_task_id,
                 started_at=submitted_at,
                 model=self.model,
-                video_seconds=self._video_seconds,
+                video_seconds=video_seconds,
             )
         video = self._hook.wait_for_video(
             kling_task_id,
@@ -412,86 +392,3 @@ def _uncertain_entry(submit: Submit) -> dict[str, Any]:
         "seconds": submit.seconds,
         "prompt": submit.prompt,
     }
-
-
-def _refuse_wrong_literals(arguments: Mapping[str, Any], others_follow: bool = False) -> None:
-    """
-    Raise for wrong literal arguments, before any template is rendered.
-
-    :param arguments: The request fields that are set.
-    :param others_follow: Whether a mapping may set the other fields later.
-    """
-    known = {name: value for name, value in arguments.items() if _is_literal(value)}
-    later = set(REQUEST_FIELDS) - known.keys() if others_follow else arguments.keys() - known.keys()
-    if problems := find_problems(known, unknown=later):
-        raise KlingValidationError.from_problems(problems)
-
-
-class _CheckedPartial:
-    """
-    Airflow's result of ``partial()``, with a check of literal values before it maps.
-
-    :param partial: Airflow's result.
-    :param given: The request fields that are not mapped.
-    """
-
-    def __init__(self, partial: Any, given: Mapping[str, Any]) -> None:
-        self._partial = partial
-        self._given = given
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._partial, name)
-
-    def expand(self, **mapped: Any) -> Any:
-        """Map over lists, and check the literal ones."""
-        for name in REQUEST_FIELDS:
-            values = mapped.get(name)
-            for value in values if isinstance(values, (list, tuple)) else ():
-                self._check({name: value})
-        return self._partial.expand(**mapped)
-
-    def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
-        """Map over a list of arguments, and check it if it is literal."""
-        for arguments in kwargs if isinstance(kwargs, (list, tuple)) else ():
-            if isinstance(arguments, Mapping):
-                self._check({name: arguments[name] for name in REQUEST_FIELDS if name in arguments})
-        return self._partial.expand_kwargs(kwargs, strict=strict)
-
-    def _check(self, mapped: Mapping[str, Any]) -> None:
-        try:
-            _refuse_wrong_literals({**self._given, **mapped}, others_follow=True)
-        except KlingValidationError:
-            self._partial._expand_called = True  # otherwise Airflow also warns that it was never mapped
-            raise
-
-
-def _is_literal(value: Any) -> bool:
-    """Return whether a value is final when the DAG is parsed: no template, no output of another task."""
-    if isinstance(value, str):
-        return not any(mark in value for mark in ("{{", "{%", "{#"))
-    if isinstance(value, Mapping):
-        return all(_is_literal(item) for item in value.values())
-    if isinstance(value, (list, tuple)):
-        return all(_is_literal(item) for item in value)
-    return value is None or isinstance(value, (bool, int, float))
-
-
-_CHOICES = {"on_clear": ("reuse", "resubmit"), "on_uncertain": ("fail", "resubmit"), "take": None}
-
-
-def _refuse_wrong_choices(**settings: Any) -> None:
-    """Raise for wrong settings of the operator itself that are known when the DAG is parsed."""
-    for name, value in settings.items():
-        choices = _CHOICES[name]
-        if choices is None:
-            if _is_literal(value):
-                _take_number(value)
-        elif value not in choices:
-            problem = Problem(name, value, f"must be one of {', '.join(choices)}")
-            raise KlingValidationError.from_problems([problem], subject="The task")
-
-
-def _take_number(take: Any) -> int:
-    if isinstance(take, int) or (isinstance(take, str) and take.strip().isdecimal()):
-        return int(take)
-    raise KlingValidationError.from_problems([Problem("take", take, "must be a whole number")])

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
 
-from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
+from airflow_provider_kling.api.base import Grace
+from airflow_provider_kling.exceptions import KlingError
 from airflow_provider_kling.jobs.polling import (
     DEFAULT_TIMEOUT,
-    STILL_RUNNING,
     Finished,
     Pause,
     Poller,
@@ -23,13 +23,10 @@ from airflow_provider_kling.jobs.polling import (
 )
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.tasks.failures import sensor_failure
-from airflow_provider_kling.tasks.waiting import BACKSTOP, WaitingTask
+from airflow_provider_kling.tasks.waiting import BACKSTOP, WaitingTask, deferral_timeout
 from airflow_provider_kling.version_compat import (
     AIRFLOW_V_3_3_PLUS,
-    TaskDeferralError,
-    TaskDeferralTimeout,
     first_reschedule_date,
-    normalize_deferral_errors,
 )
 
 if TYPE_CHECKING:
@@ -162,22 +159,14 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         with self._as_sensor_failures():
             return self._publish_result(context, video_from_event(event))
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume as every operator does; if the trigger crashed, continue to wait."""
+    def _after_deferral_timeout(self, context: Context) -> Any:
         with self._as_sensor_failures():
-            try:
-                with normalize_deferral_errors():
-                    # Bypasses BaseSensorOperator: with soft_fail, it would skip the task for a crashed trigger.
-                    return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
-            except TaskDeferralTimeout:
-                raise KlingTimeoutError(
-                    "Airflow ended the deferral before the trigger could report",
-                    kling_task_id=self._task_id,
-                    advice=STILL_RUNNING,
-                ) from None
-            except TaskDeferralError:
-                self.log.warning("The trigger crashed (%d); still waiting", self._count_crash(context))
-                return self._execute_deferrable(context)
+            raise deferral_timeout(self._task_id)
+
+    def _resume_after_crash(self, context: Context) -> KlingVideo:
+        with self._as_sensor_failures():
+            self.log.warning("The trigger crashed (%d); still waiting", self._count_crash(context))
+            return self._execute_deferrable(context)
 
     def on_kill(self) -> None:
         """Log which job continues: the API has no cancel."""
@@ -204,8 +193,9 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         return self._poller(started_at=time.time())
 
     def _check(self, poller: Poller) -> Pause | Finished:
-        grace = self._hook.connection.api.grace
+        grace = Grace(0.0, 0.0)
         try:
+            grace = self._hook.connection.api.grace
             job = self._hook.get_video(poller.kling_task_id)
             decision = poller.on_job(job, grace=grace, now=time.time())
         except KlingError as error:

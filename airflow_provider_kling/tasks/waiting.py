@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 from airflow_provider_kling.jobs.polling import STILL_RUNNING
 from airflow_provider_kling.tasks.base import KlingTask
 from airflow_provider_kling.utils.signed_urls import mask_signatures
+from airflow_provider_kling.version_compat import (
+    TaskDeferralError,
+    TaskDeferralTimeout,
+    normalize_deferral_errors,
+)
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -30,6 +35,17 @@ SHORTEST_DEFERRAL = 15.0
 #: Crashes of a trigger that one attempt tolerates.
 MAX_CRASHES = 3
 _CRASHES = "kling_trigger_crashes"
+
+
+def deferral_timeout(kling_task_id: str | None, *, advice: str = STILL_RUNNING) -> KlingTimeoutError:
+    """
+    Return the error for a deferral that Airflow ended.
+
+    :param kling_task_id: The Kling task that was waited for; None if the task waited to submit.
+    :param advice: What is known of the job.
+    """
+    message = "Airflow ended the deferral before the trigger could report"
+    return KlingTimeoutError(message, kling_task_id=kling_task_id, advice=advice)
 
 
 class WaitingTask(KlingTask):
@@ -90,6 +106,25 @@ class WaitingTask(KlingTask):
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,
         )
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume as every operator does; if the trigger crashed, continue to wait for the same job."""
+        try:
+            with normalize_deferral_errors():
+                # Bypasses BaseSensorOperator: with soft_fail, it would skip the task for a crashed trigger.
+                return BaseOperator.resume_execution(cast("BaseOperator", self), next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            return self._after_deferral_timeout(context)
+        except TaskDeferralError:
+            return self._resume_after_crash(context)
+
+    def _after_deferral_timeout(self, context: Context) -> Any:
+        """Raise :func:`deferral_timeout` in the form in which this task fails."""
+        raise NotImplementedError
+
+    def _resume_after_crash(self, context: Context) -> Any:
+        """Continue after a trigger that crashed."""
+        raise NotImplementedError
 
     def _count_crash(self, context: Context, advice: str = STILL_RUNNING) -> int:
         """

@@ -13,6 +13,7 @@ from airflow_provider_kling.api.gateway.payload import payload_of
 from airflow_provider_kling.api.gateway.probe import PROBE_TASK_ID, describe_probe, read_probe
 from airflow_provider_kling.api.gateway.status import read_status
 from airflow_provider_kling.api.gateway.submit import read_submit
+from airflow_provider_kling.exceptions import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.api.request import VideoRequest
     from airflow_provider_kling.api.response import Response
-    from airflow_provider_kling.exceptions import KlingError, Problem
+    from airflow_provider_kling.exceptions import KlingError
 
 SUBMIT_PATH = "/v1/video/generations"
+#: The models of the vendor's page.
+MODELS = ("kling-v3-std-silent", "kling-v3-std-audio", "kling-v3-pro-silent", "kling-v3-pro-audio")
 #: Minimum length at which a key without its ``sk-`` prefix is masked on its own; a shorter one may be a word.
 SHORTEST_SECRET = 16
 
@@ -50,7 +53,9 @@ class GatewayApi:
         return (rest if len(rest) >= SHORTEST_SECRET else credentials.secret,)
 
     def check(self, request: VideoRequest, credentials: Credentials) -> list[Problem]:
-        return []  # the checks of every request cover what the vendor's page says
+        if request.model in MODELS:
+            return []  # the checks of every request cover what else the vendor's page says
+        return [Problem("model", request.model, f"is not served by this API; one of {', '.join(MODELS)}")]
 
     def authorization(self, credentials: Credentials, *, now: float) -> str:
         return f"Bearer {credentials.secret}"
