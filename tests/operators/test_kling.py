@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred
 
-from airflow_provider_kling.api.request import REQUEST_FIELDS
+from airflow_provider_kling.api.base import Credentials
+from airflow_provider_kling.api.gateway.api import GatewayApi
+from airflow_provider_kling.api.request import REQUEST_FIELDS, VideoRequest
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingBalanceError,
@@ -21,7 +23,9 @@ from airflow_provider_kling.exceptions import (
     KlingTimeoutError,
     KlingUncertainSubmissionError,
     KlingValidationError,
+    Problem,
 )
+from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
@@ -445,3 +449,24 @@ class TestASubmitThatFails:
             operator().execute(context())
         assert type(caught.value).__name__ == "KlingAuthenticationError"
         assert sandbox.api_key not in f"{caught.value} {caught.value!r}"
+
+
+def test_what_the_api_cannot_make_is_refused_before_anything_is_recorded_or_sent(
+    sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = Problem("model", GOOD["model"], "is not served by this API")
+    monkeypatch.setattr(GatewayApi, "check", lambda *_: [problem])
+    store = StateStore()
+    with pytest.raises(KlingValidationError, match="is not served by this API"):
+        run(operator(), TaskInstance(), store)
+    with pytest.raises(KlingValidationError, match="is not served by this API"):
+        KlingHook().submit_video(GOOD)
+    assert set(sandbox.requests.values()) == {0}
+    assert store == {}
+
+
+def test_the_gateway_serves_the_models_of_its_page_alone() -> None:
+    request = VideoRequest.build(**GOOD)
+    assert GatewayApi().check(request, Credentials("key")) == []
+    [problem] = GatewayApi().check(request._replace(model="kling-v9"), Credentials("key"))
+    assert (problem.field, problem.value) == ("model", "kling-v9")

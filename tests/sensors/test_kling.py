@@ -5,6 +5,7 @@ import json
 import time
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -25,6 +26,7 @@ from airflow_provider_kling.exceptions import (
     KlingTimeoutError,
     KlingValidationError,
 )
+from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.sensors.kling import POKE_INTERVAL, KlingTaskSensor
 from airflow_provider_kling.tasks import waiting
@@ -276,3 +278,14 @@ def test_each_change_is_logged(sandbox: Sandbox, connected: str, task_log: TaskL
     sensor(task_id).execute(context())
     assert f"Kling task {task_id}: [####################] 100% completed" in task_log.text
     assert f"Kling task {task_id} is finished: http" in task_log.text
+
+
+@pytest.mark.parametrize("mode", [MODES["poke"], MODES["reschedule"]], ids=["poke", "reschedule"])
+def test_a_connection_that_cannot_be_looked_up_does_not_end_a_wait(
+    sandbox: Sandbox, connected: str, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = sensor(submit(sandbox), **mode)
+    with monkeypatch.context() as outage:
+        outage.setattr(KlingHook, "get_connection", Mock(side_effect=ConnectionError("the backend is down")))
+        assert task.poke(context()) is False
+    assert task.poke(context()).is_done
