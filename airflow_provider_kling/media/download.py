@@ -64,7 +64,7 @@ def download(
     :param max_bytes: Bytes that the file may have; None sets no bound.
     :return: The number of bytes written.
     :raises KlingDownloadError: if the file cannot be fetched, is not a video, is longer than ``max_bytes``, not as
-        long as announced, or an MP4 that ends in the middle of a box.
+        long as announced, or an MP4 that ends in the middle of a box or has no ``moov``.
     :raises KlingConnectionError: if the connection broke; another attempt may fare better.
     :raises KlingAddressRefusedError: if the URL leads to an address inside this network.
     """
@@ -162,8 +162,8 @@ def _copy(response: Response, sink: Sink, connection: KlingConnection, max_bytes
         raise _not_a_video(where, response, connection, head)
     if announced is not None and announced != written:
         raise KlingDownloadError(f"The video at {where} has {announced} bytes, but only {written} arrived")
-    if not boxes.at_box_boundary:
-        raise _cut(where, announced)
+    if flaw := boxes.flaw:
+        raise _cut(where, announced, flaw)
     return written
 
 
@@ -175,11 +175,11 @@ def _write(sink: Sink, chunk: bytes) -> None:
         raise KlingDownloadError(f"Writing the video failed: {error}", advice="") from error
 
 
-def _cut(where: str, announced: int | None) -> Exception:
+def _cut(where: str, announced: int | None, flaw: str) -> Exception:
     if announced is None:
-        return requests.ConnectionError("it ended in the middle of the file")
+        return requests.ConnectionError(f"it ended {flaw}")
     return KlingDownloadError(
-        f"The video at {where} is damaged: all of its {announced} bytes arrived, and end in the middle of a box",
+        f"The video at {where} is damaged: all of its {announced} bytes arrived, and end {flaw}",
         advice="It lies so at the vendor; ask there for a whole one.",
     )
 
@@ -192,12 +192,27 @@ def _announced(response: Response) -> int | None:
 
 
 def _cannot_be_fetched(where: str, response: Response, connection: KlingConnection) -> KlingDownloadError:
-    transient = is_transient(response.status_code)
     return KlingDownloadError(
         f"The video at {where} cannot be fetched",
         http_status=response.status_code,
         server_message=innermost_message(response, connection),
-        advice="Its host is busy or in trouble; try again soon." if transient else "Its link may have expired.",
+        advice=_advice(response.status_code),
+    )
+
+
+def _advice(http_status: int) -> str:
+    if is_transient(http_status):
+        return "Its host is busy or in trouble; try again soon."
+    if http_status in (206, 304, 416):
+        return "The whole file was requested, without conditions: a proxy or cache in between answers otherwise."
+    if http_status < 300:
+        return "Its host accepts the request, and sends no file."
+    if http_status < 400:
+        return "Its host redirects without an address."
+    return (
+        "Its link may have expired."
+        if http_status in (400, *EXPIRED_STATUSES)
+        else "Its host refuses the download."
     )
 
 
