@@ -15,9 +15,10 @@ def safe_name(text: str) -> str:
     Return a name for one file or folder that POSIX file systems and object storages keep as it is.
 
     Letters and digits of any script, ``_``, ``-`` and dots that do not stand first are kept. A text that is longer
-    than :data:`MAX_BYTES` or has other characters is changed, and gets eight hexadecimal digits of its hash. So two
-    texts share a name only if one was made to look like the name of the other, or by a rare coincidence of hashes.
-    A file system may still take for one name what differs in case alone, or in how letters are composed.
+    than :data:`MAX_BYTES` or has other characters is changed, and gets eight hexadecimal digits of its hash. Two
+    texts then share a name only if one was made to look like the name of the other, or if their hashes happen to
+    be the same. A file system may still take names for one that differ in case alone, or in how letters are
+    composed.
 
     :param text: Any text, for example a task id.
     """
