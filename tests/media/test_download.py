@@ -45,21 +45,21 @@ Lead = Callable[..., None]
 @pytest.fixture
 def lead(monkeypatch: pytest.MonkeyPatch) -> Lead:
     """A function that has a name lead to some addresses, or to none."""
-    real, told = socket.getaddrinfo, {}
+    real, names = socket.getaddrinfo, {}
 
     def look_up(host: str, port: int, *rest: int) -> list[Any]:
-        if host not in told:
+        if host not in names:
             return real(host, port, *rest)
-        if not told[host]:
+        if not names[host]:
             raise socket.gaierror("unknown here")
-        families = [socket.AF_INET6 if ":" in address else socket.AF_INET for address in told[host]]
+        families = [socket.AF_INET6 if ":" in address else socket.AF_INET for address in names[host]]
         return [
             (family, socket.SOCK_STREAM, 0, "", (address, port))
-            for family, address in zip(families, told[host], strict=True)
+            for family, address in zip(families, names[host], strict=True)
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    return lambda name, *addresses: told.update({name: addresses})
+    return lambda name, *addresses: names.update({name: addresses})
 
 
 def fetch(hook: KlingHook, url: str, seconds: float = 5.0) -> bytes:
@@ -263,7 +263,7 @@ class TestAddressesInsideThisNetwork:
                 fetch(hook_on(api.base_url), "/content")
             assert inside.connections == 0
 
-    def test_are_refused_even_where_nobody_listens(self, hook_on: Callable[..., KlingHook]) -> None:
+    def test_are_refused_even_without_a_server(self, hook_on: Callable[..., KlingHook]) -> None:
         with pytest.raises(KlingAddressRefusedError):
             fetch(hook_on("https://api.example.com"), f"http://127.0.0.1:{free_port()}/x.mp4")
 
@@ -724,7 +724,7 @@ class TestWhatIsNotThere:
             "http://\ud800/x.mp4",
         ],
     )
-    def test_a_url_that_nobody_can_fetch(self, hook: KlingHook, url: str) -> None:
+    def test_a_url_that_cannot_be_fetched(self, hook: KlingHook, url: str) -> None:
         with pytest.raises(KlingError) as caught:
             fetch(hook, url)
         assert isinstance(caught.value, (KlingDownloadError, KlingConnectionError))
@@ -732,7 +732,7 @@ class TestWhatIsNotThere:
     @pytest.mark.parametrize(
         "target", ["ftp://example.com/x", "file:///etc/passwd", "http://[::1", "http://h:99999/", "//", "\xff"]
     )
-    def test_a_redirect_to_what_nobody_can_fetch(self, hook: KlingHook, target: str) -> None:
+    def test_a_redirect_to_what_cannot_be_fetched(self, hook: KlingHook, target: str) -> None:
         raw = b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: %s\r\n\r\n" % target.encode("latin-1")
         with RawServer(raw) as server, pytest.raises((KlingDownloadError, KlingConnectionError)):
             fetch(hook, server.base_url)
@@ -810,9 +810,9 @@ class TestTheBound:
         with RawServer(answer(MP4, length=(4 << 30) + 1)) as server, refused:
             fetch(hook, server.base_url)
 
-    @pytest.mark.parametrize("told", ["9" * 5000, "-5", "1e3", "٣", "5, 6"])
-    def test_a_length_that_is_none_breaks_nothing(self, hook: KlingHook, told: str) -> None:
-        head = f"HTTP/1.1 200 OK\r\nContent-Length: {told}\r\n\r\n".encode()
+    @pytest.mark.parametrize("length", ["9" * 5000, "-5", "1e3", "٣", "5, 6"])
+    def test_a_length_that_is_none_breaks_nothing(self, hook: KlingHook, length: str) -> None:
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode()
         with RawServer(head + MP4) as server:
             try:
                 assert fetch(hook, server.base_url) == MP4

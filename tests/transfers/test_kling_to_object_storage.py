@@ -310,9 +310,7 @@ class TestWhatIsTriedAgain:
         assert sandbox.requests["status"] == asked
         assert "expired" not in task_log.text
 
-    def test_a_file_that_ends_inside_a_box_if_nobody_knows_its_length(
-        self, connect: Connect, tmp_path: Path
-    ) -> None:
+    def test_a_file_that_ends_inside_a_box_of_unknown_length(self, connect: Connect, tmp_path: Path) -> None:
         def cut_once(connection: socket.socket, request: Request) -> None:
             connection.sendall(answer(BOXES if server.connections > 1 else BOXES[:-9], length=-1))
 
@@ -322,10 +320,10 @@ class TestWhatIsTriedAgain:
         assert (tmp_path / "clip.mp4").read_bytes() == BOXES
         assert names_in(tmp_path) == ["clip.mp4"]
 
-    @pytest.mark.parametrize("told", ["400", "200", "a box", "the bound"])
-    def test_but_nothing_that_would_end_the_same(self, connect: Connect, tmp_path: Path, told: str) -> None:
+    @pytest.mark.parametrize("response", ["400", "200", "a box", "the bound"])
+    def test_but_nothing_that_would_end_the_same(self, connect: Connect, tmp_path: Path, response: str) -> None:
         answers = {"400": answer("no", 400), "200": answer('{"error": "gone"}'), "a box": answer(BOXES[:-9])}
-        with RawServer(answers.get(told, VIDEO)) as server:
+        with RawServer(answers.get(response, VIDEO)) as server:
             connect(server.base_url)
             with pytest.raises(KlingDownloadError):
                 store(elsewhere(server), f"file://{tmp_path}/clip.mp4", max_bytes=2000)
@@ -400,7 +398,7 @@ class TestWhatCannotBeStored:
         assert "KlingTaskSensor" in str(caught.value)
 
     @pytest.mark.parametrize(
-        "told",
+        "response",
         [
             '{"id": "task_1", "status": "completed"}',
             '{"id": "task_1", "status": "completed", "video_url": ""}',
@@ -414,8 +412,8 @@ class TestWhatCannotBeStored:
             "",
         ],
     )
-    def test_a_video_whose_url_the_server_does_not_tell(self, connect: Connect, tmp_path: Path, told: str) -> None:
-        with RawServer(answer(told)) as server:
+    def test_a_video_without_a_url_in_the_response(self, connect: Connect, tmp_path: Path, response: str) -> None:
+        with RawServer(answer(response)) as server:
             connect(server.base_url)
             with pytest.raises(KlingError) as caught:
                 store("task_1", f"file://{tmp_path}/clip.mp4")
@@ -429,9 +427,9 @@ class TestWhatCannotBeStored:
         with pytest.raises(KlingGenerationFailedError, match="显存不足"):
             store(task_id, f"file://{tmp_path}/clip.mp4")
 
-    def test_a_video_that_nobody_knows(self, connected: str, tmp_path: Path) -> None:
+    def test_an_unknown_task(self, connected: str, tmp_path: Path) -> None:
         with pytest.raises(KlingNotFoundError) as caught:
-            store("task_nobody_knows", f"file://{tmp_path}/clip.mp4")
+            store("task_unknown", f"file://{tmp_path}/clip.mp4")
         assert isinstance(caught.value, AirflowFailException)
         assert names_in(tmp_path) == []
 
