@@ -167,7 +167,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1 that nobody trusts unless told to."""
+    """A certificate of 127.0.0.1 that only a client with this CA bundle trusts."""
     from tests.tls import make_certificate
 
     return make_certificate(tmp_path_factory.mktemp("tls"))

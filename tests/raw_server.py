@@ -126,7 +126,7 @@ def reset(connection: socket.socket) -> None:
 
 
 class Silent:
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and never sends a byte."""
 
     def __enter__(self) -> Self:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -138,7 +138,7 @@ class Silent:
 
 
 class FullBacklog:
-    """A port on which nobody ever accepts, and whose queue is full: connecting to it hangs."""
+    """A port that never accepts, and whose backlog is full: connecting to it hangs."""
 
     def __enter__(self) -> Self:
         self._socket = socket.socket()
@@ -157,7 +157,7 @@ class FullBacklog:
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens."""
+    """Return a port that no server listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

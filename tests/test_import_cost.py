@@ -25,6 +25,7 @@ HEAVY = (
     "PIL",
     "requests",
     "urllib3",
+    "yarl",
     "airflow.providers.http",
     "airflow_provider_kling.hooks",
     "airflow_provider_kling.sandbox",

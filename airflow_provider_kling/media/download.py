@@ -64,7 +64,8 @@ def download(
     :param max_bytes: Greatest size of the file in bytes; None sets no limit.
     :return: The number of bytes written.
     :raises KlingDownloadError: if the file cannot be downloaded, is not a video, has more bytes than
-        ``max_bytes``, differs in length from the announced one, or is an MP4 that ends in the middle of a box.
+        ``max_bytes``, differs in length from the announced one, or is an MP4 that ends in the middle of a box or
+        has no ``moov``.
     :raises KlingConnectionError: if the connection was interrupted; another attempt may succeed.
     :raises KlingAddressRefusedError: if the URL leads to an address inside this network.
     """
@@ -163,8 +164,8 @@ def _copy(response: Response, sink: Sink, connection: KlingConnection, max_bytes
         raise _not_a_video(where, response, connection, head)
     if announced is not None and announced != written:
         raise KlingDownloadError(f"The video at {where} has {announced} bytes, but only {written} were received")
-    if not boxes.at_box_boundary:
-        raise _cut_file(where, announced)
+    if flaw := boxes.flaw:
+        raise _cut_file(where, announced, flaw)
     return written
 
 
@@ -176,11 +177,11 @@ def _write(sink: Sink, chunk: bytes) -> None:
         raise KlingDownloadError(f"Writing the video failed: {error}", advice="") from error
 
 
-def _cut_file(where: str, announced: int | None) -> Exception:
+def _cut_file(where: str, announced: int | None, flaw: str) -> Exception:
     if announced is None:
-        return requests.ConnectionError("it ended in the middle of the file")
+        return requests.ConnectionError(f"it ended {flaw}")
     return KlingDownloadError(
-        f"The video at {where} is damaged: all {announced} bytes were received, and end in the middle of a box",
+        f"The video at {where} is damaged: all {announced} bytes were received, and end {flaw}",
         advice="The file is damaged at the vendor; request a complete one there.",
     )
 
@@ -193,12 +194,27 @@ def _announced_length(response: Response) -> int | None:
 
 
 def _cannot_be_fetched(where: str, response: Response, connection: KlingConnection) -> KlingDownloadError:
-    transient = is_transient(response.status_code)
     return KlingDownloadError(
         f"The video at {where} cannot be downloaded",
         http_status=response.status_code,
         server_message=_message_in(response, connection),
-        advice="The host has a temporary problem; try again soon." if transient else "The link may have expired.",
+        advice=_advice(response.status_code),
+    )
+
+
+def _advice(http_status: int) -> str:
+    if is_transient(http_status):
+        return "The host has a temporary problem; try again soon."
+    if http_status in (206, 304, 416):
+        return "The whole file was requested, without conditions: a proxy or cache in between answers otherwise."
+    if http_status < 300:
+        return "Its host accepts the request, and sends no file."
+    if http_status < 400:
+        return "Its host redirects without an address."
+    return (
+        "The link may have expired."
+        if http_status in (400, *EXPIRED_STATUSES)
+        else "Its host refuses the download."
     )
 
 

@@ -30,17 +30,29 @@ class Mp4BoxReader:
     Follows the top-level boxes of an MP4 while it is streamed.
 
     Each box begins with its size, so a file that ends in the middle of a box was cut, whatever length was
-    announced. A file of another kind, or whose last box has no size or no name, may end anywhere.
+    announced. So was one without ``moov``, which describes the tracks: fragmented files have it too, before their
+    fragments. A file of another kind, or with other data after its boxes, may end anywhere.
     """
 
     def __init__(self) -> None:
         self._header = b""
         self._remaining: float = 0  # bytes of the current box that are still to come
         self._boxes = 0
+        self._has_moov = False
+        self._is_understood = True
+
+    @property
+    def flaw(self) -> str | None:
+        """How a file that ends here is damaged, or None if it may be whole."""
+        if not self.at_box_boundary:
+            return "in the middle of a box"
+        if self._is_understood and not self._has_moov:
+            return "without the box moov, so that nothing can play it"
+        return None
 
     @property
     def at_box_boundary(self) -> bool:
-        """Whether the file may end here."""
+        """Whether no box is incomplete."""
         # A size of 0 means "to the end of the file". Some writers end a file with four zero bytes, as QuickTime
         # ends its lists.
         return self._remaining in (0, math.inf) and (not self._header or self._header[:4] == bytes(4))
@@ -66,9 +78,10 @@ class Mp4BoxReader:
     def _begin(self) -> None:
         length = len(self._header)
         size = int.from_bytes(self._header[8:] if length == 16 else self._header[:4])
-        # Other data after the boxes is no sign of a cut file, so it is not followed.
-        is_box = _BOX_NAME.fullmatch(self._header[4:8]) if self._boxes else _is_mp4(self._header)
-        followed = size >= length and is_box
-        self._remaining = size - length if followed else math.inf
+        is_box = bool(_BOX_NAME.fullmatch(self._header[4:8])) if self._boxes else _is_mp4(self._header)
+        self._has_moov |= is_box and self._header[4:8] == b"moov"
+        # A size of 0 reaches to the end. A file with other data after its boxes is not known to be cut.
+        self._is_understood &= is_box and (size >= length or size == 0)
+        self._remaining = size - length if is_box and size >= length else math.inf
         self._boxes += 1
         self._header = b""

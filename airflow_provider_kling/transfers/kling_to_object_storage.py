@@ -14,6 +14,7 @@ from airflow_provider_kling.exceptions import (
     KlingError,
 )
 from airflow_provider_kling.jobs.polling import to_seconds
+from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import KlingTask
 from airflow_provider_kling.utils.file_names import safe_name
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 #: Seconds before the second, third and fourth attempt of an interrupted download.
 PAUSES = (2.0, 10.0, 30.0)
 DEFAULT_TIMEOUT = 3600.0
-#: The same as in ``media.mp4``, which is not imported while a DAG is parsed.
-MAX_BYTES = 4 << 30
 
 
 class KlingToObjectStorageOperator(KlingTask, BaseOperator):

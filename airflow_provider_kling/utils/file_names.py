@@ -12,12 +12,13 @@ MAX_BYTES = 120
 
 def safe_name(text: str) -> str:
     """
-    Return a name for a file or folder that every store accepts unchanged.
+    Return a name for one file or folder that POSIX file systems and object storages accept unchanged.
 
     Letters and digits of any script, ``_``, ``-``, and dots except leading ones are kept. A text that is longer
-    than
-    :data:`MAX_BYTES` or has other characters is changed, and gets eight hexadecimal digits of its hash at the end,
-    so that different texts have different names.
+    than :data:`MAX_BYTES` or has other characters is changed, and gets eight hexadecimal digits of its hash at the
+    end. Different texts then share a name only if one was made to look like the name of the other, or if their
+    hashes happen to be equal. A file system may still treat names as equal that differ in case alone, or in how
+    letters are composed.
 
     :param text: Any text, for example a task id.
     """

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -25,6 +26,7 @@ from airflow_provider_kling.exceptions import (
     KlingNotFoundError,
     KlingRateLimitError,
     KlingServerError,
+    KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import Fault, Sandbox
@@ -192,6 +194,32 @@ def test_a_wrong_content_type_does_not_matter(sandbox: Sandbox, connected: str, 
     sandbox.add_fault(Fault("status", "wrong_content_type"))
     assert get_video(task_id).status == "completed"
     assert sandbox.faults() == []
+
+
+class TestTheTaskId:
+    """It is one segment of the path, whatever characters it has."""
+
+    @pytest.mark.parametrize("task_id", [".", "..", "..;", "..;x=1"])
+    def test_that_would_name_another_path_is_refused(
+        self, connect: Connect, get_video: GetVideo, task_id: str
+    ) -> None:
+        with RawServer(COMPLETED) as server:
+            connect(server.base_url)
+            with pytest.raises(KlingValidationError, match="is no Kling task id, but a path"):
+                get_video(task_id)
+            assert server.connections == 0
+
+    @pytest.mark.parametrize(
+        "task_id",
+        ["...", ".a", "a..", "../x", "a/../b", "..\\x", "%2E%2E", "%2e", "..%2Fx", "a?b#c", "a b", "a;b", "视频"],
+    )
+    def test_arrives_as_it_is(self, connect: Connect, get_video: GetVideo, task_id: str) -> None:
+        with RawServer(COMPLETED) as server:
+            connect(f"{server.base_url}/team")
+            get_video(task_id)
+            [request] = server.requests
+        folder, _, segment = request.path.rpartition("/")
+        assert (folder, unquote(segment)) == ("/team/v1/videos", task_id)
 
 
 class TestAConnectionThatBreaks:

@@ -194,7 +194,7 @@ class TestExtras:
         assert connection.unknown_extras == ()
 
     @pytest.mark.parametrize(
-        ("told", "meant"),
+        ("given", "expected"),
         [
             (["insert_task_failed", "Server_Busy"], ("insert_task_failed", "server_busy")),
             ([7001, " 7002 "], ("7001", "7002")),
@@ -206,20 +206,20 @@ class TestExtras:
             ([""], ()),
         ],
     )
-    def test_refusal_codes_however_they_were_typed(self, told: Any, meant: tuple[str, ...]) -> None:
-        assert parse(extra={"refusal_codes": told}).refusal_codes == meant
+    def test_refusal_codes_however_they_were_typed(self, given: Any, expected: tuple[str, ...]) -> None:
+        assert parse(extra={"refusal_codes": given}).refusal_codes == expected
 
-    @pytest.mark.parametrize("told", [{"a": 1}, True, 1.5, [None], [["a"]], [True], [{"code": "a"}]])
-    def test_refusal_codes_that_are_none_are_refused(self, told: Any) -> None:
-        assert "extra.refusal_codes" in refusal(extra={"refusal_codes": told})
+    @pytest.mark.parametrize("given", [{"a": 1}, True, 1.5, [None], [["a"]], [True], [{"code": "a"}]])
+    def test_refusal_codes_that_are_none_are_refused(self, given: Any) -> None:
+        assert "extra.refusal_codes" in refusal(extra={"refusal_codes": given})
 
     @pytest.mark.parametrize(
-        ("told", "meant"),
+        ("given", "expected"),
         [(False, False), ("false", False), ("off", False), (0, False), (True, True), ("yes", True)],
     )
-    def test_the_probe_can_be_turned_off(self, told: Any, meant: bool) -> None:
+    def test_the_probe_can_be_turned_off(self, given: Any, expected: bool) -> None:
         assert parse().probe
-        assert parse(extra={"probe": told}).probe is meant
+        assert parse(extra={"probe": given}).probe is expected
 
     def test_unknown_ones_are_named_and_nothing_else_comes_of_them(self) -> None:
         connection = parse(extra={"X-Evil": "1", "conect_timeout": 1, "read_timeout": 5})
@@ -231,7 +231,7 @@ class TestExtras:
         assert parse(extra=dict.fromkeys(EXTRAS, nothing)) == parse()
 
     @pytest.mark.parametrize(
-        ("told", "meant"),
+        ("given", "expected"),
         [
             (True, True),
             ("true", True),
@@ -247,9 +247,9 @@ class TestExtras:
             ("no", False),
         ],
     )
-    def test_a_switch_however_it_was_typed(self, told: Any, meant: bool) -> None:
-        connection = parse(extra={"verify": told, "trust_env": told})
-        assert (connection.verify, connection.trust_env) == (meant, meant)
+    def test_a_switch_however_it_was_typed(self, given: Any, expected: bool) -> None:
+        connection = parse(extra={"verify": given, "trust_env": given})
+        assert (connection.verify, connection.trust_env) == (expected, expected)
 
     @pytest.mark.parametrize("name", ["connect_timeout", "read_timeout"])
     @pytest.mark.parametrize("value", [0, -1, "soon", True, [5], math.nan, math.inf, "-3"])
@@ -257,7 +257,7 @@ class TestExtras:
         assert f"extra.{name}={value!r}: must be a positive number" in refusal(extra={name: value})
 
     @pytest.mark.parametrize(
-        ("told", "meant"),
+        ("given", "expected"),
         [
             ("http://proxy:3128", "http://proxy:3128"),
             ("https://proxy", "https://proxy"),
@@ -267,8 +267,8 @@ class TestExtras:
             ("HTTP://[::1]:3128", "HTTP://[::1]:3128"),
         ],
     )
-    def test_a_proxy_however_it_was_typed(self, told: str, meant: str) -> None:
-        assert parse(extra={"proxy": told}).proxy == meant
+    def test_a_proxy_however_it_was_typed(self, given: str, expected: str) -> None:
+        assert parse(extra={"proxy": given}).proxy == expected
 
     @pytest.mark.parametrize(
         "proxy",
@@ -398,7 +398,7 @@ class TestPrivateHosts:
             ("[::1]:9000", "http://[::1]:9000/x.mp4"),
         ],
     )
-    def test_are_trusted_where_they_are_named(self, entry: str, url: str) -> None:
+    def test_are_allowed_where_they_are_named(self, entry: str, url: str) -> None:
         assert parse(extra={"private_hosts": f"other.local, {entry}"}).may_download_from(url)
         assert parse(extra={"private_hosts": [entry]}).may_download_from(url)
 

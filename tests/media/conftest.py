@@ -47,7 +47,7 @@ class Store:
         }
 
     def put(self, name: str, content: bytes) -> None:
-        """Write a file as another process does."""
+        """Write a file as another client would."""
         if self.url.startswith("file://"):
             path = Path(self.root, name)
             path.parent.mkdir(parents=True, exist_ok=True)

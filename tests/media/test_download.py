@@ -554,7 +554,7 @@ class TestWhatDoesNotArriveWhole:
         hook = hook_on("https://api.example.com", private_hosts="127.0.0.1:*", verify=str(certificate))
         with (
             RawServer(answer(cut, length=-1), tls=server_context(certificate) if tls else None) as server,
-            pytest.raises(KlingConnectionError, match="in the middle of the file"),
+            pytest.raises(KlingConnectionError, match="in the middle of a box"),
         ):
             fetch(hook, server.base_url)
 
@@ -563,7 +563,7 @@ class TestWhatDoesNotArriveWhole:
         file = BOXES[:-cut]
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         chunked = head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(file), file)
-        with RawServer(chunked) as server, pytest.raises(KlingConnectionError, match="in the middle of the file"):
+        with RawServer(chunked) as server, pytest.raises(KlingConnectionError, match="in the middle of a box"):
             fetch(hook, server.base_url)
 
     @pytest.mark.parametrize("cut", [1, 500, 1000])
@@ -572,6 +572,17 @@ class TestWhatDoesNotArriveWhole:
     ) -> None:
         file = answer(BOXES[:-cut])
         with RawServer(file) as server, pytest.raises(KlingDownloadError, match="end in the middle of a box"):
+            fetch(hook, server.base_url)
+
+    @pytest.mark.parametrize(
+        ("length", "kind"), [(None, KlingDownloadError), (-1, KlingConnectionError)], ids=["announced", "unknown"]
+    )
+    def test_a_file_that_ends_before_its_moov(
+        self, hook: KlingHook, length: int | None, kind: type[KlingError]
+    ) -> None:
+        """Many encoders write it last, and a connection may break right before it."""
+        file = BOXES[:16] + BOXES[32:]
+        with RawServer(answer(file, length=length)) as server, pytest.raises(kind, match="without the box moov"):
             fetch(hook, server.base_url)
 
     def test_a_file_with_something_else_behind_its_boxes_is_whole(self, hook: KlingHook) -> None:
@@ -669,14 +680,24 @@ class TestWhatIsNotThere:
         assert caught.value.server_message == "upstream is down"
         assert "expired" not in str(caught.value)
 
-    @pytest.mark.parametrize("status", [*EXPIRED_STATUSES, 400, 204, 206, 304])
-    def test_is_reported_with_its_status_and_message(self, hook: KlingHook, status: int) -> None:
-        body = "" if status in (204, 304) else "<Error>Request has expired</Error>"
+    @pytest.mark.parametrize(
+        ("status", "advice"),
+        [
+            *((status, "The link may have expired.") for status in (*EXPIRED_STATUSES, 400)),
+            *((status, "Its host refuses the download.") for status in (402, 405, 451)),
+            (202, "Its host accepts the request, and sends no file."),
+            (204, "Its host accepts the request, and sends no file."),
+            *((status, "a proxy or cache in between answers otherwise.") for status in (206, 304, 416)),
+            (302, "Its host redirects without an address."),
+        ],
+    )
+    def test_is_reported_with_its_status_and_advice(self, hook: KlingHook, status: int, advice: str) -> None:
+        body = "" if status in (204, 304) else "<Error>What the host says</Error>"
         with RawServer(answer(body, status)) as server, pytest.raises(KlingDownloadError) as caught:
             fetch(hook, f"{server.base_url}/x.mp4")
         assert caught.value.http_status == status
         assert (caught.value.server_message or "") == body
-        assert "The link may have expired" in str(caught.value)
+        assert advice in str(caught.value)
 
     @pytest.mark.parametrize(
         "url",

@@ -75,3 +75,64 @@ def test_so_may_a_file_of_another_kind() -> None:
 
 def test_but_nothing_is_no_file() -> None:
     assert not is_video(b"")
+
+
+MOOV = box(b"moov", bytes(8))
+MDAT = box(b"mdat", bytes(40))
+MOOF = box(b"moof", bytes(8))
+TO_THE_END = b"\0\0\0\0mdat" + bytes(40)
+
+
+def flaw(*chunks: bytes) -> str | None:
+    boxes = Mp4BoxReader()
+    for chunk in chunks:
+        boxes.follow(chunk)
+    return boxes.flaw
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        (FTYP, MOOV, MDAT),
+        (FTYP, MDAT, MOOV),
+        (FTYP, box(b"free"), box(b"mdat", bytes(40), long=True), MOOV),
+        (FTYP, MOOV, TO_THE_END),
+        (MDAT, MOOV),
+        (box(b"wide"), MDAT, box(b"moov", bytes(8), long=True)),
+        (FTYP, MDAT, MOOV, bytes(4)),
+        # Fragmented: moov describes the tracks, and each fragment follows with its samples.
+        (FTYP, MOOV, MOOF, MDAT),
+        (FTYP, MOOV, box(b"sidx", bytes(8)), MOOF, MDAT, MOOF, MDAT, box(b"mfra", bytes(8))),
+        # Not understood to its end: moov may stand there.
+        (FTYP, MDAT, b"\0\1\2\3\xff\xfe\xfd\xfc"),
+        (FTYP, b"\0\0\0\2free"),
+        (b"\x1a\x45\xdf\xa3\x9fB\x86\x81\x01webm",),
+    ],
+    ids=lambda boxes: " ".join(box[4:8].decode("latin-1") for box in boxes).encode("unicode_escape").decode(),
+)
+def test_a_file_with_moov_is_whole_wherever_that_stands(boxes: tuple[bytes, ...]) -> None:
+    assert flaw(*boxes) is None
+    assert flaw(b"".join(boxes)) is None
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        (FTYP,),
+        (FTYP, MDAT),
+        (FTYP, box(b"free"), box(b"mdat", bytes(40), long=True)),
+        (FTYP, TO_THE_END),
+        (FTYP, MDAT, bytes(4)),
+        (FTYP, MOOF, MDAT),
+        (FTYP, box(b"uuid", b"moov" * 4), MDAT),
+    ],
+    ids=lambda boxes: " ".join(box[4:8].decode("latin-1") for box in boxes).encode("unicode_escape").decode(),
+)
+def test_a_file_without_moov_is_not_whole(boxes: tuple[bytes, ...]) -> None:
+    assert "without the box moov" in (flaw(*boxes) or "")
+    assert "without the box moov" in (flaw(b"".join(boxes)) or "")
+
+
+def test_a_cut_box_is_reported_first() -> None:
+    assert flaw(FTYP, MDAT[:-1]) == "in the middle of a box"
+    assert flaw(FTYP, MOOV, MDAT[:-1]) == "in the middle of a box"

@@ -29,7 +29,7 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.jobs.result import finished_video
-from airflow_provider_kling.media import mp4 as container
+from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.transfers import kling_to_object_storage
 from airflow_provider_kling.transfers.kling_to_object_storage import PAUSES, KlingToObjectStorageOperator
@@ -487,7 +487,7 @@ class TestArguments:
 
     def test_the_bound_is_that_of_every_download(self) -> None:
         task = KlingToObjectStorageOperator(task_id="store", video="x", path="y")
-        assert task.max_bytes == container.MAX_BYTES == 4 << 30
+        assert task.max_bytes == MAX_BYTES == 4 << 30
 
     @pytest.mark.parametrize("max_bytes", [None, len(MP4)])
     def test_the_bound_may_be_another_or_none(

@@ -13,7 +13,7 @@ from airflow_provider_kling.api.gateway.payload import payload_of
 from airflow_provider_kling.api.gateway.probe import PROBE_TASK_ID, describe_probe, read_probe
 from airflow_provider_kling.api.gateway.status import read_status
 from airflow_provider_kling.api.gateway.submit import read_submit
-from airflow_provider_kling.exceptions import Problem
+from airflow_provider_kling.exceptions import KlingValidationError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +31,18 @@ SHORTEST_SECRET = 16
 
 
 def status_path(kling_task_id: str) -> str:
-    """Return the path of the status of a task; the id is quoted, since ids are opaque."""
+    """
+    Return the path of the status of a task; the id is quoted, since ids are opaque.
+
+    :raises KlingValidationError: if it is ``.`` or ``..``, which would be another path of the API. Clients resolve
+        ``%2E%2E`` as well, and some servers leave out what follows a semicolon.
+    """
+    if kling_task_id.partition(";")[0] in {".", ".."}:
+        raise KlingValidationError(
+            f"{kling_task_id!r} is no Kling task id, but a path",
+            kling_task_id=kling_task_id,
+            advice="Nothing was requested. Correct the id.",
+        )
     return f"/v1/videos/{quote(kling_task_id, safe='')}"
 
 
