@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of an API's status routes a server has, found by asking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_kling.api.base import KlingApi
+    from airflow_provider_kling.api.response import Response
+
+
+class _Found(NamedTuple):
+    route: str
+    response: Response
+    is_served: bool | None
+
+
+class RouteSearch:
+    """
+    One status request, sent on one route after the other until the server has the route.
+
+    Iterate over it, send the request on each route that it yields, and pass the response to :meth:`add`. A server
+    that has the first route is asked once.
+
+    :param api: The API.
+    :param known: The route that this server had before; it is tried first. An unknown one is ignored, since it may
+        come from a newer version.
+    """
+
+    def __init__(self, api: KlingApi, known: str | None = None) -> None:
+        self._api = api
+        self._known = known if known in api.status_routes else None
+        self._found: list[_Found] = []
+
+    def __iter__(self) -> Iterator[str]:
+        for route in sorted(self._api.status_routes, key=lambda route: route != self._known):
+            yield route
+            if self._found and self._found[-1].is_served:
+                return
+
+    def add(self, route: str, response: Response) -> None:
+        """Take the response to the request on a route."""
+        self._found.append(_Found(route, response, self._api.serves_route(response)))
+
+    @property
+    def response(self) -> Response:
+        """The response that counts: of the route that is served, or may be; of the first if none is."""
+        return self._best.response
+
+    @property
+    def route(self) -> str | None:
+        """The route to go on with; None while it is open which one the server has."""
+        best = self._best
+        others_are_missing = all(found.is_served is False for found in self._found if found is not best)
+        if best.is_served or (best.is_served is None and others_are_missing and len(self._found) > 1):
+            return best.route
+        return self._known
+
+    @property
+    def _best(self) -> _Found:
+        # max() returns the first of equals.
+        return max(self._found, key=lambda found: {True: 2, None: 1, False: 0}[found.is_served])
