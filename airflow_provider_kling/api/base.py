@@ -109,8 +109,8 @@ class KlingApi(Protocol):
         """
         Return whether the server has the status route that this response came from.
 
-        False sends the request to the next route. So does None, which leaves it open; then a surer response of
-        another route counts. Trouble that has nothing to do with routes is True.
+        Unless it is True, the request is sent on the next route. None leaves it open. Trouble that has nothing to
+        do with routes is True.
         """
         ...
 

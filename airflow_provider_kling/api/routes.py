@@ -47,19 +47,20 @@ class RouteSearch:
 
     @property
     def response(self) -> Response:
-        """The response that counts: of the route that is served, or may be; of the first if none is."""
-        return self._best.response
+        """
+        The response that counts: of the route that the server has, or else of the first.
+
+        A response that leaves it open whether there is such a route does not outweigh one that denies the first:
+        a server whose status cannot be read must not be bought from.
+        """
+        return (self._served or self._found[0]).response
 
     @property
     def route(self) -> str | None:
-        """The route to go on with; None while it is open which one the server has."""
-        best = self._best
-        others_are_missing = all(found.is_served is False for found in self._found if found is not best)
-        if best.is_served or (best.is_served is None and others_are_missing and len(self._found) > 1):
-            return best.route
-        return self._known
+        """The route to go on with; None while none is known."""
+        return self._served.route if self._served else self._known
 
     @property
-    def _best(self) -> _Found:
-        # max() returns the first of equals.
-        return max(self._found, key=lambda found: {True: 2, None: 1, False: 0}[found.is_served])
+    def _served(self) -> _Found | None:
+        last = self._found[-1]
+        return last if last.is_served else None

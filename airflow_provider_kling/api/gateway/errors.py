@@ -308,7 +308,8 @@ def why_absent(response: Response) -> str | None:
 
 def is_web_page(response: Response) -> bool:
     """Return whether a response is a page or another text, rather than JSON, even JSON that was cut off."""
-    return is_html(response) or (is_page(response) and response.body.lstrip()[:1] not in (b"{", b"["))
+    text = response.body.strip()
+    return is_html(response) or (is_page(response) and text != b"null" and text[:1] not in (b"{", b"["))
 
 
 def says_no_task(response: Response, names: ErrorNames) -> bool:

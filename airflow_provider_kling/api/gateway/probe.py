@@ -80,12 +80,12 @@ def serves_route(response: Response) -> bool | None:
     status = status_meant(response, code_in(body))
     if is_missing_route(response, names) or 300 <= status < 400:
         return False
-    if says_no_task(response, names) or status_word_in(body) or status_word_in(as_mapping(body.get("data"))):
+    if says_no_task(response, names):
         return True
     if status in (404, 410):
         return False if is_html(response) else None
     if 200 <= status < 300:
-        return False if is_web_page(response) else bool(error_object(response)) or None
+        return not is_web_page(response)
     return None if status == 400 and NO_ROUTE.search(names.words) else True
 
 
