@@ -62,6 +62,9 @@ class KlingApi(Protocol):
 
     #: Jobs that one status request may ask for.
     max_ids_per_status: ClassVar[int]
+    #: The routes on which servers of this API may tell the state of jobs, the usual one first; see
+    #: :class:`airflow_provider_kling.api.routes.RouteSearch`.
+    status_routes: ClassVar[Sequence[str]]
     grace: ClassVar[Grace]
 
     def base_path(self, path: str) -> str:
@@ -95,7 +98,20 @@ class KlingApi(Protocol):
         ...
 
     def status(self, kling_task_ids: Sequence[str], *, route: str | None = None) -> HttpCall:
-        """Return the call that asks for the state of jobs, at most :attr:`max_ids_per_status`."""
+        """
+        Return the call that asks for the state of jobs, at most :attr:`max_ids_per_status`.
+
+        :param route: One of :attr:`status_routes`; the usual one if None.
+        """
+        ...
+
+    def serves_route(self, response: Response) -> bool | None:
+        """
+        Return whether the server has the status route that this response came from.
+
+        Unless it is True, the request is sent on the next route. None leaves it open. Trouble that has nothing to
+        do with routes is True.
+        """
         ...
 
     def read_status(
@@ -116,8 +132,12 @@ class KlingApi(Protocol):
         """Return the call for the file of a job without a URL; None: this API has none."""
         ...
 
-    def probe(self) -> HttpCall:
-        """Return a call that costs nothing and shows whether the API is there and takes the key."""
+    def probe(self, *, route: str | None = None) -> HttpCall:
+        """
+        Return a call that costs nothing and shows whether the API is there and takes the key.
+
+        :param route: As in :meth:`status`.
+        """
         ...
 
     def read_probe(self, response: Response) -> str | None:

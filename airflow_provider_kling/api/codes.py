@@ -78,9 +78,6 @@ OFFICIAL_REFUSALS = frozenset(
 )
 
 
-BALANCE_WORDS = ("insufficient balance", "balance not enough", "insufficient quota", "余额不足", "欠费")
-
-
 _CONTENT_WORDS = (
     "content_policy",
     "content policy",

@@ -28,6 +28,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 
 from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.api.response import Response
+from airflow_provider_kling.api.routes import RouteSearch
 from airflow_provider_kling.client.connection import HEADERS, MAX_REQUESTS_PER_SECOND, KlingConnection, proxy_url
 from airflow_provider_kling.client.lookup import connection_from, lookup_error
 from airflow_provider_kling.client.rate_limiter import RateLimiter
@@ -105,11 +106,14 @@ class SharedClient:
             # Shielded: Airflow cancels a trigger once a second until it has gone.
             await asyncio.shield(closing)
 
-    async def get_video(self, kling_task_id: str, *, queue_timeout: float = math.inf) -> VideoJob:
+    async def get_video(
+        self, kling_task_id: str, *, route: str | None = None, queue_timeout: float = math.inf
+    ) -> VideoJob:
         """
         Ask for the state of a job, once.
 
         :param kling_task_id: The id that the submit gave.
+        :param route: The status route on which the server is known to tell it.
         :param queue_timeout: Seconds to wait for one's turn at most; a server may have asked for a long pause.
         :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
         """
@@ -125,7 +129,7 @@ class SharedClient:
             if session.retired:  # its key was replaced while this one stood in line
                 session = await self._connected()
             try:
-                return await session.get_video(kling_task_id)
+                return await session.get_video(kling_task_id, route)
             except KlingAuthenticationError:
                 _last_good.pop(self.conn_id, None)
                 # The key may have been replaced in Airflow since it was looked up.
@@ -133,7 +137,7 @@ class SharedClient:
                 if renewed.connection.credentials == session.connection.credentials:
                     renewed.settled = True
                     raise
-                return await renewed.get_video(kling_task_id)
+                return await renewed.get_video(kling_task_id, route)
         finally:
             self._throttle.release()
 
@@ -286,6 +290,8 @@ class _OpenSession:
         #: Whether its key had been refused before it was looked up anew.
         self.settled = False
         self.retired = False
+        #: The status route that the server has, once a response has shown it.
+        self.status_route: str | None = None
         self._in_flight = 0
 
     @classmethod
@@ -305,10 +311,14 @@ class _OpenSession:
         rate_limiter.per_second = connection.max_requests_per_second
         return cls(connection, session, rate_limiter)
 
-    async def get_video(self, kling_task_id: str) -> VideoJob:
+    async def get_video(self, kling_task_id: str, route: str | None = None) -> VideoJob:
         """Return the state of a job, asked for once."""
         api = self.connection.api
-        response = await self.send(api.status((kling_task_id,)))
+        search = RouteSearch(api, self.status_route or route)
+        for candidate in search:
+            search.add(candidate, await self.send(api.status((kling_task_id,), route=candidate)))
+        # Another trigger may have learned it meanwhile; what is open here does not undo that.
+        self.status_route, response = search.route or self.status_route, search.response
         if response.http_status == 429:
             self.rate_limiter.refused(now=time.monotonic(), retry_after=response.retry_after)
         else:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from requests.auth import AuthBase
 
 from airflow_provider_kling.api.response import Response
+from airflow_provider_kling.api.routes import RouteSearch
 from airflow_provider_kling.client.connection import HEADERS, KlingConnection
 from airflow_provider_kling.client.response_body import CONTENT_ENCODING, ResponseBody
 from airflow_provider_kling.client.transport import TRANSPORT_ERRORS, BoundedAdapter, Session
@@ -49,6 +50,8 @@ class SyncClient:
 
     def __init__(self, connection: KlingConnection) -> None:
         self.connection = connection
+        #: The status route that the server has, once a response has shown it.
+        self.status_route: str | None = None
 
     def new_session(self) -> Session:
         """Return a session that is logged in."""
@@ -86,15 +89,23 @@ class SyncClient:
         :raises KlingError: what went wrong, by name.
         """
         api = self.connection.api
-        found = api.read_status(self.send(api.status((kling_task_id,))), (kling_task_id,))[kling_task_id]
+        response = self._ask(lambda route: api.status((kling_task_id,), route=route))
+        found = api.read_status(response, (kling_task_id,))[kling_task_id]
         if isinstance(found, KlingError):
             raise found
         return found
 
     def describe(self) -> tuple[bool, str]:
         """Return whether the connection works, and why, at no cost."""
-        api = self.connection.api
-        return api.describe_probe(self.send(api.probe()))
+        return self.connection.api.describe_probe(self.probe())
+
+    def probe(self, *, session: Session | None = None) -> Response:
+        """
+        Return the response to the request that costs nothing, on the status route that the server has.
+
+        :param session: As in :meth:`send`.
+        """
+        return self._ask(lambda route: self.connection.api.probe(route=route), session=session)
 
     @contextmanager
     def submitting(self) -> Iterator[Submitting]:
@@ -146,6 +157,13 @@ class SyncClient:
             raise KlingConnectionError(f"{call.method} {url} failed: {reason}") from None
         return Response.from_http(response.status_code, content, response.headers, masked=connection.masked)
 
+    def _ask(self, call: Callable[[str], HttpCall], *, session: Session | None = None) -> Response:
+        search = RouteSearch(self.connection.api, self.status_route)
+        for route in search:
+            search.add(route, self.send(call(route), session=session))
+        self.status_route = search.route
+        return search.response
+
     def _prepared(self, adapter: BoundedAdapter) -> Session:
         connection = self.connection
         session = Session()
@@ -183,7 +201,7 @@ class Submitting:
         if not connection.probe:
             return
         try:
-            response = self._client.send(connection.api.probe(), session=self._session)
+            response = self._client.probe(session=self._session)
         except KlingConnectionError as error:
             raise KlingUnavailableError(error.message) from error
         except KlingServerError as error:

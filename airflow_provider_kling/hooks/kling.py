@@ -87,6 +87,11 @@ class KlingHook(HttpHook):
         """The HTTP client of the connection."""
         return SyncClient(self.connection)
 
+    @property
+    def status_route(self) -> str | None:
+        """The status route that the server has, if a request of this hook has shown it."""
+        return self.client.status_route if "client" in vars(self) else None
+
     def get_conn(
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
     ) -> Session:

@@ -7,26 +7,39 @@ import asyncio
 import json
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiohttp import web
 
 from airflow_provider_kling.sandbox.contract import ApiError, parse_request
-from airflow_provider_kling.sandbox.faults import Fault, Reply, Route
+from airflow_provider_kling.sandbox.faults import HTML, Fault, Reply, Route
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+
+    from aiohttp.typedefs import Handler, Middleware
 
     from airflow_provider_kling.sandbox.controls import Controls
     from airflow_provider_kling.sandbox.jobs import Job
     from airflow_provider_kling.sandbox.studio import Studio
 
+
+#: How a path that no route serves is answered: by a plain 404, as new-api does, or by a web page with 200.
+UnknownRoutes = Literal["plain", "new-api", "page"]
 log = logging.getLogger(__name__)
 #: Seconds between two pieces of a slow response.
 DRIP_SECONDS = 0.05
 
 
-def build_app(controls: Controls, api_keys: Sequence[str], studio: Studio, prefix: str = "") -> web.Application:
+def build_app(
+    controls: Controls,
+    api_keys: Sequence[str],
+    studio: Studio,
+    prefix: str = "",
+    *,
+    status_routes: Sequence[str] = ("/v1/videos",),
+    unknown_routes: UnknownRoutes = "plain",
+) -> web.Application:
     """
     Return the application with all routes.
 
@@ -34,19 +47,42 @@ def build_app(controls: Controls, api_keys: Sequence[str], studio: Studio, prefi
     :param api_keys: The valid keys.
     :param studio: Renders the videos.
     :param prefix: A path in front of all routes.
+    :param status_routes: Paths under which the status of a job is served.
+    :param unknown_routes: The response to a path that no route serves.
     """
     vendor = _VendorRoutes(controls, api_keys, studio, prefix)
-    app = web.Application(client_max_size=16 * 1024 * 1024)
+    app = web.Application(
+        client_max_size=16 * 1024 * 1024, middlewares=[_answering_unknown_routes(controls, unknown_routes)]
+    )
     app.add_routes(
         [
             web.post(f"{prefix}/v1/video/generations", vendor.submit),
-            web.get(f"{prefix}/v1/videos/{{task_id}}", vendor.status),
+            *(web.get(f"{prefix}{route}/{{task_id}}", vendor.status) for route in status_routes),
             web.get(f"{prefix}/v1/videos/{{task_id}}/content", vendor.content),
             web.get(f"{prefix}/files/{{task_id}}.mp4", vendor.file),
             *_control_routes(controls, prefix),
         ]
     )
     return app
+
+
+def _answering_unknown_routes(controls: Controls, style: UnknownRoutes) -> Middleware:
+    """Answer what no route serves as servers of this kind do, without a look at the key."""
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not isinstance(request.match_info.http_exception, web.HTTPNotFound | web.HTTPMethodNotAllowed):
+            return await handler(request)
+        controls.record_request("unknown", request.method, request.path_qs, request.headers)
+        if style == "page":
+            return web.Response(text=HTML.format("Console"), content_type="text/html")
+        if style == "new-api":
+            message = f"Invalid URL ({request.method} {request.path})"
+            error = {"message": message, "type": "invalid_request_error", "param": "", "code": ""}
+            return web.json_response({"error": error}, status=404)
+        return await handler(request)
+
+    return answer
 
 
 class _VendorRoutes:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from threading import Condition
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_kling.sandbox.contract import ApiError, VideoRequest
 from airflow_provider_kling.sandbox.faults import ROUTES, Fault, FaultBook, Route, Struck
@@ -115,7 +115,9 @@ class Controls:
 
     # The methods below are for the server's handlers.
 
-    def record_request(self, route: Route, method: str, path: str, headers: Mapping[str, str]) -> None:
+    def record_request(
+        self, route: Route | Literal["unknown"], method: str, path: str, headers: Mapping[str, str]
+    ) -> None:
         with self._changed:
             self._counts[route] += 1
             self._seen.append(

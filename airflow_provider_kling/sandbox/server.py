@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
-from airflow_provider_kling.sandbox.app import build_app
+from airflow_provider_kling.sandbox.app import UnknownRoutes, build_app
 from airflow_provider_kling.sandbox.controls import Controls
 from airflow_provider_kling.sandbox.dialects import Dialect, dialect_of
 from airflow_provider_kling.sandbox.studio import Studio
@@ -42,6 +42,10 @@ class Sandbox(Controls):
     :param media_dir: Folder with the files for images under the reserved example domains, by file name.
     :param dialect: The format of responses: a name, a :class:`Dialect`, or a mapping of fields.
     :param prefix: Path in front of all routes, such as ``/kling``.
+    :param status_routes: Paths under which the status of a job is served. Some servers have
+        ``/v1/video/generations`` instead, and some have none.
+    :param unknown_routes: The response to a path that no route serves: a ``plain`` 404, ``new-api`` (its JSON with
+        404), or ``page`` (a web page with 200).
     :param cache_dir: Folder that keeps rendered videos for the next sandbox; None deletes them at the end.
     :param ssl_context: Serve https with this context; None serves plain http.
     :raises OSError: at the start, if the server cannot listen on the address.
@@ -59,6 +63,8 @@ class Sandbox(Controls):
         media_dir: str | Path | None = None,
         dialect: Dialect | str | Mapping[str, Any] = "documented",
         prefix: str = "",
+        status_routes: Sequence[str] = ("/v1/videos",),
+        unknown_routes: UnknownRoutes = "plain",
         cache_dir: str | Path | None = None,
         ssl_context: SSLContext | None = None,
     ) -> None:
@@ -72,6 +78,8 @@ class Sandbox(Controls):
         self.port = port
         self.api_keys = tuple(api_keys)
         self.prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
+        self._status_routes = tuple(status_routes)
+        self._unknown_routes = unknown_routes
         self._media_dir = Path(media_dir) if media_dir is not None else None
         self._cache_dir = Path(cache_dir) if cache_dir is not None else None
         self._ssl_context = ssl_context
@@ -134,7 +142,14 @@ class Sandbox(Controls):
     async def _serve(self, listening: Future[None]) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         with Studio(self._media_dir, self._cache_dir) as studio:
-            app = build_app(self, self.api_keys, studio, self.prefix)
+            app = build_app(
+                self,
+                self.api_keys,
+                studio,
+                self.prefix,
+                status_routes=self._status_routes,
+                unknown_routes=self._unknown_routes,
+            )
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
             await runner.setup()
             try:

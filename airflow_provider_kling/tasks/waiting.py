@@ -102,6 +102,7 @@ class WaitingTask(KlingTask):
                 model=model,
                 video_seconds=video_seconds,
                 not_before=now + SHORTEST_DEFERRAL,
+                route=self._hook.status_route,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,

@@ -54,6 +54,7 @@ class KlingTaskTrigger(BaseTrigger):
     :param model: The model asked for, if known: how long its videos take is learned.
     :param video_seconds: Length of the video asked for, if known: longer ones take longer to make.
     :param not_before: The earliest time to send the event (epoch seconds).
+    :param route: The status route that the server has, if the worker has learned it.
     :param version: Version of these arguments: a trigger may be older than the code that runs it.
     """
 
@@ -69,6 +70,7 @@ class KlingTaskTrigger(BaseTrigger):
         model: str | None = None,
         video_seconds: int | None = None,
         not_before: float = 0.0,
+        route: str | None = None,
         version: int = FORMAT,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -81,6 +83,7 @@ class KlingTaskTrigger(BaseTrigger):
         self.model = model
         self.video_seconds = video_seconds
         self.not_before = not_before
+        self.route = route
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what rebuilds this trigger in any triggerer."""
@@ -96,6 +99,7 @@ class KlingTaskTrigger(BaseTrigger):
                 "model": self.model,
                 "video_seconds": self.video_seconds,
                 "not_before": self.not_before,
+                "route": self.route,
                 "version": FORMAT,
             },
         )
@@ -138,7 +142,9 @@ class KlingTaskTrigger(BaseTrigger):
             while True:
                 try:
                     job = await client.get_video(
-                        poller.kling_task_id, queue_timeout=poller.check_timeout(now=now())
+                        poller.kling_task_id,
+                        route=self.route,
+                        queue_timeout=poller.check_timeout(now=now()),
                     )
                     decision = poller.on_job(job, grace=client.grace, now=(at := now()))
                 except KlingError as error:

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The API by which gateways serve Kling v3: ``POST /v1/video/generations`` and ``GET /v1/videos/{id}``."""
+"""
+The API by which gateways serve Kling v3: ``POST /v1/video/generations`` and ``GET /v1/videos/{id}``.
+
+Some serve the status under the path of the submit: ``GET /v1/video/generations/{id}``.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import quote
 
 from airflow_provider_kling.api.base import Credentials, Grace, HttpCall
 from airflow_provider_kling.api.gateway.payload import payload_of
-from airflow_provider_kling.api.gateway.probe import PROBE_TASK_ID, describe_probe, read_probe
+from airflow_provider_kling.api.gateway.probe import PROBE_TASK_ID, describe_probe, read_probe, serves_route
+from airflow_provider_kling.api.gateway.routes import STATUS_ROUTES, status_path
 from airflow_provider_kling.api.gateway.status import read_status
 from airflow_provider_kling.api.gateway.submit import read_submit
-from airflow_provider_kling.exceptions import KlingValidationError, Problem
+from airflow_provider_kling.exceptions import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -30,27 +34,12 @@ MODELS = ("kling-v3-std-silent", "kling-v3-std-audio", "kling-v3-pro-silent", "k
 SHORTEST_SECRET = 16
 
 
-def status_path(kling_task_id: str) -> str:
-    """
-    Return the path of the status of a task; the id is quoted, since ids are opaque.
-
-    :raises KlingValidationError: if it is ``.`` or ``..``, which would be another path of the API. Clients resolve
-        ``%2E%2E`` as well, and some servers leave out what follows a semicolon.
-    """
-    if kling_task_id.partition(";")[0] in {".", ".."}:
-        raise KlingValidationError(
-            f"{kling_task_id!r} is no Kling task id, but a path",
-            kling_task_id=kling_task_id,
-            advice="Nothing was requested. Correct the id.",
-        )
-    return f"/v1/videos/{quote(kling_task_id, safe='')}"
-
-
 @dataclass(frozen=True)
 class GatewayApi:
     """See :class:`airflow_provider_kling.api.base.KlingApi`."""
 
     max_ids_per_status: ClassVar[int] = 1
+    status_routes: ClassVar[Sequence[str]] = STATUS_ROUTES
     #: Gateways response a submit before they store the task, and store "completed" before the URL.
     grace: ClassVar[Grace] = Grace(visibility=60.0, url=60.0)
 
@@ -79,7 +68,10 @@ class GatewayApi:
 
     def status(self, kling_task_ids: Sequence[str], *, route: str | None = None) -> HttpCall:
         [kling_task_id] = kling_task_ids
-        return HttpCall("GET", status_path(kling_task_id))
+        return HttpCall("GET", status_path(kling_task_id, route))
+
+    def serves_route(self, response: Response) -> bool | None:
+        return serves_route(response)
 
     def read_status(
         self, response: Response, kling_task_ids: Sequence[str]
@@ -93,8 +85,8 @@ class GatewayApi:
     def content(self, kling_task_id: str) -> HttpCall | None:
         return HttpCall("GET", f"{status_path(kling_task_id)}/content")
 
-    def probe(self) -> HttpCall:
-        return HttpCall("GET", status_path(PROBE_TASK_ID))
+    def probe(self, *, route: str | None = None) -> HttpCall:
+        return HttpCall("GET", status_path(PROBE_TASK_ID, route))
 
     def read_probe(self, response: Response) -> str | None:
         return read_probe(response)

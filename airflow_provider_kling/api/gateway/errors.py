@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.api.codes import (
-    BALANCE_WORDS,
     KIND_OF_HTTP_STATUS,
     OFFICIAL_REFUSALS,
     is_content_refusal,
@@ -16,15 +16,20 @@ from airflow_provider_kling.api.codes import (
     nested_codes,
     official_code,
 )
-from airflow_provider_kling.api.gateway.refusals import NO_ROUTE, ErrorNames
+from airflow_provider_kling.api.empty_account import kind_of_words
+from airflow_provider_kling.api.gateway.refusals import MAX_WORDS, ErrorNames
+from airflow_provider_kling.api.gateway.routes import NO_ROUTE, NO_TASK
 from airflow_provider_kling.api.response import Response, is_html, is_page
 from airflow_provider_kling.exceptions import (
     NOT_BILLED,
-    KlingBalanceError,
+    KlingAuthenticationError,
     KlingContentRefusedError,
     KlingError,
     KlingNotFoundError,
+    KlingPermissionError,
+    KlingRateLimitError,
     KlingServerError,
+    KlingUnavailableError,
     KlingUncertainSubmissionError,
     KlingValidationError,
 )
@@ -39,7 +44,7 @@ from airflow_provider_kling.utils.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 #: Objects and texts of a response that are looked at.
 MAX_PARTS = 200
@@ -62,29 +67,45 @@ def has_error(data: Any) -> bool:
 def error_names(response: Response) -> ErrorNames:
     """Return what the error of a response goes by, in whatever envelope it came."""
     body = response.json
-    deeper = "\n".join(part[:MAX_MESSAGE] for part in parts_of(body) if isinstance(part, str))
     if not isinstance(body, dict):
-        text = "" if is_html(response) else response.body[:MAX_MESSAGE].decode("utf-8", errors="replace")
-        return ErrorNames(text=text, deeper=deeper)
+        words = [] if is_html(response) or body is not None else [response.body.decode("utf-8", errors="replace")]
+        deeper, is_cut = _other_words(body, words)
+        return ErrorNames(text=_lines(words), deeper=deeper, is_cut=is_cut)
     told = error_object(response) or body
-    message = told.get("message")
+    message = message_in(told)
     words = [value for holder in (told, body) for value in holder.values() if isinstance(value, str)]
+    deeper, is_cut = _other_words(body, words)
     nested: list[str] = []
-    if isinstance(message, str):
+    if message:
         # Unpacked once more: nested JSON may hide Chinese behind escapes.
         words.append(innermost_message(message))
         nested += nested_codes(message)
         if (named := official_code(message)) not in OFFICIAL_REFUSALS and named:
             # In words a code proves no refusal, but it may name a lost upstream.
             nested.append(named)
-    code = as_text(told.get("code")) or ""
+    code = code_in(told) or code_in(body) or ""
     return ErrorNames(
         code="" if code == "0" else code,
         type=as_text(told.get("type")) or "",
         nested=tuple(nested),
-        text="\n".join(word[:MAX_MESSAGE] for word in words),
+        text=_lines(words),
         deeper=deeper,
+        is_cut=is_cut,
     )
+
+
+def _lines(words: Iterable[str]) -> str:
+    return "\n".join(word[:MAX_MESSAGE] for word in words)[: 2 * MAX_MESSAGE]
+
+
+def _other_words(body: Any, known: Iterable[str]) -> tuple[str, bool]:
+    """Return the texts of a body that are not known yet, and whether it is too long to be looked at as a whole."""
+    known = set(known)
+    parts = list(parts_of(body))
+    texts = {part: None for part in parts if isinstance(part, str) and part not in known}
+    is_cut = len(parts) == MAX_PARTS or sum(map(len, known)) + sum(map(len, texts)) > MAX_MESSAGE
+    # What is cut proves nothing, so its words need not be looked at.
+    return ("", True) if is_cut else (_lines(texts), False)
 
 
 def parts_of(body: Any) -> Iterator[Any]:
@@ -130,6 +151,36 @@ def is_success_code(code: Any) -> bool:
     return code in (None, 0, 200, "0", "200", "") or (isinstance(code, str) and code.lower() in ("success", "ok"))
 
 
+#: The names of an error's message and of its code, the most specific first.
+_MESSAGE_NAMES = ("message", "msg", "error_message", "errorMessage", "error_msg", "errmsg", "err_msg", "detail")
+_CODE_NAMES = ("code", "error_code", "errorCode", "errcode", "err_code", "status_code", "statusCode")
+
+
+def message_in(told: Mapping[str, Any]) -> str:
+    """Return the message of an error object, under whatever name; empty if there is none."""
+    found = (told.get(name) for name in _MESSAGE_NAMES)
+    return next((text for text in found if isinstance(text, str) and text.strip()), "")
+
+
+def code_in(told: Mapping[str, Any]) -> str | None:
+    """Return the code of an error object, under whatever name; None if there is none, or it means success."""
+    found = [told.get(name) for name in _CODE_NAMES]
+    if type(told.get("status")) is int:
+        found.append(told["status"])
+    return next((text for code in found if not _means_success(code) and (text := as_text(code))), None)
+
+
+def _means_success(code: Any) -> bool:
+    return isinstance(code, (dict, list)) or is_success_code(code)
+
+
+def status_meant(response: Response, code: str | None) -> int:
+    """Return the HTTP status that an error means: some servers send 200 with all, and put it into ``code``."""
+    if 200 <= response.http_status < 300 and code and re.fullmatch(r"[45]\d\d", code):
+        return int(code)
+    return response.http_status
+
+
 #: Where servers repeat the request that they complain of (FastAPI: input): its words are no error's.
 _REPEATED = frozenset({"input", "prompt", "negative_prompt", "multi_prompt"})
 
@@ -156,29 +207,40 @@ def error_of(
     :param body: The error object, where the caller has found it already.
     """
     told = body or find_error(response.json) or as_mapping(response.json)
-    raw = told.get("message")
-    message = innermost_message(raw) if isinstance(raw, str) else ""
-    code = official_code(raw if isinstance(raw, str) else "") or as_text(told.get("code"))
+    raw = message_in(told)
+    message = innermost_message(raw)
+    code = official_code(raw) or code_in(told) or code_in(as_mapping(response.json))
+    status = status_meant(response, code)
+    names = error_names(response)
     # Codes are often empty, and then the message may be nothing but the code.
     kind = kind_of_code(code) or kind_of_code(message)
     advice = None
     if response.http_status < 500 and is_content_refusal(code, message):
         kind = KlingContentRefusedError
-    if kind is None and response.http_status in (403, 429) and any(w in message.lower() for w in BALANCE_WORDS):
-        # Under 429 too, where waiting would not cure it.
-        kind = KlingBalanceError
-    if kind is None and 300 <= response.http_status < 400:
+    if response.http_status < 500 and kind in _MAYBE_EMPTY and code not in OFFICIAL_REFUSALS:
+        kind = _empty_account(response, names, status) or kind
+    if (
+        kling_task_id
+        and kind in (None, KlingValidationError)
+        and status in (400, 422)
+        and says_no_task(response, names)
+    ):
+        kind = KlingNotFoundError
+    if kind is None and is_missing_route(response, names):
+        kind = KlingUnavailableError if kling_task_id else KlingNotFoundError
+        what = f"{what}: the server has no such route"
+        advice = "This path is not the API's. Check the path of the connection's host."
+    if kind is None and 300 <= status < 400:
         kind = KlingServerError if kling_task_id else KlingNotFoundError
         target = clean_text(response.location or "nowhere")
         advice = f"It redirects to {target}; put the API's own address into the connection."
-    if kind is None and kling_task_id and response.http_status in (404, 410) and is_page(response):
+    if kind is None and kling_task_id and status in (404, 410) and is_page(response):
         # A page of somebody in front, during a deployment say, does not know which tasks there are.
         kind = KlingServerError
     if kind is None:
-        default = (
-            KlingServerError if response.http_status >= 500 or response.http_status < 300 else KlingValidationError
-        )
-        kind = KIND_OF_HTTP_STATUS.get(response.http_status, default)
+        # In a status response, a code of 400 with HTTP 200 may mean the job as well as the request.
+        refused = 400 <= status < 500 and (response.http_status >= 300 or kling_task_id is None)
+        kind = KIND_OF_HTTP_STATUS.get(status, KlingValidationError if refused else KlingServerError)
     if kind is KlingValidationError and kling_task_id is None:
         advice = NOT_BILLED
     if kind is KlingNotFoundError and kling_task_id is None and advice is None:
@@ -195,22 +257,69 @@ def error_of(
     )
 
 
+#: Kinds of errors by code that words of an empty account outweigh; servers send those under any of them.
+_MAYBE_EMPTY = (None, KlingAuthenticationError, KlingPermissionError, KlingRateLimitError, KlingValidationError)
+
+
+def _empty_account(response: Response, names: ErrorNames, status: int) -> type[KlingError] | None:
+    kind = empty_account(response, names)
+    # A quota of requests is only worth a wait where the server refuses for that.
+    return None if kind is KlingRateLimitError and status not in (400, 403, 429) else kind
+
+
+def empty_account(response: Response, names: ErrorNames) -> type[KlingError] | None:
+    """Return what the words of an error say of the account's money; see :func:`kind_of_words`."""
+    if is_html(response):
+        return None
+    # Without what repeats the request: a prompt may speak of anything.
+    texts = (part[:MAX_WORDS] for part in parts_of(response.json) if isinstance(part, str))
+    said = names.text if response.json is None else "\n".join(texts)
+    message = innermost_message(message_in(error_object(response) or as_mapping(response.json)))
+    return kind_of_words(
+        f"{names.code}\n{names.type}\n{message}\n{said}"[:MAX_WORDS], asks_to_wait=bool(response.retry_after)
+    )
+
+
+def is_missing_route(response: Response, names: ErrorNames) -> bool:
+    """Return whether a response says for sure that there is no such route; then the key was not looked at."""
+    status = status_meant(response, names.code)
+    if _has_code_of_no_task(response, names):
+        return False
+    if status == 501:
+        return names.among(["api_not_implemented"])
+    if status == 405 and response.json is None:
+        return True
+    return status in (404, 405, 410) and bool(NO_ROUTE.search(names.words))
+
+
 def why_absent(response: Response) -> str | None:
     """Return how a response shows for sure that something else answers in the API's place, or None."""
     status = response.http_status
     if 300 <= status < 400:
         return f"the request is redirected to {clean_text(response.location or 'nowhere')}"
-    if is_html(response):
-        return "a page answers in its place"
+    if is_html(response) or (200 <= status < 300 and is_web_page(response)):
+        return "a web page comes in its place"
     if status >= 500 and response.json is None:
         return "a server error without JSON answers in its place"
-    if status == 404 and NO_ROUTE.search(error_names(response).text):
-        return "the server has no such route"
+    if is_missing_route(response, error_names(response)):
+        return "the server has no such route, so the key was not looked at"
     return None
 
 
-def says_task_unknown(response: Response) -> bool:
-    return b"task_not_exist" in response.body
+def is_web_page(response: Response) -> bool:
+    """Return whether a response is a page or another text, rather than JSON, even JSON that was cut off."""
+    text = response.body.strip()
+    return is_html(response) or (is_page(response) and text != b"null" and text[:1] not in (b"{", b"["))
+
+
+def says_no_task(response: Response, names: ErrorNames) -> bool:
+    """Return whether a response says, in a code or in words, that there is no such task: only the API knows."""
+    return _has_code_of_no_task(response, names) or bool(NO_TASK.search(names.words))
+
+
+def _has_code_of_no_task(response: Response, names: ErrorNames) -> bool:
+    codes = (names.code, *names.nested)
+    return b"task_not_exist" in response.body or any(kind_of_code(code) is KlingNotFoundError for code in codes)
 
 
 def find_error(body: Any) -> Mapping[str, Any] | None:
@@ -221,7 +330,7 @@ def find_error(body: Any) -> Mapping[str, Any] | None:
     if isinstance(error, dict) and error:
         return error
     if isinstance(error, str) and error.strip():
-        return {"message": error, "code": body.get("code")}
-    if isinstance(body.get("message"), str) and "code" in body and not is_success_code(body["code"]):
+        return {"message": error, "code": code_in(body)}
+    if message_in(body) and code_in(body):
         return body
     return None

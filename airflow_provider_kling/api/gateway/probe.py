@@ -6,15 +6,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_kling.api.gateway.errors import (
+    code_in,
+    error_names,
     error_object,
     error_of,
-    says_task_unknown,
+    is_missing_route,
+    is_web_page,
+    says_no_task,
+    status_meant,
     why_absent,
 )
+from airflow_provider_kling.api.gateway.routes import NO_ROUTE
 from airflow_provider_kling.api.gateway.status import (
     read_status,
     status_word_in,
 )
+from airflow_provider_kling.api.response import is_html
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingError,
@@ -37,7 +44,7 @@ def read_probe(response: Response) -> str | None:
     :param response: The response to a status request for a task that cannot exist (:data:`PROBE_TASK_ID`).
     :raises KlingAuthenticationError: if the key is refused.
     :raises KlingUnavailableError: if the response says for sure that the API is not there: a page, a redirect, a
-        5xx without JSON, or a server without such a route.
+        5xx without JSON, or a server that has no such route and so has not looked at the key.
     """
     error = error_of(response, "The key of the connection is refused")
     if isinstance(error, KlingAuthenticationError):
@@ -54,7 +61,7 @@ def read_probe(response: Response) -> str | None:
     body = as_mapping(response.json)
     if (
         error_object(response)
-        or says_task_unknown(response)
+        or says_no_task(response, error_names(response))
         or status_word_in(body)
         or status_word_in(as_mapping(body.get("data")))
     ):
@@ -65,6 +72,21 @@ def read_probe(response: Response) -> str | None:
     return (
         f"The response to the probe is odd (HTTP {response.http_status}, {shape}); this does not stop the submit."
     )
+
+
+def serves_route(response: Response) -> bool | None:
+    """Return whether the server has the status route that a response came from; None if it does not show that."""
+    body, names = as_mapping(response.json), error_names(response)
+    status = status_meant(response, code_in(body))
+    if is_missing_route(response, names) or 300 <= status < 400:
+        return False
+    if says_no_task(response, names):
+        return True
+    if status in (404, 410):
+        return False if is_html(response) else None
+    if 200 <= status < 300:
+        return not is_web_page(response)
+    return None if status == 400 and NO_ROUTE.search(names.words) else True
 
 
 def describe_probe(response: Response) -> tuple[bool, str]:

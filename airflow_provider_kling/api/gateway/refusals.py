@@ -161,6 +161,10 @@ _TELLS_NO_REFUSAL = frozenset(
 )
 
 
+#: Characters of an error that are searched for what it means: what a person has to know comes first.
+MAX_WORDS = 2048
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorNames:
     """
@@ -170,7 +174,8 @@ class ErrorNames:
     :param type: Its ``type``; likewise.
     :param nested: Codes of the JSON objects inside its message: gateways put the upstream's raw body there.
     :param text: Its words.
-    :param deeper: The words of the whole response, however deep.
+    :param deeper: All other words of the response, however deep.
+    :param is_cut: Whether the response says more than that: it is too long to be read whole.
     """
 
     code: str = ""
@@ -178,6 +183,12 @@ class ErrorNames:
     nested: tuple[str, ...] = ()
     text: str = ""
     deeper: str = ""
+    is_cut: bool = False
+
+    @property
+    def words(self) -> str:
+        """The first words, which say what the error is about."""
+        return f"{self.text}\n{self.deeper}"[:MAX_WORDS]
 
     def among(self, codes: Collection[str]) -> bool:
         """Return whether the code or the type is one of these, whatever the letter case."""
@@ -190,6 +201,9 @@ class ErrorNames:
 
     def speak_of_lost_upstream(self) -> bool:
         """Return whether the words, or those of the code, say that the request was sent on."""
+        if self.is_cut:
+            # What was not read may say so.
+            return True
         text = f"{self.text}\n{self.deeper}"
         if self.code.lower() == "fail_to_fetch_task":
             # The upstream has answered: new-api hides each message with an address in it behind these words.
@@ -217,15 +231,3 @@ class ErrorNames:
 
 def _is_telling(name: str) -> bool:
     return bool(name) and not _GENERIC.fullmatch(name) and name.lower() not in _TELLS_NO_REFUSAL
-
-
-#: How servers say that there is no such route, so that the API is not there: one-api and its forks
-#: (RelayNotFound), Go's net/http, gin and Traefik, NestJS, Fastify, Spring, Laravel, Kong, APISIX, Railway.
-#: Not here: what also says that a *task* is unknown, such as FastAPI's {"detail": "Not Found"}.
-NO_ROUTE = re.compile(
-    r"Invalid URL \([A-Z]+ /|^\s*404 page not found|Cannot (?:GET|POST) /|Route (?:GET|POST):/\S* not found"
-    r"|No static resource|No handler found for|The route \S+ could not be found"
-    r"|no Route matched with those values"
-    r"|404 Route Not Found|^\s*Application not found\s*$",
-    re.IGNORECASE | re.MULTILINE,
-)

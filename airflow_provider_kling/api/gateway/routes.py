@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The routes of a job's status, and how servers say that there is no such route."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from airflow_provider_kling.exceptions import KlingValidationError
+
+#: Where gateways serve the status of a job: the documented route, and that of older and of smaller ones. As text
+#: they are stored in the arguments of triggers.
+STATUS_ROUTES = ("/v1/videos", "/v1/video/generations")
+
+
+def status_path(kling_task_id: str, route: str | None = None) -> str:
+    """
+    Return the path of the status of a task; the id is quoted, since ids are opaque.
+
+    :param kling_task_id: The task.
+    :param route: One of :data:`STATUS_ROUTES`; any other stands for the first.
+    :raises KlingValidationError: if the id is ``.`` or ``..``, which would be another path of the API. Clients resolve
+        ``%2E%2E`` as well, and some servers leave out what follows a semicolon.
+    """
+    if kling_task_id.partition(";")[0] in {".", ".."}:
+        raise KlingValidationError(
+            f"{kling_task_id!r} is no Kling task id, but a path",
+            kling_task_id=kling_task_id,
+            advice="Nothing was requested. Correct the id.",
+        )
+    return f"{route if route in STATUS_ROUTES else STATUS_ROUTES[0]}/{quote(kling_task_id, safe='')}"
+
+
+_PLACE = (
+    r"(?:route|endpoint|path|resource path|(?:request(?:ed)? )?(?:url|uri)|api (?:route|endpoint|path|method))"
+)
+_ABSENT = (
+    r"(?:(?:was|is|does|could|can|has|has been) ?)?(?:not|n't) (?:be )?"
+    r"(?:found|exist|registered|defined|supported|recogni[sz]ed|implemented|matched)"
+)
+
+#: How servers say that there is no such route, so that the API is not there: one-api and its forks
+#: (RelayNotFound), Go's net/http, gin and Traefik, NestJS, Fastify, Spring, Laravel, Kong, APISIX, Railway,
+#: OpenAI and Groq (unknown_url), Flask and Apache, and the words that many others have for it.
+#: Not here: what also says that a *task* is unknown, such as FastAPI's {"detail": "Not Found"}.
+NO_ROUTE = re.compile(
+    r"Invalid URL \([A-Z]+ /|^\s*404 page not found|Cannot (?:GET|POST) /|Route (?:GET|POST):/\S{0,400} not found"
+    r"|No static resource|No handler found for|The route \S{1,400} could not be found"
+    r"|no Route matched with those values"
+    r"|404 Route Not Found|^\s*Application not found\s*$"
+    r"|\b(?:invalid|unknown|unrecogni[sz]ed|unsupported|undefined|no such|no matching|no)[ _-]"
+    r"(?:api[ _-]|request[ _-])?(?:route|endpoint|path|url|uri)\b"
+    rf"|\b{_PLACE}\b(?:\W{{1,3}}(?:GET|POST)\b)?(?:\W{{0,3}}/\S{{0,400}})?['\"`”)]{{0,2}} {_ABSENT}"
+    r"|\b(?:route|endpoint|path|url)[ _-]not[ _-]found\b|^\s*page not found|\bpage (?:was |is )?not found\s*$"
+    r"|the requested URL was not found on th"
+    r"|\bmethod[ _]not[ _]allowed\b"
+    r"|(?:接口|路由|路径|请求地址|请求路径|地址|页面|API)\s?(?:不存在|未找到|未定义|未注册|找不到)"
+    r"|(?:无效|未知|不存在|不支持)的?\s?(?:URL|URI|接口|路由|路径|请求地址|请求路径|端点)",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+#: How servers say that a *task* is unknown, which only the API itself knows.
+NO_TASK = re.compile(
+    r"\btask[ _]not[ _](?:exist|found)|\b(?:task|job|video|generation)(?: id)?\b(?!s?/)"
+    r"(?:\W{1,3}(?!model|channel|provider|user|group|url|file|route|endpoint|page|api|path)[\w-]{1,80}['\"`”)\]]{0,2})?"
+    r"\W{1,3}(?:was |is |does |could |can |has )?(?:not|n't|cannot) ?(?:be )?(?:found|exist)"
+    r"|\b(?:no such|unknown|invalid|(?:not|n't|cannot) find(?: \w+)?)[ _](?:task|job|video)(?:[ _]id)?\b"
+    r"(?![ _](?:model|url|file))"
+    r"|任务\s?(?:id|编号)?\s?(?:不存在|未找到|找不到|无效)|(?:找不到|未找到|不存在|无效)的?(?:该|此)?(?:任务|作业)",
+    re.IGNORECASE,
+)

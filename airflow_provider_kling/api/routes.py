@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of an API's status routes a server has, found by asking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_kling.api.base import KlingApi
+    from airflow_provider_kling.api.response import Response
+
+
+class _Found(NamedTuple):
+    route: str
+    response: Response
+    is_served: bool | None
+
+
+class RouteSearch:
+    """
+    One status request, sent on one route after the other until the server has the route.
+
+    Iterate over it, send the request on each route that it yields, and pass the response to :meth:`add`. A server
+    that has the first route is asked once.
+
+    :param api: The API.
+    :param known: The route that this server had before; it is tried first. An unknown one is ignored, since it may
+        come from a newer version.
+    """
+
+    def __init__(self, api: KlingApi, known: str | None = None) -> None:
+        self._api = api
+        self._known = known if known in api.status_routes else None
+        self._found: list[_Found] = []
+
+    def __iter__(self) -> Iterator[str]:
+        for route in sorted(self._api.status_routes, key=lambda route: route != self._known):
+            yield route
+            if self._found and self._found[-1].is_served:
+                return
+
+    def add(self, route: str, response: Response) -> None:
+        """Take the response to the request on a route."""
+        self._found.append(_Found(route, response, self._api.serves_route(response)))
+
+    @property
+    def response(self) -> Response:
+        """
+        The response that counts: of the route that the server has, or else of the first.
+
+        A response that leaves it open whether there is such a route does not outweigh one that denies the first:
+        a server whose status cannot be read must not be bought from.
+        """
+        return (self._served or self._found[0]).response
+
+    @property
+    def route(self) -> str | None:
+        """The route to go on with; None while none is known."""
+        return self._served.route if self._served else self._known
+
+    @property
+    def _served(self) -> _Found | None:
+        last = self._found[-1]
+        return last if last.is_served else None
