@@ -313,7 +313,7 @@ class _OpenSession:
             self.rate_limiter.refused(now=time.monotonic(), retry_after=response.retry_after)
         else:
             self.rate_limiter.accepted()
-        found = api.read_status(response, (kling_task_id,))[kling_task_id]
+        found = self.connection.redacted(lambda: api.read_status(response, (kling_task_id,)))[kling_task_id]
         if isinstance(found, KlingError):
             raise found
         return found

@@ -13,18 +13,21 @@ import re
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_kling import __version__
 from airflow_provider_kling.api.base import Credentials, KlingApi
 from airflow_provider_kling.api.gateway.api import GatewayApi
+from airflow_provider_kling.client.redaction import redact_outcome
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.utils.coerce import parse_number
-from airflow_provider_kling.utils.masking import mask
+from airflow_provider_kling.utils.masking import SecretMask, with_base64
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
 
 #: Headers of every request, the Authorization apart.
 HEADERS = {"User-Agent": f"airflow-provider-kling/{__version__}", "Accept": "application/json"}
@@ -207,17 +210,21 @@ class KlingConnection:
         return any(entry.takes(scheme, host, port) for entry in self.private_hosts)
 
     def masked(self, text: str) -> str:
-        """Return others' words without the key, which some servers repeat, and without the login of the proxy."""
-        return mask(self._secrets, text)
+        """Return a text of another program with the key and the login of the proxy masked."""
+        return self._mask(text)
+
+    def redacted(self, call: Callable[[], T]) -> T:
+        """Return what a call returns, or raise the KlingError that it raises, with every text masked."""
+        return redact_outcome(call, self._mask.in_excerpt)
 
     @cached_property
-    def _secrets(self) -> tuple[str, ...]:
-        keys = tuple(self.api.secrets(self.credentials))
+    def _mask(self) -> SecretMask:
+        keys = [form for key in self.api.secrets(self.credentials) for form in with_base64(key)]
         user, at, _ = urlsplit(self.proxy or "").netloc.rpartition("@")
         if not at:
-            return keys
-        # A proxy's password alone may be any word, and hence in any answer: it is known by what stands around it.
-        return *keys, user + at, f"Basic {b64encode(unquote(user).encode()).decode()}"
+            return SecretMask(keys)
+        # The password of a proxy may be a common word, so it is masked with what stands around it only.
+        return SecretMask([*keys, user + at, f"Basic {b64encode(unquote(user).encode()).decode()}"])
 
     def authorization(self, *, now: float) -> str:
         """Return the Authorization header; send it only where :meth:`is_own_origin` allows."""

@@ -52,13 +52,13 @@ class SyncClient:
 
     def new_session(self) -> Session:
         """Return a session that is logged in."""
-        session = self._prepared(BoundedAdapter())
+        session = self._prepared(BoundedAdapter(mask=self.connection.masked))
         session.auth = _Authorization(self.connection)
         return session
 
     def new_public_session(self) -> Session:
         """Return a session for other servers: it has no key, and refuses addresses inside this network."""
-        session = self._prepared(BoundedAdapter(public_only=True))
+        session = self._prepared(BoundedAdapter(public_only=True, mask=self.connection.masked))
         # A .netrc is for servers that the user chose.
         session.auth = lambda request: request
         return session
@@ -86,7 +86,8 @@ class SyncClient:
         :raises KlingError: what went wrong, by name.
         """
         api = self.connection.api
-        found = api.read_status(self.send(api.status((kling_task_id,))), (kling_task_id,))[kling_task_id]
+        response = self.send(api.status((kling_task_id,)))
+        found = self.connection.redacted(lambda: api.read_status(response, (kling_task_id,)))[kling_task_id]
         if isinstance(found, KlingError):
             raise found
         return found
@@ -94,7 +95,8 @@ class SyncClient:
     def describe(self) -> tuple[bool, str]:
         """Return whether the connection works, and why, at no cost."""
         api = self.connection.api
-        return api.describe_probe(self.send(api.probe()))
+        response = self.send(api.probe())
+        return self.connection.redacted(lambda: api.describe_probe(response))
 
     @contextmanager
     def submitting(self) -> Iterator[Submitting]:
@@ -189,7 +191,7 @@ class Submitting:
         except KlingServerError as error:
             log.warning("Before the submit: %s", error)
             return
-        if oddity := connection.api.read_probe(response):
+        if oddity := connection.redacted(lambda: connection.api.read_probe(response)):
             log.warning("Before the submit: %s", oddity)
 
     def submit(self, request: VideoRequest, *, age: Callable[[], float] = lambda: 0.0) -> VideoJob:
@@ -229,7 +231,9 @@ class Submitting:
                 f"The submit was sent, but its answer was lost ({reason})",
                 http_status=getattr(error, "http_status", None),
             ) from error
-        return connection.api.read_submit(response, refusal_codes=connection.refusal_codes)
+        return connection.redacted(
+            lambda: connection.api.read_submit(response, refusal_codes=connection.refusal_codes)
+        )
 
 
 class _Authorization(AuthBase):

@@ -70,4 +70,5 @@ def clean_text(text: str) -> str:
     """Return a text without what no log and no database takes: halves of a letter, and control characters."""
     if text.isascii() and text.isprintable():
         return text.strip()
-    return _CONTROLS.sub("", text).encode("utf-8", errors="replace").decode().strip()
+    # Dropped rather than replaced: a character in its place would hide a secret from the masking.
+    return _CONTROLS.sub("", text).encode("utf-8", errors="ignore").decode().strip()
