@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import ssl
 import time
 from collections import OrderedDict
@@ -341,11 +342,13 @@ class _OpenSession:
                 return Response.from_http(response.status, content, response.headers, masked=connection.masked)
         # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise self._failure(call.method, url, error) from None
+            reason = self._reason(error)
         finally:
             self._in_flight -= 1
             if self.retired:
                 await self.retire()
+        # Outside of the except block: aiohttp's errors hold addresses, passwords and headers as they are.
+        raise KlingConnectionError(f"{call.method} {url} failed: {reason}")
 
     async def retire(self) -> None:
         """Close the session once nobody waits for an answer: closed earlier, it would cancel those who do."""
@@ -353,14 +356,16 @@ class _OpenSession:
         if self._in_flight == 0:
             await self.session.close()
 
-    def _failure(self, method: str, url: str, error: Exception) -> KlingConnectionError:
+    def _reason(self, error: Exception) -> str:
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, aiohttp.ClientHttpProxyError):
             reason = f"the proxy answered {error.status} {error.message}"
+        elif isinstance(error, aiohttp.ClientResponseError):
+            # What follows quotes the bytes that do not parse, from wherever they were cut.
+            reason = re.split(r"\n\s*\n|\bb['\"]", reason, maxsplit=1)[0].rstrip(": \n")
         elif isinstance(error, TimeoutError) and not str(error):
             reason = f"timeout: no whole answer within {self.session.timeout.total:g} seconds"
-        # aiohttp's errors hold addresses, passwords and headers as they are.
-        return KlingConnectionError(f"{method} {url} failed: {self.connection.masked(reason)}")
+        return self.connection.masked(reason)
 
 
 async def _look_up(conn_id: str) -> KlingConnection:

@@ -38,8 +38,11 @@ def redact_outcome(call: Callable[[], T], mask: Callable[[str], str]) -> T:
         return redact(call(), mask)
     except KlingError as error:
         redacted = redact_error(error, mask)
-    # Outside of the except block: no reference to the unmasked error stays.
-    raise redacted
+    try:
+        # Outside of the except block: the unmasked error must not be its context.
+        raise redacted
+    finally:
+        del redacted  # a variable of a frame that the error refers to would keep its sockets open
 
 
 def redact(value: T, mask: Callable[[str], str]) -> T:
@@ -64,13 +67,23 @@ def redact_error(error: KlingError, mask: Callable[[str], str]) -> KlingError:
     changes = _changes(arguments, mask)
     if changes:
         error = error.replace(**changes)
-    cause: BaseException | None = error
-    while cause := cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__):
-        if any(mask(text) != text for text in (str(cause), repr(cause), repr(cause.args))):
-            error = error.replace()
-            error.__cause__ = None
-            break
+    if any(mask(text) != text for text in _texts_behind(error)):
+        error = error.replace()  # which has no context
+        error.__cause__ = None
     return error
+
+
+def _texts_behind(error: BaseException) -> Iterator[str]:
+    """Yield the texts of the errors that led to an error, those that a traceback does not show included."""
+    seen = {id(error)}
+    left = [error]
+    while left:
+        last = left.pop()
+        for behind in (last.__cause__, last.__context__):
+            if behind is not None and id(behind) not in seen:
+                seen.add(id(behind))
+                left.append(behind)
+                yield from (str(behind), repr(behind))
 
 
 def _redact_fields(value: Any, mask: Callable[[str], str]) -> Any:

@@ -144,9 +144,10 @@ class SyncClient:
                 content = _content(response)
         except TRANSPORT_ERRORS as error:
             reason = connection.masked(f"{type(error).__name__}: {error}")
-            # Not from the error, whose own text may hold the key: some servers repeat it in the status line.
-            raise KlingConnectionError(f"{call.method} {url} failed: {reason}") from None
-        return Response.from_http(response.status_code, content, response.headers, masked=connection.masked)
+        else:
+            return Response.from_http(response.status_code, content, response.headers, masked=connection.masked)
+        # Outside of the except block: the text of the error may hold the key, which some servers repeat.
+        raise KlingConnectionError(f"{call.method} {url} failed: {reason}")
 
     def _prepared(self, adapter: BoundedAdapter) -> Session:
         connection = self.connection
@@ -205,6 +206,9 @@ class Submitting:
         :raises KlingUncertainSubmissionError: if the server may have accepted it, but no id arrived.
         :raises KlingError: any other named refusal; no job was made.
         """
+        return self._client.connection.redacted(lambda: self._submit(request, age))
+
+    def _submit(self, request: VideoRequest, age: Callable[[], float]) -> VideoJob:
         connection = self._client.connection
         call = connection.api.submit(request)
 
@@ -231,9 +235,7 @@ class Submitting:
                 f"The submit was sent, but its answer was lost ({reason})",
                 http_status=getattr(error, "http_status", None),
             ) from error
-        return connection.redacted(
-            lambda: connection.api.read_submit(response, refusal_codes=connection.refusal_codes)
-        )
+        return connection.api.read_submit(response, refusal_codes=connection.refusal_codes)
 
 
 class _Authorization(AuthBase):
