@@ -376,7 +376,7 @@ async def _look_up(conn_id: str) -> KlingConnection:
     except Exception as error:
         failure = lookup_error(conn_id, error)
         if (last := _last_good.get(conn_id)) is None:
-            raise failure from error
+            raise failure from failure.__cause__
         log.warning("%s Going on with the connection as it was", failure)
         return last
     connection = connection_from(conn_id, found, extra)

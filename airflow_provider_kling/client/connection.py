@@ -19,6 +19,12 @@ from urllib.parse import unquote, urlsplit
 from airflow_provider_kling import __version__
 from airflow_provider_kling.api.base import Credentials, KlingApi
 from airflow_provider_kling.api.gateway.api import GatewayApi
+from airflow_provider_kling.client.pasted_keys import (
+    clean_key,
+    key_problem,
+    misplaced_keys,
+    without_key,
+)
 from airflow_provider_kling.client.redaction import redact_outcome
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.utils.coerce import parse_number
@@ -156,12 +162,10 @@ class KlingConnection:
         extra = {name: value for name, value in (extra or {}).items() if value is not None and value != ""}
         problems: list[Problem] = []
         api = _api_named(extra.get("api", DEFAULT_API), problems)
-        base_url = _base_url(host, schema, port, api, problems)
-        key = (password or "").strip()
-        if not key:
-            problems.append(Problem("password", "", "must hold the API key"))
-        elif not key.isascii() or not key.isprintable():
-            problems.append(Problem("password", "***", "holds characters that no API key has"))
+        base_url = _base_url(host, schema, _port(port, problems), api, problems)
+        key = clean_key(password)
+        if problem := key_problem(key):
+            problems.append(problem)
         proxy = None
         if "proxy" in extra:
             try:
@@ -171,6 +175,10 @@ class KlingConnection:
         private_hosts = _private_hosts(extra.get("private_hosts", ""), problems)
         refusal_codes = _codes(extra.get("refusal_codes", ""), problems)
         numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
+        fields = {"host": host, "schema": schema, "login": login, "port": port}
+        misplaced = {problem.field: problem for problem in misplaced_keys(fields, extra, frozenset(EXTRAS))}
+        problems = [problem for problem in problems if problem.field not in misplaced]
+        problems = [*misplaced.values(), *(p._replace(value=without_key(p.value)) for p in problems)]
         if problems:
             listed = "".join(f"\n  - {problem}" for problem in problems)
             raise KlingValidationError(
@@ -187,7 +195,7 @@ class KlingConnection:
             private_hosts=private_hosts,
             refusal_codes=refusal_codes,
             probe=bool(_parse_bool_or_path(extra.get("probe", True))),
-            unknown_extras=tuple(sorted(extra.keys() - set(EXTRAS))),
+            unknown_extras=tuple(sorted(map(without_key, extra.keys() - set(EXTRAS)))),
             **numbers,
         )
 
@@ -271,7 +279,7 @@ def _base_url(
 ) -> str:
     host = (host or "").strip()
     # What stands there besides a plain URL may be a key in the wrong field.
-    told = "***" if re.search("[@?#]", host) else host
+    told = "***" if re.search("[@?#]", host) else without_key(host)
     # The URI form of a connection puts a path prefix where other connection types have the scheme.
     scheme, prefix = ("https", schema or "") if (schema or "").lower() not in ("http", "https") else (schema, "")
     try:
@@ -289,6 +297,15 @@ def _base_url(
     netloc = _bracketed(name) + (f":{told_port}" if told_port else "")
     path = api.base_path("/".join(filter(None, (parts.path.strip("/"), prefix.strip("/")))))
     return f"{parts.scheme}://{netloc}" + (f"/{path}" if path else "")
+
+
+def _port(port: Any, problems: list[Problem]) -> int | None:
+    """Return a port that may be a text, as it is in a connection that is stored as JSON."""
+    text = str(port or "").strip()
+    if re.fullmatch(r"-?[0-9]{0,10}", text) is None or text == "-":
+        problems.append(Problem("port", port, "must be 1 to 65535"))
+        return None
+    return int(text) if text else None
 
 
 def _bracketed(host: str) -> str:
