@@ -28,7 +28,7 @@ from airflow_provider_kling.client.pasted_keys import (
 from airflow_provider_kling.client.redaction import redact_outcome
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.utils.coerce import parse_number
-from airflow_provider_kling.utils.masking import SecretMask, with_base64
+from airflow_provider_kling.utils.masking import SecretMask, forms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -227,7 +227,7 @@ class KlingConnection:
 
     @cached_property
     def _mask(self) -> SecretMask:
-        keys = [form for key in self.api.secrets(self.credentials) for form in with_base64(key)]
+        keys = [form for key in self.api.secrets(self.credentials) for form in forms_of(key)]
         user, at, _ = urlsplit(self.proxy or "").netloc.rpartition("@")
         if not at:
             return SecretMask(keys)

@@ -67,7 +67,8 @@ def redact_error(error: KlingError, mask: Callable[[str], str]) -> KlingError:
     changes = _changes(arguments, mask)
     if changes:
         error = error.replace(**changes)
-    if any(mask(text) != text for text in _texts_behind(error)):
+    hidden = error.__cause__ is None and error.__suppress_context__ and error.__context__ is not None
+    if hidden or any(mask(text) != text for text in _texts_behind(error)):
         error = error.replace()  # which has no context
         error.__cause__ = None
     return error

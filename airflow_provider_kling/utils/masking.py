@@ -21,7 +21,7 @@ MAX_ROUNDS = 3
 MIN_PREFIX = 8
 #: The same where an ellipsis shows that the text was cut.
 MIN_CUT_PREFIX = 4
-#: Minimum length of a secret whose Base64 forms are masked; those of a short one may be part of a word.
+#: Minimum length of a part of a secret, and of a secret in Base64; shorter ones may be part of a word.
 MIN_ENCODED = 12
 
 #: The escapes of JSON, Python, URLs and HTML. Each begins with a literal, which lets the search skip all else.
@@ -143,15 +143,17 @@ def mask(secrets: Iterable[str], text: str) -> str:
     return SecretMask(secrets)(text)
 
 
-def with_base64(secret: str) -> Iterator[str]:
+def forms_of(secret: str) -> Iterator[str]:
     """
-    Yield a secret, and the part of its Base64 form that is the same wherever the secret stands in the encoded text.
+    Yield a secret, its parts where a URL divides it, and its Base64 forms.
 
-    That part depends on the remainder by three of the secret's position, so there are three of it.
+    Of the Base64 form only the part counts that is the same whatever stands around the secret. It depends on the
+    remainder by three of the secret's position, so there are three of it.
 
     :param secret: The secret, of ASCII characters.
     """
     yield secret
+    yield from (part for part in re.split("[/?#@:]", secret) if MIN_ENCODED <= len(part) < len(secret))
     if len(secret) < MIN_ENCODED:
         return
     for offset in range(3):
