@@ -373,7 +373,7 @@ async def _look_up(conn_id: str) -> KlingConnection:
     try:
         found = await get_async_connection(conn_id)
         extra = await get_async_extra_dejson(found)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
         failure = lookup_error(conn_id, error)
         if (last := _last_good.get(conn_id)) is None:
             raise failure from failure.__cause__

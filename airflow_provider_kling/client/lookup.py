@@ -46,8 +46,8 @@ def lookup_error(conn_id: str, error: Exception) -> KlingError:
     """
     Return the error for a connection that Airflow could not return.
 
-    Its cause is Airflow's error, unless the text of that holds what may be a key: an entry of a secrets backend that
-    cannot be parsed is quoted there.
+    Its cause is Airflow's error, unless the text of that holds what may be a key: an entry of a secrets backend
+    that cannot be parsed is quoted there.
     """
     failure = _lookup_failure(conn_id, mask_keys(f"{type(error).__name__}: {error}"), error)
     failure.__cause__ = error if mask_keys(str(error)) == str(error) else None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.exceptions import Problem, short_repr
@@ -16,7 +17,7 @@ MASK = "***"
 MAX_TEXT = 10_000
 #: Minimum length of a token that counts as random. Shorter ones are names more often than keys.
 MIN_TOKEN = 20
-#: Maximum length of a hexadecimal token that is no key by itself: UUIDs and account ids are part of many base URLs.
+#: Maximum length of a hexadecimal token that is no key by itself: base URLs hold UUIDs and account ids.
 MAX_ID = 36
 
 #: Whitespace, the quotes of keyboards and word processors, and the invisible marks that editors copy.
@@ -44,7 +45,7 @@ _KEY_VALUE = re.compile(r"\s*\S{16,}\s*")
 
 
 def clean_key(password: str | None) -> str:
-    """Return a key without the whitespace, the quotes and the ``Authorization: Bearer`` that were pasted with it."""
+    """Return a key without the whitespace, quotes and ``Authorization: Bearer`` that were pasted with it."""
     key, before = password or "", None
     while key != before:
         before = key
@@ -94,7 +95,9 @@ def without_key(value: Any) -> Any:
     return value if mask_keys(text) == text else MASK
 
 
-def misplaced_keys(fields: Mapping[str, Any], extra: Mapping[str, Any], known: frozenset[str]) -> Iterator[Problem]:
+def misplaced_keys(
+    fields: Mapping[str, Any], extra: Mapping[str, Any], known: frozenset[str]
+) -> Iterator[Problem]:
     """
     Yield a problem for each field that holds a key, and is not the password.
 
@@ -132,7 +135,7 @@ def _random_tokens(text: str) -> list[str]:
 def _is_random(token: str) -> bool:
     """Return whether letters of either case and digits alternate in a token as they do not in names."""
     kinds = ["0" if c.isdigit() else "a" if c.islower() else "A" if c.isupper() else "" for c in token]
-    pairs = [(one, other) for one, other in zip(kinds, kinds[1:], strict=False) if one and other and one != other]
+    pairs = [(one, other) for one, other in pairwise(kinds) if one and other and one != other]
     return sum("0" in pair for pair in pairs) >= 2 and len(pairs) >= len(token) / 6
 
 

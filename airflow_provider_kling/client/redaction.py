@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from airflow_provider_kling.exceptions import KlingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
 T = TypeVar("T")
 #: The query of a URL. That of a video URL is a credential.
@@ -55,7 +55,8 @@ def redact(value: T, mask: Callable[[str], str]) -> T:
     elif isinstance(value, dict):
         found = {name: redact(item, mask) for name, item in value.items()}
     elif type(value) in (tuple, list):
-        found = type(value)(redact(item, mask) for item in cast("Any", value))
+        items = [redact(item, mask) for item in cast("Any", value)]
+        found = tuple(items) if isinstance(value, tuple) else items
     elif is_dataclass(value) and not isinstance(value, type):
         found = _redact_fields(value, mask)
     return cast("T", found)
@@ -88,7 +89,7 @@ def _texts_behind(error: BaseException) -> Iterator[str]:
 
 
 def _redact_fields(value: Any, mask: Callable[[str], str]) -> Any:
-    changes = _changes({name: getattr(value, name) for name in _field_names(type(value))}, mask)
+    changes = _changes({name: getattr(value, name) for name in _field_names(cast("Hashable", type(value)))}, mask)
     return replace(value, **changes) if changes else value
 
 

@@ -194,7 +194,7 @@ class KlingHook(HttpHook):
         try:
             found = self.get_connection(self.kling_conn_id)
             extra = found.extra_dejson
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
             failure = lookup_error(self.kling_conn_id, error)
             raise failure from failure.__cause__
         connection = connection_from(self.kling_conn_id, found, extra)

@@ -27,7 +27,7 @@ class KlingTask:
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, seen_oids: set[int]
     ) -> None:
-        """Render as every operator does, mapped or not; no signature of a URL is shown, and a text stays a text."""
+        """Render as every operator does, mapped or not. Signatures of URLs are masked, and a text stays a text."""
         texts = [name for name in template_fields if name in self.text_fields]
         templates = {name: getattr(self, name, None) for name in template_fields}
         with masking_signatures(self):

@@ -47,8 +47,8 @@ def render_texts(task: Any, names: Iterable[str], context: Any, jinja_env: Any) 
     Render template fields that are texts as text, where the DAG renders to Python values.
 
     With ``render_template_as_native_obj=True`` Airflow reads what a template renders to as a Python literal: the
-    prompt ``2025`` would become a number, and ``1e5`` another text. A template that is nothing but one dict, list or
-    None stays that, so that it can be refused, or taken for a finished video.
+    prompt ``2025`` would become a number, and ``1e5`` another text. A template that is nothing but one dict, list
+    or None stays that, so that it can be refused, or taken for a finished video.
 
     :param task: The task, whose fields are set.
     :param names: Names of its fields that are texts.
@@ -99,9 +99,7 @@ def _text(text: str, context: Any, jinja_env: Any) -> Any:
     values.update((name, value) for name, value in template.globals.items() if name not in context)
     try:
         parts = list(
-            template.root_render_func(
-                jinja_env.context_class(jinja_env, values, template.name, template.blocks)
-            )
+            template.root_render_func(jinja_env.context_class(jinja_env, values, template.name, template.blocks))
         )
     except Exception:
         jinja_env.handle_exception()  # raises with a traceback that names the line of the template

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from bisect import bisect_right
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from html import unescape
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -49,14 +49,14 @@ class SecretMask:
 
     A secret is found in any letter case, behind escapes, and with whitespace or invisible characters inside.
 
-    A text is decoded and then searched, rather than matched with a pattern of all spellings: so the time grows with
-    the length of the text alone, whatever the secret is and whatever a server sends.
+    A text is decoded and then searched, rather than matched with a pattern of all spellings: so the time grows
+    with the length of the text alone, whatever the secret is and whatever a server sends.
 
     :param secrets: The secrets, of printable ASCII characters.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        needles = {}
+        needles: dict[str, None] = {}
         for secret in secrets:
             for text in (secret, _decoded(secret)):
                 needles[_folded(_INVISIBLE.sub("", text))] = None
@@ -106,10 +106,8 @@ class SecretMask:
                 found += self._cut(folded, shortest)
             if found:
                 spaces = DecodedText(shown, _SPACE, _nothing)
-                for start, end in found:
-                    for layer in (spaces, *reversed(layers)):
-                        start, end = layer.span(start, end)
-                    yield start, end
+                for span in found:
+                    yield reduce(lambda inner, layer: layer.span(*inner), (spaces, *reversed(layers)), span)
             if "\\" not in shown and "%" not in shown and "&" not in shown:
                 return
             layers.append(DecodedText(shown))
@@ -243,7 +241,7 @@ def _nothing(_: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _unescaped(escape: str) -> str:
-    """Return the character that an escape stands for; nothing for backslashes, of which there may be any number."""
+    """Return the character that an escape stands for; nothing for backslashes, of which there may be several."""
     if escape[0] == "&":
         return unescape(escape).replace("\\", "")
     if escape[0] == "%":

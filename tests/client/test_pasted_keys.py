@@ -9,6 +9,7 @@ import logging
 import re
 import string
 import traceback
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -93,7 +94,9 @@ class TestPassword:
             "'Authorization: Bearer {}'",
         ],
     )
-    @pytest.mark.parametrize("key", [KEY, "a1b2c3d4e5f6", 'sk-9f3Kx/7Lq+2WmAbCdE="x', "eyJhbGciOi.eyJpc3Mi.s9LqK3_x-Z7="])
+    @pytest.mark.parametrize(
+        "key", [KEY, "a1b2c3d4e5f6", 'sk-9f3Kx/7Lq+2WmAbCdE="x', "eyJhbGciOi.eyJpc3Mi.s9LqK3_x-Z7="]
+    )
     def test_what_was_pasted_with_the_key_is_taken_off(self, pasted: str, key: str) -> None:
         assert parse(password=pasted.format(key)).authorization(now=0) == f"Bearer {key}"
 
@@ -124,7 +127,9 @@ class TestPassword:
         assert hint in str(error)
         assert not shows(pasted, error)
 
-    @given(st.text(string.ascii_letters + string.digits + "-_./+=", min_size=1).filter(lambda key: ".." not in key))
+    @given(
+        st.text(string.ascii_letters + string.digits + "-_./+=", min_size=1).filter(lambda key: ".." not in key)
+    )
     def test_a_key_alone_is_never_changed(self, key: str) -> None:
         if not key.lower().startswith(("bearer", "authorization")):
             assert clean_key(key) == key
@@ -178,7 +183,9 @@ class TestWrongField:
         assert f"\n  - {field}='***': " in str(error)
         assert not shows(key, error)
 
-    @pytest.mark.parametrize("name", ["api_key", "key", "notes", "X-Api-Key", "Authorization", "read_timeout", "api"])
+    @pytest.mark.parametrize(
+        "name", ["api_key", "key", "notes", "X-Api-Key", "Authorization", "read_timeout", "api"]
+    )
     def test_in_an_extra(self, key: str, name: str) -> None:
         error = refusal(extra={name: key})
         assert f"extra.{name}='***': holds what looks like an API key" in str(error)
@@ -204,7 +211,9 @@ class TestWrongField:
         assert not shows(key, error)
 
     def test_in_what_airflow_says_of_a_connection_that_it_cannot_read(self, key: str) -> None:
-        error = lookup_error("kling_default", ValueError(f"Expected integer value for `port`, but got '{key}' instead."))
+        error = lookup_error(
+            "kling_default", ValueError(f"Expected integer value for `port`, but got '{key}' instead.")
+        )
         assert not shows(key, error)
         assert error.__cause__ is None
 
@@ -268,14 +277,22 @@ class TestWhatIsNoKey:
 
     @pytest.mark.parametrize(
         "text",
-        ["kling-v3-std-silent", "The conn_id `kling_default` isn't defined", "2026-11-03T12:00:00+00:00", "a" * 64],
+        [
+            "kling-v3-std-silent",
+            "The conn_id `kling_default` isn't defined",
+            "2026-11-03T12:00:00+00:00",
+            "a" * 64,
+        ],
     )
     def test_stays_in_a_message(self, text: str) -> None:
         assert mask_keys(text) == text
 
 
-@given(st.text(string.ascii_letters + string.digits, min_size=40, max_size=60), st.sampled_from(["{}", "x {} y", "/{}/"]))
+@given(
+    st.text(string.ascii_letters + string.digits, min_size=40, max_size=60),
+    st.sampled_from(["{}", "x {} y", "/{}/"]),
+)
 def test_a_random_token_is_nearly_always_recognised(token: str, form: str) -> None:
     kinds = [c.isdigit() for c in token]
-    if sum(one != other for one, other in zip(kinds, kinds[1:], strict=False)) >= 10:
+    if sum(one != other for one, other in pairwise(kinds)) >= 10:
         assert looks_like_key(form.format(token))
