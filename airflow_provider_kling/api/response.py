@@ -63,17 +63,41 @@ class Response:
         location = headers.get("Location")
         return cls(
             http_status=http_status,
-            # Any bytes at all are Latin-1.
-            body=masked(body.decode("latin-1")).encode("latin-1"),
+            body=_masked_body(body, masked),
             retry_after=retry_after_seconds(headers.get("Retry-After"), now=time.time()),
-            location=None if location is None else masked(location),
+            location=None if location is None else masked(_header_text(location)),
             request_id=_request_id(headers, masked),
         )
 
 
 def _request_id(headers: Mapping[str, str], masked: Callable[[str], str]) -> str | None:
     found = next(filter(None, (headers.get(name) for name in REQUEST_ID_HEADERS)), None)
-    return masked(found)[:100] if found else None
+    return masked(_header_text(found))[:100] if found else None
+
+
+def _masked_body(body: bytes, masked: Callable[[str], str]) -> bytes:
+    """
+    Return a body with the key masked, in the encoding in which ``json.loads`` reads it.
+
+    What is made of the body is masked again later. It is masked here too, since an excerpt of it may end in the
+    middle of a key.
+    """
+    encoding, errors = json.detect_encoding(body), "surrogatepass"
+    try:
+        text = body.decode(encoding, errors)
+    except UnicodeDecodeError:
+        encoding, errors = "utf-8", "surrogateescape"  # takes any bytes at all
+        text = body.decode(encoding, errors)
+    cleaned = masked(text)
+    return body if cleaned == text else cleaned.encode(encoding, errors)
+
+
+def _header_text(header: str) -> str:
+    """Return a header that was read as Latin-1, as HTTP libraries do, in UTF-8 if it is that."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def retry_after_seconds(header: str | None, *, now: float) -> float | None:

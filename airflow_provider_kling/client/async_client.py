@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import ssl
 import time
 from collections import OrderedDict
@@ -323,7 +324,7 @@ class _OpenSession:
             self.rate_limiter.refused(now=time.monotonic(), retry_after=response.retry_after)
         else:
             self.rate_limiter.accepted()
-        found = api.read_status(response, (kling_task_id,))[kling_task_id]
+        found = self.connection.redacted(lambda: api.read_status(response, (kling_task_id,)))[kling_task_id]
         if isinstance(found, KlingError):
             raise found
         return found
@@ -351,11 +352,13 @@ class _OpenSession:
                 return Response.from_http(response.status, content, response.headers, masked=connection.masked)
         # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise self._failure(call.method, url, error) from None
+            reason = self._reason(error)
         finally:
             self._in_flight -= 1
             if self.retired:
                 await self.retire()
+        # Outside of the except block: aiohttp's errors hold addresses, passwords and headers as they are.
+        raise KlingConnectionError(f"{call.method} {url} failed: {reason}")
 
     async def retire(self) -> None:
         """Close the session once nobody waits for an answer: closed earlier, it would cancel those who do."""
@@ -363,14 +366,16 @@ class _OpenSession:
         if self._in_flight == 0:
             await self.session.close()
 
-    def _failure(self, method: str, url: str, error: Exception) -> KlingConnectionError:
+    def _reason(self, error: Exception) -> str:
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, aiohttp.ClientHttpProxyError):
             reason = f"the proxy answered {error.status} {error.message}"
+        elif isinstance(error, aiohttp.ClientResponseError):
+            # What follows quotes the bytes that do not parse, from wherever they were cut.
+            reason = re.split(r"\n\s*\n|\bb['\"]", reason, maxsplit=1)[0].rstrip(": \n")
         elif isinstance(error, TimeoutError) and not str(error):
             reason = f"timeout: no whole answer within {self.session.timeout.total:g} seconds"
-        # aiohttp's errors hold addresses, passwords and headers as they are.
-        return KlingConnectionError(f"{method} {url} failed: {self.connection.masked(reason)}")
+        return self.connection.masked(reason)
 
 
 async def _look_up(conn_id: str) -> KlingConnection:
@@ -378,10 +383,10 @@ async def _look_up(conn_id: str) -> KlingConnection:
     try:
         found = await get_async_connection(conn_id)
         extra = await get_async_extra_dejson(found)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
         failure = lookup_error(conn_id, error)
         if (last := _last_good.get(conn_id)) is None:
-            raise failure from error
+            raise failure from failure.__cause__
         log.warning("%s Going on with the connection as it was", failure)
         return last
     connection = connection_from(conn_id, found, extra)

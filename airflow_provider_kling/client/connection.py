@@ -13,7 +13,7 @@ import re
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from yarl import URL
@@ -21,14 +21,23 @@ from yarl import URL
 from airflow_provider_kling import __version__
 from airflow_provider_kling.api.base import Credentials, KlingApi
 from airflow_provider_kling.api.gateway.api import GatewayApi
+from airflow_provider_kling.client.pasted_keys import (
+    clean_key,
+    key_problem,
+    misplaced_keys,
+    without_key,
+)
+from airflow_provider_kling.client.redaction import redact_outcome
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.utils.coerce import parse_number
-from airflow_provider_kling.utils.masking import mask
+from airflow_provider_kling.utils.masking import SecretMask, forms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_provider_kling.api.request import VideoRequest
+
+T = TypeVar("T")
 
 #: Headers of every request, the Authorization apart.
 HEADERS = {"User-Agent": f"airflow-provider-kling/{__version__}", "Accept": "application/json"}
@@ -159,12 +168,10 @@ class KlingConnection:
         extra = {name: value for name, value in (extra or {}).items() if value is not None and value != ""}
         problems: list[Problem] = []
         api = _api_named(extra.get("api", DEFAULT_API), problems)
-        base_url = _base_url(host, schema, port, api, problems)
-        key = (password or "").strip()
-        if not key:
-            problems.append(Problem("password", "", "must hold the API key"))
-        elif not key.isascii() or not key.isprintable():
-            problems.append(Problem("password", "***", "holds characters that no API key has"))
+        base_url = _base_url(host, schema, _port(port, problems), api, problems)
+        key = clean_key(password)
+        if problem := key_problem(key):
+            problems.append(problem)
         proxy = None
         if "proxy" in extra:
             try:
@@ -174,6 +181,10 @@ class KlingConnection:
         private_hosts = _private_hosts(extra.get("private_hosts", ""), problems)
         refusal_codes = _codes(extra.get("refusal_codes", ""), problems)
         numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
+        fields = {"host": host, "schema": schema, "login": login, "port": port}
+        misplaced = {problem.field: problem for problem in misplaced_keys(fields, extra, frozenset(EXTRAS))}
+        problems = [problem for problem in problems if problem.field not in misplaced]
+        problems = [*misplaced.values(), *(p._replace(value=without_key(p.value)) for p in problems)]
         if problems:
             listed = "".join(f"\n  - {problem}" for problem in problems)
             raise KlingValidationError(
@@ -190,7 +201,7 @@ class KlingConnection:
             private_hosts=private_hosts,
             refusal_codes=refusal_codes,
             probe=bool(_parse_bool_or_path(extra.get("probe", True))),
-            unknown_extras=tuple(sorted(extra.keys() - set(EXTRAS))),
+            unknown_extras=tuple(sorted(map(without_key, extra.keys() - set(EXTRAS)))),
             **numbers,
         )
 
@@ -222,17 +233,21 @@ class KlingConnection:
         return any(entry.takes(scheme, host, port) for entry in self.private_hosts)
 
     def masked(self, text: str) -> str:
-        """Return others' words without the key, which some servers repeat, and without the login of the proxy."""
-        return mask(self._secrets, text)
+        """Return a text of another program with the key and the login of the proxy masked."""
+        return self._mask(text)
+
+    def redacted(self, call: Callable[[], T]) -> T:
+        """Return what a call returns, or raise the KlingError that it raises, with every text masked."""
+        return redact_outcome(call, self._mask.in_excerpt)
 
     @cached_property
-    def _secrets(self) -> tuple[str, ...]:
-        keys = tuple(self.api.secrets(self.credentials))
+    def _mask(self) -> SecretMask:
+        keys = [form for key in self.api.secrets(self.credentials) for form in forms_of(key)]
         user, at, _ = urlsplit(self.proxy or "").netloc.rpartition("@")
         if not at:
-            return keys
-        # A proxy's password alone may be any word, and hence in any answer: it is known by what stands around it.
-        return *keys, user + at, f"Basic {b64encode(unquote(user).encode()).decode()}"
+            return SecretMask(keys)
+        # The password of a proxy may be a common word, so it is masked with what stands around it only.
+        return SecretMask([*keys, user + at, f"Basic {b64encode(unquote(user).encode()).decode()}"])
 
     def authorization(self, *, now: float) -> str:
         """Return the Authorization header; send it only where :meth:`is_own_origin` allows."""
@@ -284,7 +299,7 @@ def _base_url(
 ) -> str:
     host = (host or "").strip()
     # What stands there besides a plain URL may be a key in the wrong field.
-    told = "***" if re.search("[@?#]", host) else host
+    told = "***" if re.search("[@?#]", host) else without_key(host)
     # The URI form of a connection puts a path prefix where other connection types have the scheme.
     scheme, prefix = ("https", schema or "") if (schema or "").lower() not in ("http", "https") else (schema, "")
     try:
@@ -311,6 +326,15 @@ def _ascii_host(host: str) -> str:
     :raises ValueError: if it is no name.
     """
     return host if host.isascii() else URL.build(scheme="https", host=host).raw_host or ""
+
+
+def _port(port: Any, problems: list[Problem]) -> int | None:
+    """Return a port that may be a text, as it is in a connection that is stored as JSON."""
+    text = str(port or "").strip()
+    if re.fullmatch(r"-?[0-9]{0,10}", text) is None or text == "-":
+        problems.append(Problem("port", port, "must be 1 to 65535"))
+        return None
+    return int(text) if text else None
 
 
 def _bracketed(host: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_kling.client.connection import KlingConnection
+from airflow_provider_kling.client.pasted_keys import mask_keys
 from airflow_provider_kling.exceptions import KlingError
 
 if TYPE_CHECKING:
@@ -42,11 +43,22 @@ def connection_from(conn_id: str, found: Any, extra: Mapping[str, Any]) -> Kling
 
 
 def lookup_error(conn_id: str, error: Exception) -> KlingError:
-    """Return the error for a connection that Airflow could not return."""
+    """
+    Return the error for a connection that Airflow could not return.
+
+    Its cause is Airflow's error, unless the text of that holds what may be a key: an entry of a secrets backend
+    that cannot be parsed is quoted there.
+    """
+    failure = _lookup_failure(conn_id, mask_keys(f"{type(error).__name__}: {error}"), error)
+    failure.__cause__ = error if mask_keys(str(error)) == str(error) else None
+    return failure
+
+
+def _lookup_failure(conn_id: str, reason: str, error: Exception) -> KlingError:
     if isinstance(error, AirflowNotFoundException):
         # Airflow raises the same when its secrets backend or its API server did not answer.
         return KlingError(str(error), advice="Add it, or see whether Airflow can reach where it is.")
     return KlingError(
-        f"Airflow could not look up the connection {conn_id!r}: {type(error).__name__}: {error}",
+        f"Airflow could not look up the connection {conn_id!r}: {reason}",
         advice="See whether Airflow can reach where it is.",
     )

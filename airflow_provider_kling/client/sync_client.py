@@ -55,13 +55,13 @@ class SyncClient:
 
     def new_session(self) -> Session:
         """Return a session that is logged in."""
-        session = self._prepared(BoundedAdapter())
+        session = self._prepared(BoundedAdapter(mask=self.connection.masked))
         session.auth = _Authorization(self.connection)
         return session
 
     def new_public_session(self) -> Session:
         """Return a session for other servers: it has no key, and refuses addresses inside this network."""
-        session = self._prepared(BoundedAdapter(public_only=True))
+        session = self._prepared(BoundedAdapter(public_only=True, mask=self.connection.masked))
         # A .netrc is for servers that the user chose.
         session.auth = lambda request: request
         return session
@@ -90,14 +90,15 @@ class SyncClient:
         """
         api = self.connection.api
         response = self._ask(lambda route: api.status((kling_task_id,), route=route))
-        found = api.read_status(response, (kling_task_id,))[kling_task_id]
+        found = self.connection.redacted(lambda: api.read_status(response, (kling_task_id,)))[kling_task_id]
         if isinstance(found, KlingError):
             raise found
         return found
 
     def describe(self) -> tuple[bool, str]:
         """Return whether the connection works, and why, at no cost."""
-        return self.connection.api.describe_probe(self.probe())
+        response = self.probe()
+        return self.connection.redacted(lambda: self.connection.api.describe_probe(response))
 
     def probe(self, *, session: Session | None = None) -> Response:
         """
@@ -153,9 +154,10 @@ class SyncClient:
                 content = _content(response)
         except TRANSPORT_ERRORS as error:
             reason = connection.masked(f"{type(error).__name__}: {error}")
-            # Not from the error, whose own text may hold the key: some servers repeat it in the status line.
-            raise KlingConnectionError(f"{call.method} {url} failed: {reason}") from None
-        return Response.from_http(response.status_code, content, response.headers, masked=connection.masked)
+        else:
+            return Response.from_http(response.status_code, content, response.headers, masked=connection.masked)
+        # Outside of the except block: the text of the error may hold the key, which some servers repeat.
+        raise KlingConnectionError(f"{call.method} {url} failed: {reason}")
 
     def _ask(self, call: Callable[[str], HttpCall], *, session: Session | None = None) -> Response:
         search = RouteSearch(self.connection.api, self.status_route)
@@ -207,7 +209,7 @@ class Submitting:
         except KlingServerError as error:
             log.warning("Before the submit: %s", error)
             return
-        if oddity := connection.api.read_probe(response):
+        if oddity := connection.redacted(lambda: connection.api.read_probe(response)):
             log.warning("Before the submit: %s", oddity)
 
     def submit(self, request: VideoRequest, *, age: Callable[[], float] = lambda: 0.0) -> VideoJob:
@@ -221,6 +223,9 @@ class Submitting:
         :raises KlingUncertainSubmissionError: if the server may have accepted it, but no id arrived.
         :raises KlingError: any other named refusal; no job was made.
         """
+        return self._client.connection.redacted(lambda: self._submit(request, age))
+
+    def _submit(self, request: VideoRequest, age: Callable[[], float]) -> VideoJob:
         connection = self._client.connection
         call = connection.api.submit(request)
 

@@ -21,6 +21,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util.connection import allowed_gai_family
 
 from airflow_provider_kling.client.connection import origin
+from airflow_provider_kling.client.redaction import redacted_logs
 from airflow_provider_kling.exceptions import KlingAddressRefusedError
 from airflow_provider_kling.utils.addresses import is_public, parse_address, private_reason
 
@@ -61,10 +62,12 @@ class BoundedAdapter(HTTPAdapter):
     :param public_only: Refuse loopback, private and link-local addresses before they are connected to. What counts
         is where the name really leads. A proxy looks names up by itself, so through one a name that is unknown
         here is its business; one that is private by its spelling, or known here as private, is refused too.
+    :param mask: Masks the secrets in a log record of urllib3.
     """
 
-    def __init__(self, *, public_only: bool = False) -> None:
+    def __init__(self, *, public_only: bool = False, mask: Callable[[str], str] = str) -> None:
         self._public_only = public_only
+        self._mask = mask
         self._watch = _Watch()
         super().__init__()
 
@@ -88,7 +91,8 @@ class BoundedAdapter(HTTPAdapter):
             _, host, port = origin(url)
             _refuse_private_name(host, port)
         try:
-            return super().send(request, *args, **kwargs)
+            with redacted_logs(self._mask):
+                return super().send(request, *args, **kwargs)
         except requests.exceptions.InvalidURL:
             if not proxy:
                 raise
@@ -180,11 +184,16 @@ def _cut(sock: Any) -> None:
 
 
 def _pools(watch: _Watch, *, public_only: bool) -> dict[str, type[HTTPConnectionPool]]:
+    # Python's own debug output, if it is switched on, prints every header with the key: to a task's log.
     class Watched(HTTPConnection):
+        debuglevel = 0
+
         def _new_conn(self) -> socket.socket:
             return _dial(self, watch, public_only=public_only)
 
     class WatchedTLS(HTTPSConnection):
+        debuglevel = 0
+
         def _new_conn(self) -> socket.socket:
             return _dial(self, watch, public_only=public_only)
 

@@ -7,6 +7,7 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow.providers.common.compat.sdk import mask_secret
 from airflow.providers.http.hooks.http import HttpHook
 
 from airflow_provider_kling.api.request import VideoRequest
@@ -199,9 +200,14 @@ class KlingHook(HttpHook):
         try:
             found = self.get_connection(self.kling_conn_id)
             extra = found.extra_dejson
-        except Exception as error:
-            raise lookup_error(self.kling_conn_id, error) from error
-        return connection_from(self.kling_conn_id, found, extra)
+        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
+            failure = lookup_error(self.kling_conn_id, error)
+            raise failure from failure.__cause__
+        connection = connection_from(self.kling_conn_id, found, extra)
+        if connection.credentials.secret != found.password:
+            # Airflow masks the password as it is stored, and that is not what is sent.
+            mask_secret(connection.credentials.secret)
+        return connection
 
     def _key_was_replaced(self) -> bool:
         """Look the connection up again; go on with it if its key is another one."""

@@ -69,6 +69,10 @@ def download(
     :raises KlingConnectionError: if the connection was interrupted; another attempt may succeed.
     :raises KlingAddressRefusedError: if the URL leads to an address inside this network.
     """
+    return client.connection.redacted(lambda: _download(client, url, sink, seconds, max_bytes))
+
+
+def _download(client: SyncClient, url: str, sink: Sink, seconds: float, max_bytes: int | None) -> int:
     give_up_at = time.monotonic() + seconds
     connection = client.connection
     url = _address(connection, f"{connection.base_url}/", url)

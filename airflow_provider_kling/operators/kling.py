@@ -99,6 +99,16 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
     """
 
     template_fields: Sequence[str] = (*REQUEST_FIELDS, "kling_conn_id", "take")
+    text_fields: ClassVar[Sequence[str]] = (
+        "model",
+        "prompt",
+        "image",
+        "last_image",
+        "aspect_ratio",
+        "negative_prompt",
+        "shot_type",
+        "kling_conn_id",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "multi_prompt": "json",
         "element_list": "json",

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
 
@@ -70,6 +70,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("kling_task_id", "kling_conn_id")
+    text_fields: ClassVar[Sequence[str]] = ("kling_task_id", "kling_conn_id")
     operator_extra_links = (KlingVideoLink(),)
     ui_color = "#e8f5d0"
 

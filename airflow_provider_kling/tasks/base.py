@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_kling.tasks.rendered import masking_signatures
+from airflow_provider_kling.tasks.rendered import masking_signatures, render_texts, restore_nested_texts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from airflow_provider_kling.hooks.kling import KlingHook
 
 
@@ -18,10 +21,25 @@ class KlingTask:
     if TYPE_CHECKING:
         kling_conn_id: str
 
-    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
-        """Render as every operator does, mapped or not, with the signatures of URLs masked."""
+    #: Template fields that are texts, also where the DAG renders to Python values.
+    text_fields: ClassVar[Sequence[str]] = ("kling_conn_id",)
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        """Render as every operator does, mapped or not. Signatures of URLs are masked, and a text stays a text."""
+        texts = [name for name in template_fields if name in self.text_fields]
+        templates = {name: getattr(self, name, None) for name in template_fields}
         with masking_signatures(self):
-            super()._do_render_template_fields(*args, **kwargs)  # type: ignore[misc]
+            finished = render_texts(self, texts, context, jinja_env)
+            others = [name for name in template_fields if name not in finished]
+            super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)  # type: ignore[misc]
+            for name in others:
+                restore_nested_texts(templates[name], getattr(self, name, None), context, jinja_env)
+        for name in texts:
+            value = getattr(self, name, None)
+            if isinstance(value, (int, float, date)) and not isinstance(value, bool):
+                setattr(self, name, str(value))  # the output of another task
 
     @cached_property
     def _hook(self) -> KlingHook:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep the signatures of URLs out of Airflow's Rendered Templates and of task logs."""
+"""What rendering does to template fields: signatures are masked, and a text stays a text."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from typing import Any
 
 from airflow_provider_kling.utils.signed_urls import signatures_in
@@ -35,6 +36,77 @@ def masking_signatures(task: Any) -> Iterator[None]:
         if any(level > MASKED_LEVELS and signatures_in(text) for level, text in _texts_in(value)):
             with suppress(TypeError, ValueError, RecursionError):  # not JSON: rejected before it is sent
                 setattr(task, name, json.dumps(value))
+
+
+#: Fields inside ``multi_prompt`` and ``extra_body`` that are texts.
+NESTED_TEXTS = frozenset({"prompt", "negative_prompt"})
+
+
+def render_texts(task: Any, names: Iterable[str], context: Any, jinja_env: Any) -> set[str]:
+    """
+    Render template fields that are texts as text, where the DAG renders to Python values.
+
+    With ``render_template_as_native_obj=True`` Airflow reads what a template renders to as a Python literal: the
+    prompt ``2025`` would become a number, and ``1e5`` another text. A template that is nothing but one dict, list
+    or None stays that, so that it can be refused, or taken for a finished video.
+
+    :param task: The task, whose fields are set.
+    :param names: Names of its fields that are texts.
+    :param context: Airflow's context.
+    :param jinja_env: The environment of the DAG's templates.
+    :return: Names of the fields that need no more rendering.
+    """
+    if not _is_native(jinja_env):
+        return set()
+    templates = {name: value for name in names if isinstance(value := getattr(task, name, None), str)}
+    for name, template in templates.items():
+        setattr(task, name, _text(template, context, jinja_env))
+    return set(templates)
+
+
+def restore_nested_texts(template: Any, rendered: Any, context: Any, jinja_env: Any) -> None:
+    """
+    Render the texts inside a field as :func:`render_texts` does, in place.
+
+    :param template: The field before it was rendered.
+    :param rendered: The field as Airflow rendered it.
+    :param context: Airflow's context.
+    :param jinja_env: The environment of the DAG's templates.
+    """
+    if not _is_native(jinja_env):
+        return
+    if isinstance(template, dict) and isinstance(rendered, dict):
+        for name in template.keys() & rendered.keys():
+            if name in NESTED_TEXTS and isinstance(template[name], str):
+                rendered[name] = _text(template[name], context, jinja_env)
+            else:
+                restore_nested_texts(template[name], rendered[name], context, jinja_env)
+    elif isinstance(template, list) and isinstance(rendered, list):
+        for one, other in zip(template, rendered, strict=False):
+            restore_nested_texts(one, other, context, jinja_env)
+
+
+def _is_native(jinja_env: Any) -> bool:
+    from jinja2.nativetypes import NativeEnvironment
+
+    return isinstance(jinja_env, NativeEnvironment)
+
+
+def _text(text: str, context: Any, jinja_env: Any) -> Any:
+    template = jinja_env.from_string(text)
+    # Copied rather than unpacked: that would resolve every entry of Airflow's context.
+    values = copy(context)
+    values.update((name, value) for name, value in template.globals.items() if name not in context)
+    try:
+        parts = list(
+            template.root_render_func(jinja_env.context_class(jinja_env, values, template.name, template.blocks))
+        )
+    except Exception:
+        jinja_env.handle_exception()  # raises with a traceback that names the line of the template
+        raise
+    if len(parts) == 1 and (parts[0] is None or isinstance(parts[0], (Mapping, list, tuple, set, frozenset))):
+        return parts[0]
+    return "".join(map(str, parts))
 
 
 def _mask(task: Any) -> None:

@@ -63,6 +63,7 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
     """
 
     template_fields: Sequence[str] = ("video", "path", "kling_conn_id")
+    text_fields: ClassVar[Sequence[str]] = ("video", "path", "kling_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"video": "json"}
     ui_color = "#e8f5d0"
 

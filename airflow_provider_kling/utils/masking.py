@@ -1,97 +1,252 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take secrets out of what others say, however they spell them."""
+"""Mask secrets in texts of other programs, whichever escapes, letter case or invisible characters they use."""
 
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from bisect import bisect_right
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from html import unescape
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 MASK = "***"
-#: How JSON, JSON inside JSON, a URL or HTML may write a printable character. Each way begins with a literal, which
-#: lets the search skip all else.
-_SPELLING = re.compile(
-    r"(\\\\{0,7}(?:u00[2-7][0-9A-Fa-f]|[!-/:-@\[\]-`{-~])?|%[2-7][0-9A-Fa-f]|&#?\w{1,12};)",
+#: Times that a text is decoded: JSON inside JSON, a URL inside a URL. What is escaped more often is not read.
+MAX_ROUNDS = 3
+#: Minimum length at which the beginning of a secret is masked at the end of a text; shorter, it may be a word.
+MIN_PREFIX = 8
+#: The same where an ellipsis shows that the text was cut.
+MIN_CUT_PREFIX = 4
+#: Minimum length of a part of a secret, and of a secret in Base64; shorter ones may be part of a word.
+MIN_ENCODED = 12
+
+#: The escapes of JSON, Python, URLs and HTML. Each begins with a literal, which lets the search skip all else.
+_ESCAPE = re.compile(
+    r"(\\{1,8}(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[bfnrtv]|[!-/:-@\[\]-`{-~])?"
+    r"|%(?:[0-7][0-9A-Fa-f]|[C-Fc-f][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f]){1,3})"
+    r"|&(?:#(?:\d{1,10}|[xX][0-9A-Fa-f]{1,8});?|\w{1,12};))",
     re.ASCII,
 )
+#: An escape that is not complete, at the end of a text.
+_CUT_ESCAPE = re.compile(r"(?:\\+(?:u[0-9A-Fa-f]{0,3}|x[0-9A-Fa-f]?)?|%[0-9A-Fa-f]?|&#?\w{0,12})$", re.ASCII)
+_CONTROL_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+#: Characters that a reader does not see, halves of a character, and what stands for a byte that is no character.
+_INVISIBLE = re.compile(
+    "([\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffd"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff])"
+)
+_SPACE = re.compile(r"(\s+)")
+
+
+class SecretMask:
+    """
+    Replaces secrets in texts by ``***``; all else in a text stays as it is written.
+
+    A secret is found in any letter case, behind escapes, and with whitespace or invisible characters inside.
+
+    A text is decoded and then searched, rather than matched with a pattern of all spellings: so the time grows
+    with the length of the text alone, whatever the secret is and whatever a server sends.
+
+    :param secrets: The secrets, of printable ASCII characters.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        needles: dict[str, None] = {}
+        for secret in secrets:
+            for text in (secret, _decoded(secret)):
+                needles[_folded(_INVISIBLE.sub("", text))] = None
+        self._needles = tuple(filter(None, needles))
+        self._beginnings = tuple(needle[:MIN_PREFIX] for needle in self._needles)
+        self._shortest = min(map(len, self._needles), default=0)
+        self._shortest_cut = min(self._shortest, MIN_PREFIX)
+        self._longest = max(map(len, self._needles), default=0)
+
+    def __call__(self, text: str) -> str:
+        """Return a text in which the secrets are masked."""
+        return self._masked(text, was_cut=False)
+
+    def in_excerpt(self, text: str) -> str:
+        """Return the same for a text that may end in the middle of a secret: that beginning is masked too."""
+        return self._masked(text, was_cut=True)
+
+    def _masked(self, text: str, *, was_cut: bool) -> str:
+        if not self._needles or len(text) < (self._shortest_cut if was_cut else self._shortest):
+            return text
+        if _is_plain(text):
+            folded = _folded(text)
+            # What nearly every response is: plain text without a secret.
+            for needle in self._beginnings if was_cut else self._needles:
+                if needle in folded:
+                    break
+            else:
+                return text
+        kept, end = [], 0
+        for start, stop in _merged(self._spans(text, was_cut=was_cut)):
+            kept.append(text[end:start])
+            end = stop
+        return MASK.join([*kept, text[end:]]) if kept else text
+
+    def _spans(self, text: str, *, was_cut: bool) -> Iterator[tuple[int, int]]:
+        """Yield where secrets stand in a text."""
+        layers: list[DecodedText] = []
+        shown = text.rstrip("…") if was_cut else text
+        shortest = (MIN_PREFIX if len(shown) == len(text) else MIN_CUT_PREFIX) if was_cut else None
+        for _ in range(MAX_ROUNDS + 1):
+            if not (shown.isascii() and shown.isprintable()) and _INVISIBLE.search(shown):
+                layers.append(DecodedText(shown, _INVISIBLE, _nothing))
+                shown = layers[-1].text
+            folded = _folded(shown)
+            found = [*self._found(folded)]
+            if shortest:
+                found += self._cut(folded, shortest)
+            if found:
+                spaces = DecodedText(shown, _SPACE, _nothing)
+                for span in found:
+                    yield reduce(lambda inner, layer: layer.span(*inner), (spaces, *reversed(layers)), span)
+            if "\\" not in shown and "%" not in shown and "&" not in shown:
+                return
+            layers.append(DecodedText(shown))
+            if layers[-1].text == shown:
+                return
+            shown = layers[-1].text
+
+    def _found(self, folded: str) -> Iterator[tuple[int, int]]:
+        """Yield where secrets stand in a folded text."""
+        for needle in self._needles:
+            start = folded.find(needle)
+            while start >= 0:
+                yield start, start + len(needle)
+                start = folded.find(needle, start + len(needle))
+
+    def _cut(self, folded: str, shortest: int) -> Iterator[tuple[int, int]]:
+        """Yield where a secret begins that the end of a folded text cuts off, or one of its escapes."""
+        tail_at = max(0, len(folded) - self._longest)
+        tail = _CUT_ESCAPE.sub("", folded[tail_at:])
+        for needle in self._needles:
+            start = tail.find(needle[:shortest])
+            while start >= 0:
+                if needle.startswith(tail[start:]):
+                    yield tail_at + start, len(folded)
+                    break
+                start = tail.find(needle[:shortest], start + 1)
 
 
 def mask(secrets: Iterable[str], text: str) -> str:
+    """Return a text with every secret masked; see :class:`SecretMask`."""
+    return SecretMask(secrets)(text)
+
+
+def forms_of(secret: str) -> Iterator[str]:
     """
-    Return a text with every secret masked, whichever spelling each of its characters has.
+    Yield a secret, its parts where a URL divides it, and its Base64 forms.
 
-    The text is read and then searched, rather than matched with a pattern of all spellings: so the time grows with
-    the text alone, whatever the secret is and whoever wrote the text.
+    Of the Base64 form only the part counts that is the same whatever stands around the secret. It depends on the
+    remainder by three of the secret's position, so there are three of it.
 
-    :param secrets: What nobody may see, of printable ASCII characters.
-    :param text: The text; all else in it stays as it is written.
+    :param secret: The secret, of ASCII characters.
     """
-    for secret in secrets:
-        # As it is, first: what stands before it may seem to be the beginning of a spelling.
-        text = text.replace(secret, MASK)
-        if "\\" in text or "%" in text or "&" in text:
-            text = _mask_spelt("".join(_read(secret)[1]), text)
-    return text
+    yield secret
+    yield from (part for part in re.split("[/?#@:]", secret) if MIN_ENCODED <= len(part) < len(secret))
+    if len(secret) < MIN_ENCODED:
+        return
+    for offset in range(3):
+        encoded = b64encode(b"\0" * offset + secret.encode()).decode().rstrip("=")
+        # The first and the last character may hold bits of the neighbours.
+        part = encoded[-(-offset * 8 // 6) : len(encoded) - ((offset + len(secret)) % 3 > 0)]
+        yield part
+        if "+" in part or "/" in part:
+            yield part.translate({ord("+"): "-", ord("/"): "_"})
 
 
-def _mask_spelt(secret: str, text: str) -> str:
-    reading = Reading(text)
-    found = reading.plain.find(secret) if secret else -1
-    kept, after = [], 0
-    while found >= 0:
-        end = found + len(secret)
-        kept.append(text[after : reading.where(found)[0]])
-        after = reading.where(end - 1)[1]
-        found = reading.plain.find(secret, end)
-    return MASK.join([*kept, text[after:]])
-
-
-class Reading:
+class DecodedText:
     """
-    A text as it reads, and where in the text each character is written.
+    A text without its escapes, and where in the original each of its characters is written.
 
-    :param text: The text.
+    :param original: The text.
+    :param pattern: What is replaced, in one group.
+    :param decode: Returns what to put in place of a match.
     """
 
-    def __init__(self, text: str) -> None:
-        self._written, self._read = _read(text)
-        self.plain = "".join(self._read)
+    def __init__(
+        self, original: str, pattern: re.Pattern[str] = _ESCAPE, decode: Callable[[str], str] | None = None
+    ) -> None:
+        self._original = pattern.split(original)  # in turn plain text and an escape
+        self._decoded = self._original.copy()
+        self._decoded[1::2] = map(decode or _unescaped, self._original[1::2])
+        self.text = "".join(self._decoded)
 
-    def where(self, index: int) -> tuple[int, int]:
-        """Return from where to where the text spells this character of :attr:`plain`."""
-        read_at, written_at = self._starts
-        part = bisect_right(read_at, index) - 1
-        if part % 2:
-            return written_at[part], written_at[part + 1]
-        begin = written_at[part] + index - read_at[part]
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Return from where to where the original spells these characters of :attr:`text`."""
+        return self._where(start)[0], self._where(end - 1)[1]
+
+    def _where(self, index: int) -> tuple[int, int]:
+        decoded_at, original_at = self._starts
+        part = bisect_right(decoded_at, index) - 1
+        if part % 2 and self._decoded[part] != self._original[part]:
+            return original_at[part], original_at[part + 1]
+        begin = original_at[part] + index - decoded_at[part]
         return begin, begin + 1
 
     @cached_property
     def _starts(self) -> tuple[list[int], list[int]]:
-        """Where each part begins, as read and as written."""
-        read, written = (list(accumulate(map(len, parts), initial=0)) for parts in (self._read, self._written))
-        return read, written
+        """Where each part begins, decoded and in the original."""
+        decoded, original = (
+            list(accumulate(map(len, parts), initial=0)) for parts in (self._decoded, self._original)
+        )
+        return decoded, original
 
 
-def _read(text: str) -> tuple[list[str], list[str]]:
-    """Return the parts of a text, as written and as read: in turn plain text and a spelling."""
-    written = _SPELLING.split(text)
-    read = written.copy()
-    read[1::2] = map(_spelt, written[1::2])
-    return written, read
+def _is_plain(text: str) -> bool:
+    """Return whether a text reads as it is written: no escapes, nothing invisible."""
+    return text.isascii() and text.isprintable() and not ("\\" in text or "%" in text or "&" in text)
+
+
+def _decoded(text: str) -> str:
+    for _ in range(MAX_ROUNDS):
+        text = DecodedText(text).text
+    return text
+
+
+def _folded(text: str) -> str:
+    """Return a text without whitespace, in one letter case; of two characters none becomes one."""
+    text = "".join(text.split())
+    if not text.isascii():
+        # Lower-case, the first has two characters; the second is the long form of an s, and has no other case.
+        text = text.replace("\u0130", "i").replace("\u017f", "s")
+    return text.lower()
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield spans in their order, those that overlap as one."""
+    last: tuple[int, int] | None = None
+    for start, end in sorted(spans):
+        if last is not None and start < last[1]:
+            last = last[0], max(end, last[1])
+            continue
+        if last is not None:
+            yield last
+        last = start, end
+    if last is not None:
+        yield last
+
+
+def _nothing(_: str) -> str:
+    return ""
 
 
 @lru_cache(maxsize=4096)
-def _spelt(spelling: str) -> str:
-    """Return the character that is spelt so; nothing for backslashes, of which there may be any number."""
-    if spelling.startswith("&"):
-        character = unescape(spelling)
-    else:
-        character = chr(int(spelling[-2:], 16)) if spelling[-1].isalnum() else spelling[-1]
-    return character.replace("\\", "")
+def _unescaped(escape: str) -> str:
+    """Return the character that an escape stands for; nothing for backslashes, of which there may be several."""
+    if escape[0] == "&":
+        return unescape(escape).replace("\\", "")
+    if escape[0] == "%":
+        return bytes.fromhex(escape.replace("%", "")).decode("utf-8", errors="replace").replace("\\", "")
+    code = escape.lstrip("\\")
+    if len(code) > 1:
+        return chr(int(code[1:], 16)).replace("\\", "")
+    return _CONTROL_ESCAPES.get(code, code)

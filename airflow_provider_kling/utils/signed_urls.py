@@ -178,15 +178,14 @@ def _secrets(text: str) -> Iterator[tuple[int, int, int]]:
     """Yield the positions of each secret parameter: start of its name, start and end of its value."""
     if "=" not in text and "%" not in text and "\\" not in text and "&" not in text:
         return
-    from airflow_provider_kling.utils.masking import Reading
+    from airflow_provider_kling.utils.masking import DecodedText
 
-    reading = Reading(text)
-    for match in _SECRET.finditer(reading.plain):
+    decoded = DecodedText(text)
+    for match in _SECRET.finditer(decoded.text):
         # Punctuation after the URL belongs to the sentence, not to the signature.
         value = match[2].rstrip(".,;:!?)]}")
         if value:
             begin = match.start(2)
-            name, _ = reading.where(match.start(1))
-            value_begin, _ = reading.where(begin)
-            _, value_end = reading.where(begin + len(value) - 1)
+            name, _ = decoded.span(match.start(1), match.end(1))
+            value_begin, value_end = decoded.span(begin, begin + len(value))
             yield name, value_begin, value_end

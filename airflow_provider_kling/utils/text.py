@@ -70,4 +70,5 @@ def clean_text(text: str) -> str:
     """Return a text without the characters that logs and databases reject: lone surrogates and controls."""
     if text.isascii() and text.isprintable():
         return text.strip()
-    return _CONTROLS.sub("", text).encode("utf-8", errors="replace").decode().strip()
+    # Dropped rather than replaced: a character in its place would hide a secret from the masking.
+    return _CONTROLS.sub("", text).encode("utf-8", errors="ignore").decode().strip()

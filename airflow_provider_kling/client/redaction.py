@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Mask the key in what leaves a client: results, errors, and the log records of urllib3.
+
+The API objects know no key. They decode, clean and cut what a server sent, and each of these steps can bring out a
+key that was not visible before. So what they return or raise is masked after them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from airflow_provider_kling.exceptions import KlingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+T = TypeVar("T")
+#: The query of a URL. That of a video URL is a credential.
+_QUERY = re.compile(r"\?\S*")
+
+
+def redact_outcome(call: Callable[[], T], mask: Callable[[str], str]) -> T:
+    """
+    Return what a call returns, masked.
+
+    :param call: What to call.
+    :param mask: Masks the secrets in a text.
+    :raises KlingError: the error of the call, masked, in its texts and in its cause.
+    """
+    try:
+        return redact(call(), mask)
+    except KlingError as error:
+        redacted = redact_error(error, mask)
+    try:
+        # Outside of the except block: the unmasked error must not be its context.
+        raise redacted
+    finally:
+        del redacted  # a variable of a frame that the error refers to would keep its sockets open
+
+
+def redact(value: T, mask: Callable[[str], str]) -> T:
+    """Return a value with every text in it masked; the value itself if there is nothing to mask."""
+    found: Any = value
+    if isinstance(value, str):
+        found = mask(value)
+    elif isinstance(value, KlingError):
+        found = redact_error(value, mask)
+    elif isinstance(value, dict):
+        found = {name: redact(item, mask) for name, item in value.items()}
+    elif type(value) in (tuple, list):
+        items = [redact(item, mask) for item in cast("Any", value)]
+        found = tuple(items) if isinstance(value, tuple) else items
+    elif is_dataclass(value) and not isinstance(value, type):
+        found = _redact_fields(value, mask)
+    return cast("T", found)
+
+
+def redact_error(error: KlingError, mask: Callable[[str], str]) -> KlingError:
+    """Return an error with its texts masked, and without a cause that holds a secret."""
+    arguments = {"message": error.message, **error.details()}
+    changes = _changes(arguments, mask)
+    if changes:
+        error = error.replace(**changes)
+    hidden = error.__cause__ is None and error.__suppress_context__ and error.__context__ is not None
+    if hidden or any(mask(text) != text for text in _texts_behind(error)):
+        error = error.replace()  # which has no context
+        error.__cause__ = None
+    return error
+
+
+def _texts_behind(error: BaseException) -> Iterator[str]:
+    """Yield the texts of the errors that led to an error, those that a traceback does not show included."""
+    seen = {id(error)}
+    left = [error]
+    while left:
+        last = left.pop()
+        for behind in (last.__cause__, last.__context__):
+            if behind is not None and id(behind) not in seen:
+                seen.add(id(behind))
+                left.append(behind)
+                yield from (str(behind), repr(behind))
+
+
+def _redact_fields(value: Any, mask: Callable[[str], str]) -> Any:
+    changes = _changes({name: getattr(value, name) for name in _field_names(cast("Hashable", type(value)))}, mask)
+    return replace(value, **changes) if changes else value
+
+
+@cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def _changes(arguments: dict[str, Any], mask: Callable[[str], str]) -> dict[str, str]:
+    """Return the texts that masking changes, masked."""
+    return {
+        name: masked
+        for name, text in arguments.items()
+        if isinstance(text, str) and (masked := mask(text)) != text
+    }
+
+
+class _Sending(threading.local):
+    """How to mask the records of the request that this thread is sending; None outside of one."""
+
+    mask: Callable[[str], str] | None = None
+
+
+_sending = _Sending()
+
+
+@contextmanager
+def redacted_logs(mask: Callable[[str], str]) -> Iterator[None]:
+    """Have urllib3 log nothing that a server sent, in this thread, while the block runs."""
+    before = _sending.mask
+    _sending.mask = mask
+    try:
+        yield
+    finally:
+        _sending.mask = before
+
+
+class _OwnRequests(logging.Filter):
+    """
+    Masks the records that urllib3 writes about requests of this package; those of others pass unchanged.
+
+    A record with an exception quotes header lines that do not parse, as the server sent them. It is dropped.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        mask = _sending.mask
+        if mask is None:
+            return True
+        if record.exc_info:
+            return False
+        record.msg, record.args = mask(_QUERY.sub("?...", record.getMessage())), None
+        return True
+
+
+_FILTER = _OwnRequests()
+#: The loggers of urllib3 that write while a request is sent. A filter is not inherited, so each has it.
+for _name in ("connection", "connectionpool", "poolmanager", "response", "util.retry"):
+    logging.getLogger(f"urllib3.{_name}").addFilter(_FILTER)
