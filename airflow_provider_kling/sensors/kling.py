@@ -149,7 +149,8 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
             poller = self._lasting_poller
             if self.reschedule and (first := first_reschedule_date(context)):
                 # Each poke is another process then; the wait began with the first.
-                poller.started_at = first.timestamp()
+                # Its time may be of another machine's clock, which is ahead.
+                poller.started_at = min(first.timestamp(), time.time())
                 poller.deadline = poller.started_at + self.timeout
             decision = self._check(poller)
             if isinstance(decision, Pause):

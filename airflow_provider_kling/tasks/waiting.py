@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.polling import STILL_RUNNING
 from airflow_provider_kling.tasks.base import KlingTask
 from airflow_provider_kling.utils.signed_urls import mask_signatures
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 #: How much longer Airflow's own deferral timeout is than the trigger's deadline, which it reports in words.
 BACKSTOP = timedelta(minutes=10)
-#: Seconds that a deferral lasts at least. The scheduler learns 5 seconds late, and later on a busy machine, that a
-#: worker is through with a task that deferred; a task that is queued again by then is taken for lost, and failed.
-SHORTEST_DEFERRAL = 15.0
 #: Crashes of a trigger after which an attempt gives up waiting.
 MAX_CRASHES = 3
 _CRASHES = "kling_trigger_crashes"
@@ -85,6 +83,7 @@ class WaitingTask(KlingTask):
                 model=model,
                 video_seconds=video_seconds,
                 not_before=now + SHORTEST_DEFERRAL,
+                deferred_at=now,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,
