@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 #: where a kilobyte on the wire unpacks to a mebibyte of nested lists.
 MAX_RESPONSE_BYTES = 128 << 10
 
+
+#: Lists and objects of a JSON body, of which a response has a few dozen. Making tens of thousands of them starts a
+#: full garbage collection. That visits every object of the process, and stops a triggerer's loop for a tenth of a
+#: second or longer.
+MAX_CONTAINERS = 4000
 
 #: Headers in which servers of this kind name an exchange.
 REQUEST_ID_HEADERS = ("X-Oneapi-Request-Id", "X-Request-Id", "Request-Id")
@@ -46,10 +52,7 @@ class Response:
     json: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        try:
-            self.json = json.loads(self.body)
-        except (ValueError, RecursionError):
-            self.json = None
+        self.json = _parse_json(self.body)
 
     @classmethod
     def from_http(
@@ -68,6 +71,24 @@ class Response:
             location=None if location is None else masked(_header_text(location)),
             request_id=_request_id(headers, masked),
         )
+
+
+def _parse_json(body: bytes) -> Any:
+    """Return the value of a JSON body; None where it is no JSON, or of a shape that no response has."""
+    try:
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        return None if _has_more_containers(text, MAX_CONTAINERS) else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _has_more_containers(text: str, most: int) -> bool:
+    """Return whether JSON opens more lists and objects than this, without making them."""
+    if text.count("[") + text.count("{") <= most:
+        return False
+    # Brackets inside texts open nothing: without its escapes, every second part between quotes is a text.
+    outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
+    return outside.count("[") + outside.count("{") > most
 
 
 def _request_id(headers: Mapping[str, str], masked: Callable[[str], str]) -> str | None:
@@ -107,7 +128,9 @@ def retry_after_seconds(header: str | None, *, now: float) -> float | None:
     seconds = parse_number(header)
     if seconds is None:
         try:
-            seconds = parsedate_to_datetime(header).timestamp() - now
+            moment = parsedate_to_datetime(header)
+            # HTTP dates are UTC. Without a zone Python would take this machine's.
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
         except (ValueError, TypeError, OverflowError):
             return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import math
 import re
+import socket
 import ssl
 import time
 from collections import OrderedDict
@@ -51,6 +52,9 @@ log = logging.getLogger(__name__)
 #: Sockets per connection. Polls are short, so these serve thousands of waiting videos, and a server that takes two
 #: seconds to answer is still asked at the full pace.
 MAX_SOCKETS = 100
+#: Bytes of a socket's receive buffer. A response has a few KiB. What one read of a socket brings is parsed at one
+#: go, and a quarter of a mebibyte of interim responses (HTTP 100), or of chunks of one byte, holds up the loop.
+RECEIVE_BUFFER = 8 << 10
 #: Seconds by which somebody may be called too late, since the event loop or all sockets were busy, without slowing
 #: the pace down for all who follow.
 LATEST_CALL = 1.0
@@ -299,7 +303,9 @@ class _OpenSession:
     async def open(cls, conn_id: str, rate_limiter: RateLimiter) -> _OpenSession:
         connection = _with_environment(await _look_up(conn_id))
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_SOCKETS, ssl=await _tls(connection.verify)),
+            connector=aiohttp.TCPConnector(
+                limit=MAX_SOCKETS, ssl=await _tls(connection.verify), socket_factory=_socket
+            ),
             timeout=aiohttp.ClientTimeout(
                 total=connection.connect_timeout + connection.read_timeout,
                 sock_connect=connection.connect_timeout,
@@ -414,6 +420,14 @@ def _with_environment(connection: KlingConnection) -> KlingConnection:
             f"The proxy that the environment names for {connection.base_url} cannot be used: it {error}",
             advice="Correct it, or set the connection's extra proxy, or trust_env to false.",
         ) from None
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """Return the socket for an address of ``getaddrinfo``."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    return made
 
 
 async def _tls(verify: bool | str) -> Any:

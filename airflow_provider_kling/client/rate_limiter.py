@@ -5,6 +5,11 @@ from __future__ import annotations
 
 #: The slowest that refusals can make it, as a multiple of the wished spacing.
 MOST_SLOWDOWN = 32.0
+#: Seconds between two requests beyond which refusals do not slow it down, so that a low rate does not become one
+#: request every few minutes. A wished spacing that is longer stays as it is.
+LONGEST_SPACING = 2.0
+#: Seconds that one refusal can hold all requests up. A server may ask for an hour in which videos finish unseen.
+LONGEST_PAUSE = 60.0
 #: How much of the slowdown is left after each request that was not refused.
 RECOVERY = 0.98
 
@@ -36,12 +41,22 @@ class RateLimiter:
         """
         if now < self._next_turn:
             return self._next_turn - now
-        self._next_turn = max(self._next_turn, now - late) + self.slowdown / self.per_second
+        self._next_turn = max(self._next_turn, now - late) + self._spacing
         return 0.0
 
+    @property
+    def _spacing(self) -> float:
+        wished = 1.0 / self.per_second
+        return max(wished, min(wished * self.slowdown, LONGEST_SPACING))
+
     def refused(self, *, now: float, retry_after: float | None) -> None:
-        """Slow down for everybody: the server answered 429."""
-        pause = 1.0 if retry_after is None else retry_after
+        """
+        Slow down for everybody: the server answered 429.
+
+        :param now: The time (monotonic).
+        :param retry_after: Seconds that the server asks to wait, if it does. :data:`LONGEST_PAUSE` caps them.
+        """
+        pause = 1.0 if retry_after is None else min(retry_after, LONGEST_PAUSE)
         if now >= self._slowed_until:
             # Once for all the requests that were under way together.
             self.slowdown = min(self.slowdown * 2, MOST_SLOWDOWN)

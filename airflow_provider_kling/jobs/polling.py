@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 #: Consecutive failed status checks after which the wait ends. With the back-off below: about a quarter of an hour.
 FAILURE_BUDGET = 20
+#: Seconds between two checks after a failed one, before the jitter. No Retry-After makes them more: meanwhile the
+#: video may be finished.
 MAX_BACKOFF = 60.0
 #: Seconds to wait for a video unless the user says otherwise. Ten-minute jobs took over an hour on busy days.
 DEFAULT_TIMEOUT = 4 * 3600.0
@@ -44,6 +46,11 @@ LAST_CHECK = 60.0
 LATE_START = 30.0
 #: Seconds without any change after which a line says that the wait goes on.
 HEARTBEAT = 300.0
+#: Seconds after a line within which a change is logged only if it is news: a status word not seen before, or
+#: progress that has grown by so many percent. Some servers change their response at every check.
+LINE_INTERVAL, LINE_PROGRESS = 60.0, 10
+#: Status words of one job that are logged at once.
+MAX_WORDS = 8
 
 
 class Pause(NamedTuple):
@@ -103,6 +110,8 @@ class Poller:
     :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
     :param deadline: When to give up (epoch seconds). Wall clock, since it survives in the database.
     :param delay: The schedule.
+    :param visible_from: When to begin to count the seconds for which the server may not know the job yet (epoch
+        seconds); ``started_at`` by default.
     """
 
     def __init__(
@@ -112,17 +121,21 @@ class Poller:
         started_at: float,
         deadline: float,
         delay: Delay,
+        visible_from: float | None = None,
     ) -> None:
         self.kling_task_id = kling_task_id
         self.started_at = started_at
         self.deadline = deadline
         self.delay = delay
+        self.visible_from = visible_from
         self.job: VideoJob | None = None
         self.failures = 0
         self.last_error: KlingError | None = None
         self._url_missing_since: float | None = None
         self._reported: tuple[str, int | None] | None = None
         self._reported_at = started_at
+        self._reported_words: set[str] = set()
+        self._reported_progress = -LINE_PROGRESS
 
     @property
     def job_has_ended(self) -> bool:
@@ -136,8 +149,8 @@ class Poller:
         A job that was submitted, or looked at, just before the wait began has nothing new to tell yet; one that
         has been running for long, as after a restart of the triggerer, is asked for at once.
         """
-        first_check = self.started_at + self.delay.next_check(0.0, None)
-        return max(0.0, min(first_check, self.deadline) - now)
+        meant = self.delay.next_check(0.0, None)
+        return max(0.0, min(meant - self._elapsed(now), self.deadline - now))
 
     def check_timeout(self, *, now: float) -> float:
         """Return the seconds to stand in line for a check; past the deadline only if the last one did not fail."""
@@ -155,16 +168,18 @@ class Poller:
             return Finished(error=error)
         if video is not None:
             if self._began_with(job):
-                self.delay.ended(now - self.started_at, job)
+                self.delay.ended(self._elapsed(now), job)
             return Finished(video=video)
         if job.status == "completed" and self._url_overdue(grace.url, now):
             return Finished(error=self._url_missing())
-        return self._pause(self.delay.next_check(now - self.started_at, job), now)
+        return self._pause(self.delay.next_check(self._elapsed(now), job), now)
 
     def on_error(self, error: KlingError, *, grace: Grace, now: float) -> Pause | Finished:
         """Decide after a status check that failed."""
-        if isinstance(error, KlingNotFoundError) and now - self.started_at < grace.visibility:
-            return self._pause(self.delay.next_check(now - self.started_at, None), now)
+        elapsed = self._elapsed(now)
+        unseen = elapsed if self.visible_from is None else min(elapsed, now - self.visible_from)
+        if isinstance(error, KlingNotFoundError) and unseen < grace.visibility:
+            return self._pause(self.delay.next_check(elapsed, None), now)
         if not error.retryable:
             return Finished(error=self._still_running(error))
         self.failures += 1
@@ -172,11 +187,16 @@ class Poller:
         if self.failures >= FAILURE_BUDGET:
             return Finished(error=self._gave_up(error))
         backoff = min(2.0**self.failures, MAX_BACKOFF) * random.uniform(0.75, 1.25)
-        return self._pause(max(backoff, error.retry_after or 0.0), now)
+        return self._pause(max(backoff, min(error.retry_after or 0.0, MAX_BACKOFF)), now)
 
     def progress_message(self, *, now: float) -> str | None:
-        """Return a line for the log if something changed since the last one, or for long nothing was said."""
+        """
+        Return a line for the log if there is news since the last one, or for long nothing was said.
+
+        A server that changes its response at every check gets a line a minute, beside those of real news.
+        """
         job = self.job
+        self._reported_at = min(self._reported_at, now)
         if self.last_error is not None:
             if now - self._reported_at < HEARTBEAT:
                 return None
@@ -185,14 +205,25 @@ class Poller:
         if job is None:
             return None
         state = (job.raw_status, job.progress)
-        if state == self._reported and now - self._reported_at < HEARTBEAT:
+        new_word = job.raw_status not in self._reported_words and len(self._reported_words) < MAX_WORDS
+        grown = (job.progress or 0) >= self._reported_progress + LINE_PROGRESS
+        quiet_for = now - self._reported_at
+        changed = state != self._reported and quiet_for >= LINE_INTERVAL
+        if not (new_word or grown or changed or quiet_for >= HEARTBEAT):
             return None
-        first_seen = self._reported is None or self._reported[0] != job.raw_status
         self._reported, self._reported_at = state, now
-        line = f"Kling task {self.kling_task_id}: {progress_bar(job)} after {_span(now - self.started_at)}"
-        if first_seen and not job.is_known_status:
+        self._reported_progress = max(self._reported_progress, job.progress or 0)
+        if new_word:
+            self._reported_words.add(job.raw_status)
+        line = f"Kling task {self.kling_task_id}: {progress_bar(job)} after {_span(self._elapsed(now))}"
+        if new_word and not job.is_known_status:
             line += f" (status word {job.raw_status!r} is unknown here and counts as running)"
         return line
+
+    def _elapsed(self, now: float) -> float:
+        """Return the seconds since the start; one in the future, by a clock that is ahead, is moved to now."""
+        self.started_at = min(self.started_at, now)
+        return now - self.started_at
 
     def _pause(self, seconds: float, now: float) -> Pause | Finished:
         if now >= self.deadline:
@@ -237,7 +268,7 @@ class Poller:
         deadline = datetime.fromtimestamp(self.deadline, tz=UTC).isoformat(timespec="seconds")
         return KlingTimeoutError(
             f"Kling task {self.kling_task_id} was {state} at the deadline {deadline}, "
-            f"after {_span(now - self.started_at)}{trouble}",
+            f"after {_span(self._elapsed(now))}{trouble}",
             kling_task_id=self.kling_task_id,
             advice=STILL_RUNNING,
         )

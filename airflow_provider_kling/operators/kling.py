@@ -16,6 +16,7 @@ from airflow_provider_kling.exceptions import (
     KlingUnavailableError,
     KlingUncertainSubmissionError,
 )
+from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.polling import (
     DEFAULT_TIMEOUT,
     FORMAT,
@@ -26,7 +27,7 @@ from airflow_provider_kling.jobs.polling import (
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_arguments, take_number
-from airflow_provider_kling.tasks.waiting import SHORTEST_DEFERRAL, WaitingTask, deferral_timeout
+from airflow_provider_kling.tasks.waiting import WaitingTask, deferral_timeout
 from airflow_provider_kling.version_compat import (
     is_test_run,
 )
@@ -318,6 +319,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         from airflow_provider_kling.jobs.submission import pause_for_slot
 
         now = time.time()
+        since = min(since, now)  # the worker that wrote it may have had a clock that is ahead
         remaining = since + self.submit_timeout - now
         if remaining <= 0:
             raise error.replace(
@@ -336,6 +338,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
                 kling_conn_id=self.kling_conn_id,
                 not_before=now + max(SHORTEST_DEFERRAL, min(error.retry_after or 0.0, remaining)),
                 at_latest=now + pause,
+                deferred_at=now,
             ),
             method_name="submit_again",
             kwargs={"since": since, "refusals": refusals, "version": FORMAT},

@@ -147,8 +147,9 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         with self._as_sensor_failures():
             poller = self._lasting_poller
             if self.reschedule and (first := first_reschedule_date(context)):
-                # In this mode each poke is a process of its own; the wait began with the first one.
-                poller.started_at = first.timestamp()
+                # In this mode each poke is a process of its own; the wait began with the first one. Its
+                # time may be of another machine's clock, which is ahead.
+                poller.started_at = min(first.timestamp(), time.time())
                 poller.deadline = poller.started_at + self.timeout
             decision = self._check(poller)
             if isinstance(decision, Pause):

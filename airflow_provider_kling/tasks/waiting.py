@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
+from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.polling import STILL_RUNNING
 from airflow_provider_kling.tasks.base import KlingTask
 from airflow_provider_kling.utils.signed_urls import mask_signatures
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 #: Margin of Airflow's own deferral timeout over the trigger's deadline, so that the trigger reports the timeout
 #: with its own message.
 BACKSTOP = timedelta(minutes=10)
-#: Minimum seconds of a deferral. The scheduler notices only after 5 seconds, or more on a busy machine, that a
-#: worker has finished with a deferred task. A task that is queued again before that counts as lost, and fails.
-SHORTEST_DEFERRAL = 15.0
 #: Crashes of a trigger that one attempt tolerates.
 MAX_CRASHES = 3
 _CRASHES = "kling_trigger_crashes"
@@ -103,6 +101,7 @@ class WaitingTask(KlingTask):
                 video_seconds=video_seconds,
                 not_before=now + SHORTEST_DEFERRAL,
                 route=self._hook.status_route,
+                deferred_at=now,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL, WaitTimes, seconds_until, wait_times
 from airflow_provider_kling.jobs.poll_schedule import delay_for, learned_durations
 from airflow_provider_kling.jobs.polling import (
     DEFAULT_TIMEOUT,
@@ -22,6 +23,7 @@ from airflow_provider_kling.jobs.polling import (
     steady_clock,
 )
 from airflow_provider_kling.jobs.result import task_reference
+from airflow_provider_kling.jobs.submission import LONGEST_SLOT_PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -55,6 +57,8 @@ class KlingTaskTrigger(BaseTrigger):
     :param video_seconds: Length of the video asked for, if known: longer ones take longer to make.
     :param not_before: The earliest time to send the event (epoch seconds).
     :param route: The status route that the server has, if the worker has learned it.
+    :param deferred_at: When the worker deferred the task (epoch seconds). The worker's clock wrote these times,
+        and the triggerer's may differ: see :mod:`airflow_provider_kling.jobs.clocks`.
     :param version: Version of these arguments: a trigger may be older than the code that runs it.
     """
 
@@ -71,6 +75,7 @@ class KlingTaskTrigger(BaseTrigger):
         video_seconds: int | None = None,
         not_before: float = 0.0,
         route: str | None = None,
+        deferred_at: float | None = None,
         version: int = FORMAT,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -84,6 +89,7 @@ class KlingTaskTrigger(BaseTrigger):
         self.video_seconds = video_seconds
         self.not_before = not_before
         self.route = route
+        self.deferred_at = deferred_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what rebuilds this trigger in any triggerer."""
@@ -100,6 +106,7 @@ class KlingTaskTrigger(BaseTrigger):
                 "video_seconds": self.video_seconds,
                 "not_before": self.not_before,
                 "route": self.route,
+                "deferred_at": self.deferred_at,
                 "version": FORMAT,
             },
         )
@@ -110,6 +117,7 @@ class KlingTaskTrigger(BaseTrigger):
         from airflow_provider_kling.client.async_client import shared_client
 
         now = steady_clock()
+        first_event = now() + seconds_until(self.not_before, now=now(), at_most=SHORTEST_DEFERRAL)
         try:
             poller = self._poller(now())
         except KlingError as error:
@@ -119,20 +127,26 @@ class KlingTaskTrigger(BaseTrigger):
                 if self.started_at is not None:
                     await asyncio.sleep(poller.first_pause(now=now()))
                 finished = await self._wait(client, poller, now)
-        await asyncio.sleep(self.not_before - now())
+        await asyncio.sleep(first_event - now())
         yield TriggerEvent(finished.event())
 
     def _poller(self, now: float) -> Poller:
         kling_task_id, _ = task_reference(self.kling_task_id)
-        started_at = now if self.started_at is None else self.started_at
+        times = self._times(now)
         return Poller(
             kling_task_id,
-            started_at=started_at,
-            deadline=started_at + self.timeout if self.deadline is None else self.deadline,
+            started_at=times.started_at,
+            deadline=times.deadline,
             delay=delay_for(
                 self.poll_interval, learned_durations(self.kling_conn_id), self.video_seconds, self.model
             ),
+            visible_from=times.visible_from,
         )
+
+    def _times(self, now: float) -> WaitTimes:
+        started_at = now if self.started_at is None else self.started_at
+        deadline = started_at + self.timeout if self.deadline is None else self.deadline
+        return wait_times(started_at=started_at, deadline=deadline, deferred_at=self.deferred_at, now=now)
 
     async def _wait(self, client: SharedClient, poller: Poller, now: Callable[[], float]) -> Finished:
         """Ask until the wait is over, and log what changes."""
@@ -183,14 +197,27 @@ class KlingSlotTrigger(BaseTrigger):
     :param kling_conn_id: The Airflow connection, which stands for the account.
     :param not_before: The earliest time to wake (epoch seconds): what the server asks for, and Airflow needs.
     :param at_latest: The latest time to wake (epoch seconds).
+    :param deferred_at: When the worker deferred the task (epoch seconds). The two times before count from here, as
+        durations, in each process that runs this: the worker's clock wrote them, and the triggerer's may differ.
+        None, in triggers of earlier versions, takes them as they are, but no further away than the longest pause
+        that needs no server's wish.
     :param version: Version of these arguments.
     """
 
-    def __init__(self, *, kling_conn_id: str, not_before: float, at_latest: float, version: int = FORMAT) -> None:
+    def __init__(
+        self,
+        *,
+        kling_conn_id: str,
+        not_before: float,
+        at_latest: float,
+        deferred_at: float | None = None,
+        version: int = FORMAT,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kling_conn_id = kling_conn_id
         self.not_before = not_before
         self.at_latest = at_latest
+        self.deferred_at = deferred_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what rebuilds this trigger in any triggerer."""
@@ -200,6 +227,7 @@ class KlingSlotTrigger(BaseTrigger):
                 "kling_conn_id": self.kling_conn_id,
                 "not_before": self.not_before,
                 "at_latest": self.at_latest,
+                "deferred_at": self.deferred_at,
                 "version": FORMAT,
             },
         )
@@ -207,13 +235,22 @@ class KlingSlotTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, ``{"version", "status": "slot"}``."""
         now = steady_clock()
+        first, last = (now() + pause for pause in self._pauses(now()))
         await _client_loaded()
         from airflow_provider_kling.client.async_client import shared_client
 
         async with shared_client(self.kling_conn_id) as client:
-            await client.slots.wait(seconds=self.at_latest - now())
-            await asyncio.sleep(self.not_before - now())
+            await client.slots.wait(seconds=last - now())
+            await asyncio.sleep(first - now())
         yield TriggerEvent({"version": FORMAT, "status": "slot"})
+
+    def _pauses(self, now: float) -> tuple[float, float]:
+        """Return the seconds until this may wake, and until it does."""
+        if self.deferred_at is not None:
+            return self.not_before - self.deferred_at, self.at_latest - self.deferred_at
+        moments = (self.not_before, self.at_latest)
+        first, last = (seconds_until(moment, now=now, at_most=LONGEST_SLOT_PAUSE) for moment in moments)
+        return first, last
 
 
 #: That this process has imported the HTTP client, whole.

@@ -21,13 +21,16 @@ def nested_objects(message: str) -> Iterator[Mapping[str, Any]]:
     """Yield the JSON objects inside a message string; gateways put the upstream's raw body there."""
     message = message[:MAX_MESSAGE]
     end = 0
-    for _ in range(20):  # a hostile message must not cause quadratic work
+    # A hostile message must not cause quadratic work.
+    characters_left = 2 * MAX_MESSAGE
+    for _ in range(20):
         start = message.find("{", end)
-        if start == -1:
+        if start == -1 or characters_left <= 0:
             return
         try:
             value, end = json.JSONDecoder().raw_decode(message, start)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            characters_left -= getattr(error, "pos", len(message)) - start
             end = start + 1
         else:
             yield value
@@ -45,7 +48,8 @@ def innermost_message(message: str) -> str:
 def excerpt(body: bytes) -> str | None:
     """Return the start of a body that is not a JSON error as readable text: an HTML page without its tags."""
     text = body[:4000].decode("utf-8", errors="replace")
-    text = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
+    # Each alternative matches, or fails at the next "<": a page of nothing but "<" takes no quadratic time.
+    text = re.sub(r"(?is)<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", " ", text)
     return _shorten(text) or None
 
 

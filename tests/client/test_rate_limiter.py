@@ -7,7 +7,13 @@ from itertools import islice, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kling.client.rate_limiter import MOST_SLOWDOWN, RECOVERY, RateLimiter
+from airflow_provider_kling.client.rate_limiter import (
+    LONGEST_PAUSE,
+    LONGEST_SPACING,
+    MOST_SLOWDOWN,
+    RECOVERY,
+    RateLimiter,
+)
 
 
 def departures(limiter: RateLimiter, *, now: float = 0.0, late: float = 0.0) -> Iterator[float]:
@@ -101,3 +107,31 @@ def test_a_server_that_refuses_no_more_is_soon_asked_at_full_pace_by_all_who_wai
     # Once the pause is over: one gap of the slowest kind, gaps that shrink by a constant factor, and even ones.
     recovery = (1 + 1 / (1 - RECOVERY)) * MOST_SLOWDOWN / per_second
     assert now <= last_refusal + pause + recovery + waiting / per_second
+
+
+@given(
+    per_second=st.floats(0.01, 1000),
+    refusals=st.lists(st.none() | st.floats(0, 1e9), max_size=60),
+    waiting=st.integers(1, 50),
+)
+def test_the_last_of_those_who_wait_goes_within_a_bounded_time_after_the_last_refusal(
+    per_second: float, refusals: list[float | None], waiting: int
+) -> None:
+    limiter = RateLimiter(per_second)
+    times = departures(limiter)
+    now = 0.0
+    for retry_after in refusals:
+        now = next(times)
+        limiter.refused(now=now, retry_after=retry_after)
+    last_refusal = now
+    for _ in range(waiting):
+        now = next(times)
+    assert now <= last_refusal + LONGEST_PAUSE + waiting * max(1 / per_second, LONGEST_SPACING) + 1e-6
+
+
+def test_a_low_rate_is_not_slowed_down_to_minutes() -> None:
+    limiter = RateLimiter(per_second=0.5)
+    for number in range(10):
+        limiter.refused(now=number * 100.0, retry_after=1.0)
+    times = list(islice(departures(limiter, now=2000.0), 3))
+    assert [round(time - times[0], 6) for time in times] == [0.0, 2.0, 4.0]

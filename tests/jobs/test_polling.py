@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,6 +34,7 @@ from airflow_provider_kling.jobs.polling import (
     HEARTBEAT,
     LAST_CHECK,
     MAX_BACKOFF,
+    MAX_WORDS,
     Finished,
     Pause,
     Poller,
@@ -177,8 +179,13 @@ class TestTransientFailures:
             assert isinstance(waiting.on_job(job(), grace=GRACE, now=START), Pause)
 
     def test_retry_after_is_honoured_where_it_asks_for_more(self) -> None:
-        asked = KlingRateLimitError("Too fast", http_status=429, retry_after=90.0)
-        assert poller().on_error(asked, grace=GRACE, now=START) == Pause(90.0)
+        asked = KlingRateLimitError("Too fast", http_status=429, retry_after=45.0)
+        assert poller().on_error(asked, grace=GRACE, now=START) == Pause(45.0)
+
+    @pytest.mark.parametrize("kind", [KlingRateLimitError, KlingServerError])
+    def test_but_no_longer_than_a_finished_video_may_stay_unseen(self, kind: type[KlingError]) -> None:
+        asked = kind("Busy", http_status=429, retry_after=3600.0)
+        assert poller().on_error(asked, grace=GRACE, now=START) == Pause(MAX_BACKOFF)
 
     def test_retry_after_does_not_shorten_the_back_off(self) -> None:
         asked = KlingRateLimitError("Too fast", http_status=429, retry_after=0.0)
@@ -238,6 +245,19 @@ class TestDeadline:
         assert waiting.progress_message(now=START - HOUR)
 
 
+def lines_of(response: Callable[[int], VideoJob | None], *, seconds: int, every: int) -> list[tuple[int, str]]:
+    """Return the lines of a wait, each with its second; None for a response is a failed check."""
+    waiting, lines = poller(timeout=100 * HOUR), []
+    for second in range(0, seconds, every):
+        if (seen := response(second)) is None:
+            waiting.on_error(TROUBLE, grace=GRACE, now=START + second)
+        else:
+            waiting.on_job(seen, grace=GRACE, now=START + second)
+        if line := waiting.progress_message(now=START + second):
+            lines.append((second, line))
+    return lines
+
+
 class TestLogLines:
     def test_a_change_is_told_once(self) -> None:
         waiting = poller()
@@ -275,6 +295,28 @@ class TestLogLines:
             False,
             False,
         ]
+
+    def test_small_steps_of_progress_are_told_once_a_minute(self) -> None:
+        told = lines_of(lambda second: job(progress=second // 5), seconds=150, every=5)
+        assert [second for second, _ in told] == [0, 50, 100]
+        assert len(lines_of(lambda second: job(progress=second // 60), seconds=600, every=5)) == 10
+
+    @pytest.mark.parametrize(
+        ("response", "at_most"),
+        [
+            (lambda second: job(progress=second % 100), 70 + 10),
+            (lambda second: job(progress=100 * (second % 2)), 70),
+            (lambda second: job(word=("queued", "processing")[second % 2]), 70),
+            (lambda second: job(word=f"step {second}", is_known_status=False), 70 + MAX_WORDS),
+            (lambda second: job(word=f"step {second}", progress=second % 101), 70 + MAX_WORDS + 10),
+            (lambda second: None if second % 2 else job(progress=second % 100), 70 + 10),
+        ],
+        ids=["progress", "two numbers", "two words", "endless words", "both", "every other check fails"],
+    )
+    def test_a_server_that_changes_with_every_check_does_not_flood_the_log(
+        self, response: Callable[[int], VideoJob | None], at_most: int
+    ) -> None:
+        assert 2 <= len(lines_of(response, seconds=4200, every=1)) <= at_most
 
     def test_a_word_known_to_mean_running_is_not_warned_of(self) -> None:
         waiting = poller()
@@ -370,7 +412,7 @@ def test_any_course_of_events_keeps_its_promises(
             return
         assert seen not in (DONE, FAILED)
         assert now < waiting.deadline
-        assert 0 < decision.seconds <= max(3600, interval or 0)
+        assert 0 < decision.seconds <= max(1.25 * MAX_BACKOFF, interval or 0)
         now += decision.seconds
         assert now <= waiting.deadline + 1e-3
 

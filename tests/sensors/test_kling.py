@@ -111,6 +111,7 @@ class TestDeferral:
         assert isinstance(trigger, KlingTaskTrigger)
         assert (trigger.kling_task_id, trigger.kling_conn_id, trigger.poll_interval) == (task_id, connected, 7.0)
         assert trigger.deadline == pytest.approx(now + 600, abs=5)
+        assert trigger.deferred_at == pytest.approx(now, abs=5)
         assert deferred.value.method_name == "execute_complete"
 
     def test_airflows_own_timeout_comes_after_the_triggers(self, sandbox: Sandbox, connected: str) -> None:

@@ -411,3 +411,61 @@ async def test_the_deadline_is_kept_though_the_server_asked_for_a_long_pause(
     events = [event async for event in wait.run()]
     assert [event.payload["status"] for event in events] == ["timeout"]
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.asyncio
+class TestAWorkerWithAnotherClock:
+    """The times in a trigger's arguments are the worker's."""
+
+    @pytest.mark.parametrize("ahead", [3600.0, -3600.0, 86400.0 * 365])
+    async def test_delays_neither_the_first_check_nor_the_event(
+        self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch, ahead: float
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_kling.triggers.kling.SHORTEST_DEFERRAL", 0.3)
+        worker = time.time() + ahead
+        times = {"started_at": worker, "deadline": worker + 20, "not_before": worker + 0.3, "deferred_at": worker}
+        started = time.monotonic()
+        event = await event_of(trigger_for(submit(sandbox), **times))
+        assert event["status"] == "success"
+        assert time.monotonic() - started < 5
+
+    async def test_nor_in_a_trigger_of_an_earlier_version(
+        self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_kling.triggers.kling.SHORTEST_DEFERRAL", 0.3)
+        worker = time.time() + 3600
+        started = time.monotonic()
+        event = await event_of(
+            trigger_for(submit(sandbox), started_at=worker, deadline=worker + 20, not_before=worker + 0.3)
+        )
+        assert event["status"] == "success"
+        assert time.monotonic() - started < 5
+
+    @pytest.mark.parametrize("ahead", [3600.0, -3600.0])
+    async def test_times_out_when_it_was_meant_to(self, sandbox: Sandbox, connected: str, ahead: float) -> None:
+        worker = time.time() + ahead
+        task_id = submit(sandbox, Fault("submit", "stuck"))
+        times = {"started_at": worker, "deadline": worker + 1, "deferred_at": worker}
+        started = time.monotonic()
+        assert (await event_of(trigger_for(task_id, **times)))["status"] == "timeout"
+        assert 0.9 < time.monotonic() - started < 6
+
+    @pytest.mark.parametrize("ahead", [3600.0, -3600.0])
+    async def test_waits_for_a_slot_as_long_as_it_was_meant_to(self, connected: str, ahead: float) -> None:
+        worker = time.time() + ahead
+        slot = KlingSlotTrigger(
+            kling_conn_id=connected, not_before=worker + 0.4, at_latest=worker + 0.8, deferred_at=worker
+        )
+        started = time.monotonic()
+        assert (await event_of(slot))["status"] == "slot"
+        assert 0.7 < time.monotonic() - started < 6
+
+    async def test_a_slot_trigger_of_an_earlier_version_waits_no_longer_than_a_pause(
+        self, connected: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_kling.triggers.kling.LONGEST_SLOT_PAUSE", 0.4)
+        worker = time.time() + 3600
+        slot = KlingSlotTrigger(kling_conn_id=connected, not_before=worker, at_latest=worker + 1)
+        started = time.monotonic()
+        assert (await event_of(slot))["status"] == "slot"
+        assert time.monotonic() - started < 5

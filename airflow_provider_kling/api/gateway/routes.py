@@ -19,8 +19,8 @@ def status_path(kling_task_id: str, route: str | None = None) -> str:
 
     :param kling_task_id: The task.
     :param route: One of :data:`STATUS_ROUTES`; any other stands for the first.
-    :raises KlingValidationError: if the id is ``.`` or ``..``, which would be another path of the API. Clients resolve
-        ``%2E%2E`` as well, and some servers leave out what follows a semicolon.
+    :raises KlingValidationError: if the id is ``.`` or ``..``, which would be another path of the API. Clients
+        resolve ``%2E%2E`` as well, and some servers leave out what follows a semicolon.
     """
     if kling_task_id.partition(";")[0] in {".", ".."}:
         raise KlingValidationError(

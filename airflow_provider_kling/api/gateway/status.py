@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from airflow_provider_kling.api.gateway.errors import (
     is_success_code,
 )
 from airflow_provider_kling.api.gateway.status_words import status_of
+from airflow_provider_kling.api.instants import parse_instant
 from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.exceptions import (
     KlingServerError,
@@ -166,19 +166,6 @@ def _progress(value: Any) -> int | None:
 
 
 def _instant(body: Mapping[str, Any], *names: str) -> str | None:
-    """Return the first of these times as ISO 8601; in seconds or milliseconds."""
-    for name in names:
-        value = body.get(name)
-        number = parse_number(value)
-        try:
-            if number is not None and number > 0:
-                seconds = number / 1000 if number > 1e11 else number
-                moment = datetime.fromtimestamp(seconds, tz=UTC)
-            elif isinstance(value, str):
-                moment = datetime.fromisoformat(value.strip()).astimezone(UTC)
-            else:
-                continue
-        except (ValueError, OverflowError, OSError):
-            continue
-        return moment.isoformat(timespec="seconds")
-    return None
+    """Return the first of these times that is one, as ISO 8601 in UTC."""
+    moments = (parse_instant(body.get(name)) for name in names)
+    return next((moment.isoformat(timespec="seconds") for moment in moments if moment), None)
