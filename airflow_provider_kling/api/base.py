@@ -51,10 +51,13 @@ class Grace(NamedTuple):
 
     :param visibility: After a submit: "no such task" means "not stored yet".
     :param url: After the first "completed": the URL of the video may still be missing.
+    :param unknown_word: After the first response with a URL and progress 100: a status word that is not known may
+        still mean "running".
     """
 
     visibility: float
     url: float
+    unknown_word: float = 60.0
 
 
 class KlingApi(Protocol):

@@ -35,7 +35,6 @@ from airflow_provider_kling.client.response_body import CONTENT_ENCODING, Respon
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingConnectionError,
-    KlingError,
     KlingRateLimitError,
     KlingValidationError,
 )
@@ -307,16 +306,12 @@ class _OpenSession:
 
     async def get_video(self, kling_task_id: str) -> VideoJob:
         """Return the state of a job, asked for once."""
-        api = self.connection.api
-        response = await self.send(api.status((kling_task_id,)))
+        response = await self.send(self.connection.api.status((kling_task_id,)))
         if response.http_status == 429:
             self.rate_limiter.refused(now=time.monotonic(), retry_after=response.retry_after)
         else:
             self.rate_limiter.accepted()
-        found = api.read_status(response, (kling_task_id,))[kling_task_id]
-        if isinstance(found, KlingError):
-            raise found
-        return found
+        return self.connection.read_status(response, kling_task_id)
 
     async def send(self, call: HttpCall) -> Response:
         """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -19,12 +19,15 @@ from urllib.parse import unquote, urlsplit
 from airflow_provider_kling import __version__
 from airflow_provider_kling.api.base import Credentials, KlingApi
 from airflow_provider_kling.api.gateway.api import GatewayApi
-from airflow_provider_kling.exceptions import KlingValidationError, Problem
+from airflow_provider_kling.exceptions import KlingError, KlingValidationError, Problem
 from airflow_provider_kling.utils.coerce import parse_number
 from airflow_provider_kling.utils.masking import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from airflow_provider_kling.api.job import VideoJob
+    from airflow_provider_kling.api.response import Response
 
 #: Headers of every request, the Authorization apart.
 HEADERS = {"User-Agent": f"airflow-provider-kling/{__version__}", "Accept": "application/json"}
@@ -187,6 +190,24 @@ class KlingConnection:
             unknown_extras=tuple(sorted(extra.keys() - set(EXTRAS))),
             **numbers,
         )
+
+    def read_status(self, response: Response, kling_task_id: str) -> VideoJob:
+        """
+        Return the state of a job, with the URL of its file at the API where it has no other.
+
+        :raises KlingError: what the response means instead, by name.
+        """
+        found = self.api.read_status(response, (kling_task_id,))[kling_task_id]
+        if isinstance(found, KlingError):
+            raise found
+        if found.status == "completed" and found.video_url is None:
+            return replace(found, content_url=self.content_url(kling_task_id))
+        return found
+
+    def content_url(self, kling_task_id: str) -> str | None:
+        """Return where the API serves the file of a job, for those who have the key; None if it does not."""
+        call = self.api.content(kling_task_id)
+        return None if call is None else self.url(call.path)
 
     def url(self, path: str) -> str:
         """Return the URL of an API path."""

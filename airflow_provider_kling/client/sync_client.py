@@ -85,11 +85,8 @@ class SyncClient:
 
         :raises KlingError: what went wrong, by name.
         """
-        api = self.connection.api
-        found = api.read_status(self.send(api.status((kling_task_id,))), (kling_task_id,))[kling_task_id]
-        if isinstance(found, KlingError):
-            raise found
-        return found
+        response = self.send(self.connection.api.status((kling_task_id,)))
+        return self.connection.read_status(response, kling_task_id)
 
     def describe(self) -> tuple[bool, str]:
         """Return whether the connection works, and why, at no cost."""

@@ -278,7 +278,9 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             return result.kling_task_id
         if result.job is not None and (video := finished_video(result.job)):
             return self._publish_result(context, video)
-        return self._wait(context, result.kling_task_id, submitted_at=result.submitted_at)
+        return self._wait(
+            context, result.kling_task_id, submitted_at=result.submitted_at, other_id=result.other_id
+        )
 
     def _submit_request(self, context: Context) -> SubmitRequest:
         from airflow_provider_kling.jobs.submission import SubmitRequest, fingerprint_of
@@ -375,19 +377,23 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         found: str | None = ti.xcom_pull(task_ids=ti.task_id, key="kling_task_id", map_indexes=ti.map_index)
         return found
 
-    def _wait(self, context: Context, kling_task_id: str, *, submitted_at: float) -> KlingVideo:
+    def _wait(
+        self, context: Context, kling_task_id: str, *, submitted_at: float, other_id: str | None = None
+    ) -> KlingVideo:
         if self._is_deferrable:
             self._defer_until_finished(
                 kling_task_id,
                 started_at=submitted_at,
                 model=self.model,
                 video_seconds=self._video_seconds,
+                other_id=other_id,
             )
         video = self._hook.wait_for_video(
             kling_task_id,
             started_at=submitted_at,
             deadline=time.time() + self.timeout,
             poll_interval=self.poll_interval,
+            other_id=other_id,
         )
         return self._publish_result(context, video)
 

@@ -63,6 +63,7 @@ class WaitingTask(KlingTask):
         started_at: float,
         model: str | None = None,
         video_seconds: int | None = None,
+        other_id: str | None = None,
     ) -> NoReturn:
         """
         Free the worker until a job is finished; ``execute_complete`` gets the event.
@@ -71,6 +72,7 @@ class WaitingTask(KlingTask):
         :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
         :param model: The model asked for, if known.
         :param video_seconds: Length of the video asked for, if known.
+        :param other_id: Another id that the submit gave, if it did.
         """
         from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 
@@ -85,6 +87,7 @@ class WaitingTask(KlingTask):
                 model=model,
                 video_seconds=video_seconds,
                 not_before=now + SHORTEST_DEFERRAL,
+                other_id=other_id,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,

@@ -54,6 +54,7 @@ class KlingTaskTrigger(BaseTrigger):
     :param model: The model asked for, if known: how long its videos take is learned.
     :param video_seconds: Length of the video asked for, if known: longer ones take longer to make.
     :param not_before: The earliest time to send the event (epoch seconds).
+    :param other_id: Another id that the submit gave; it is asked with where the server does not know the first.
     :param version: Version of these arguments: a trigger may be older than the code that runs it.
     """
 
@@ -69,6 +70,7 @@ class KlingTaskTrigger(BaseTrigger):
         model: str | None = None,
         video_seconds: int | None = None,
         not_before: float = 0.0,
+        other_id: str | None = None,
         version: int = FORMAT,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -81,6 +83,7 @@ class KlingTaskTrigger(BaseTrigger):
         self.model = model
         self.video_seconds = video_seconds
         self.not_before = not_before
+        self.other_id = other_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what rebuilds this trigger in any triggerer."""
@@ -96,6 +99,7 @@ class KlingTaskTrigger(BaseTrigger):
                 "model": self.model,
                 "video_seconds": self.video_seconds,
                 "not_before": self.not_before,
+                "other_id": self.other_id,
                 "version": FORMAT,
             },
         )
@@ -128,6 +132,7 @@ class KlingTaskTrigger(BaseTrigger):
             delay=delay_for(
                 self.poll_interval, learned_durations(self.kling_conn_id), self.video_seconds, self.model
             ),
+            other_id=self.other_id,
         )
 
     async def _wait(self, client: SharedClient, poller: Poller, now: Callable[[], float]) -> Finished:

@@ -38,7 +38,7 @@ class GatewayApi:
 
     max_ids_per_status: ClassVar[int] = 1
     #: Gateways response a submit before they store the task, and store "completed" before the URL.
-    grace: ClassVar[Grace] = Grace(visibility=60.0, url=60.0)
+    grace: ClassVar[Grace] = Grace(visibility=60.0, url=60.0, unknown_word=60.0)
 
     def base_path(self, path: str) -> str:
         # Documentation of OpenAI-style gateways ends the base URL with the version; the paths here begin with it.
