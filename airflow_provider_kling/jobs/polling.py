@@ -135,6 +135,11 @@ class Poller:
         """Whether the last response said that the job is over, so that it holds no slot of the account."""
         return self.job is not None and self.job.status in ("completed", "failed")
 
+    @property
+    def is_settling(self) -> bool:
+        """Whether the job seems finished, and only what lags behind is waited for: a minute at most."""
+        return self._url_missing_since is not None or self._seems_finished_since is not None
+
     def first_pause(self, *, now: float) -> float:
         """
         Return the seconds to wait before the first check.

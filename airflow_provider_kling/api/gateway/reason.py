@@ -122,9 +122,9 @@ def failure_reason(fields: Mapping[str, Any], body: Any = None, *, without: Coll
     texts.sort(key=lambda found: found.order)
     refused = any(_is_refusal(code, "") for code in codes)
     refused = refused or any(_is_refusal(found.code, found.text) for found in texts)
+    # Words under a name that says nothing still show a refusal.
+    refused = refused or any(_is_refusal(None, text) for text in others)
     if not texts:
-        # Words under a name that nobody knows still show a refusal.
-        refused = refused or any(_is_refusal(None, text) for text in others)
         return Reason(next(iter(codes), None), None, refused)
     best = texts[0]
     code = official_code(best.text) or best.code or next(iter(codes), None)
@@ -155,7 +155,8 @@ def _read(
         characters -= len(text)
         rank = _rank(field, text)
         if rank is None:
-            others.append(text)
+            if not text.startswith("http"):
+                others.append(text)
         elif len(texts) < MAX_TEXTS:
             texts.append(_Text((rank, not field.is_inside, place), text, _code_of(field.holder)))
     return texts, others, codes
