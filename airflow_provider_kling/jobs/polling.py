@@ -178,7 +178,7 @@ class Poller:
         """Decide after a status check that failed."""
         if isinstance(error, KlingNotFoundError):
             is_young = now - self.started_at < grace.visibility
-            if self._has_another_id(is_final=not is_young) or is_young:
+            if self._try_other_id(is_final=not is_young) or is_young:
                 return self._pause(self.delay.next_check(now - self.started_at, None), now)
             if self.other_id is not None:
                 error = error.replace(kling_task_id=self.kling_task_id)
@@ -250,9 +250,9 @@ class Poller:
             advice="The video was made and paid for; look it up at the vendor under this id.",
         )
 
-    def _has_another_id(self, *, is_final: bool) -> bool:
+    def _try_other_id(self, *, is_final: bool) -> bool:
         """
-        Go on with the other id that the submit gave; return whether it is still to be tried.
+        Ask with the other id that the submit gave from now on; return whether it is still to be tried.
 
         :param is_final: Whether "no such task" means that from now on, and not "not stored yet".
         """

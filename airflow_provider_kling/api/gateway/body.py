@@ -55,6 +55,22 @@ _KIND_OF_JOB = re.compile(
 )
 
 
+#: Words that count inside a longer one, too.
+_STEMS = (
+    "image",
+    "cover",
+    "thumb",
+    "poster",
+    "preview",
+    "frame",
+    "input",
+    "reference",
+    "watermark",
+    "video",
+    "result",
+)
+
+
 class Field(NamedTuple):
     """
     A value of a body that is neither object nor list.
@@ -83,8 +99,9 @@ def words_of(name: str) -> frozenset[str]:
 @lru_cache(maxsize=4096)
 def _words_of(name: str) -> frozenset[str]:
     words = {word.lower() for word in _WORD.findall(_KIND_OF_JOB.sub("video", name))}
-    # Some names separate nothing: failreason, errormsg.
+    # Some names separate nothing: failreason, errormsg, coverurl.
     for word in tuple(words):
+        words.update(stem for stem in _STEMS if stem in word)
         if word.startswith(("error", "errmsg", "fail")) or word.endswith(("error", "reason")):
             words.add("error")
         if word.endswith(("msg", "message")):

@@ -12,7 +12,7 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_kling.api.codes import is_content_refusal, nested_codes, official_code
+from airflow_provider_kling.api.codes import is_content_refusal, official_code
 from airflow_provider_kling.api.gateway.body import ERROR, Field, fields_of, without_echoes, words_of
 from airflow_provider_kling.api.gateway.errors import is_success_code
 from airflow_provider_kling.api.gateway.status_words import COMPLETED, RUNNING, WAITING
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 #: Texts that are read, and the characters of all of them together.
-MAX_TEXTS, MAX_CHARACTERS = 20, 4 * MAX_MESSAGE
+MAX_TEXTS, MAX_CHARACTERS = 20, 2 * MAX_MESSAGE
 #: Fields beside a text among which its code is looked for.
 MAX_BESIDE = 50
 
@@ -206,11 +206,11 @@ def _code_of(holder: Mapping[str, Any]) -> str | None:
 
 
 def _is_refusal(code: str | None, text: str) -> bool:
-    codes = [*([code] if code else ()), *nested_codes(text)]
-    if not _REFUSED_CODES.isdisjoint(codes):
+    if code in _REFUSED_CODES:
         return True
     named = official_code(text)
-    words = innermost_message(text) if "{" in text else text
+    # JSON inside a text may hide Chinese behind escapes.
+    words = innermost_message(text) if "\\u" in text else text
     if is_content_refusal(named or code, words):
         return True
     told = f"{code or ''} {words}".lower()

@@ -40,7 +40,7 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
 )
 from airflow_provider_kling.utils.coerce import parse_number
-from airflow_provider_kling.utils.text import as_text, clean_text, excerpt
+from airflow_provider_kling.utils.text import as_mapping, as_text, clean_text, excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -98,7 +98,7 @@ def read_status(response: Response, kling_task_id: str) -> VideoJob:
             f"The server's status response for Kling task {kling_task_id} holds no status",
             kling_task_id=kling_task_id,
             http_status=response.http_status,
-            server_message=excerpt(response.body),
+            server_message=body_excerpt(body),
         )
     if not found.has_id and (refused := _request_error(response, kling_task_id, found)) is not None:
         raise refused
@@ -193,7 +193,7 @@ def job_from(
     word = clean_text(word)[:80]
     known = status_of(word)
     status = known or "running"
-    progress = _progress(fields.get("progress"))
+    progress = _progress(fields.get("progress", as_mapping(body).get("progress")))
     if status in ("queued", "running") and not (known is None and progress == 100):
         # One check in many finds a job that has ended; the others need not look for what nobody reads.
         return VideoJob(

@@ -54,16 +54,10 @@ _STATUS_OF_ENDING: dict[str, Status] = {
 }
 #: What turns the end of a word into its opposite.
 _NEGATION = re.compile(r"(?:^|_)(?:not|no|un|non|never|without|isnt|wasnt)_|[未不没非]")
-#: Names by which a response gives the status.
+#: Names by which a response gives the status of a job; the last two may be those of the request.
 STATUS_NAMES = (
-    "status",
-    "task_status",
-    "state",
-    "taskStatus",
-    "task_state",
-    "taskState",
-    "job_status",
-    "jobStatus",
+    *("task_status", "taskStatus", "task_state", "taskState", "job_status", "jobStatus"),
+    *("status", "state"),
 )
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_kling.api.gateway.body import ECHO, Field, fields_of, vocabulary, words_of
+from airflow_provider_kling.api.gateway.body import ECHO, Field, fields_of, is_echo, vocabulary, words_of
+from airflow_provider_kling.api.gateway.job_object import status_word_in
 from airflow_provider_kling.utils.text import as_mapping, clean_text
 
 if TYPE_CHECKING:
@@ -48,29 +50,17 @@ _RESULT = vocabulary(
     clip clips data mp4 movie
     """
 )
-_VIDEO = frozenset({"video", "videos", "mp4", "movie"})
+_VIDEO = frozenset({"video", "videos", "mp", "movie"})
+#: The end of a kind of job: ``REFERENCE_2_VIDEO``.
+_TO_VIDEO = re.compile(r"(?:to|2)[ _-]?video", re.IGNORECASE)
 _WATERMARK = frozenset({"watermark", "watermarks", "watermarked", "wm", "nwm"})
 _CLEAN = frozenset({"without", "no", "non", "free", "clean", "remove", "removed", "un", "nwm"})
-#: Names of fields that say what stands beside them.
-_LABELS = (
-    "type",
-    "kind",
-    "role",
-    "name",
-    "key",
-    "field",
-    "label",
-    "category",
-    "usage",
-    "purpose",
-    "content_type",
-    "contentType",
-    "mime_type",
-    "mimeType",
-    "media_type",
-    "mediaType",
-    "format",
-)
+#: Words in names of lists and objects that hold results.
+_OUTPUTS = vocabulary("output outputs result results works creations generations artifacts assets")
+#: Words in the names of fields that say what stands beside them, and names that do so alone.
+_LABELS, _LABEL_NAMES = vocabulary("type role kind format mime"), ("name", "key", "field", "label")
+#: Fields of an object among which one that says what it holds is looked for.
+MAX_LABELS = 30
 #: How the path of a video ends; ``/content`` is where gateways of this family serve it.
 _VIDEO_FILE = re.compile(r"\.(?:mp4|mov|webm|m4v|mkv|avi|mpe?g|ogv|flv)$|/content$", re.IGNORECASE)
 _OTHER_FILE = re.compile(
@@ -92,6 +82,8 @@ def video_url(fields: Mapping[str, Any], body: Any = None, *, without: Collectio
     :param without: The ``id()`` of objects that concern other jobs.
     """
     echoed: set[str] = set()
+    #: By the ``id()`` of an object: the object, which must live as long as that, and what it says that it holds.
+    labels: dict[int, tuple[Mapping[str, Any], bool | None]] = {}
     found: list[tuple[bool, int, int, str]] = []
     for place, field in enumerate(fields_of(fields, body, without=without)):
         url = _address(field.value)
@@ -99,7 +91,11 @@ def video_url(fields: Mapping[str, Any], body: Any = None, *, without: Collectio
             continue
         if field.is_echo or _is_echoed_picture(field):
             echoed.add(url)
-        elif (rank := _rank(field, url)) is not None:
+            continue
+        holder = id(field.holder)
+        if holder not in labels:
+            labels[holder] = field.holder, _label_of(field.holder)
+        if (rank := _rank(field, url, labels[holder][1])) is not None:
             found.append((_is_marked(field, url), rank, place, url))
     for place, text in enumerate(_documented(fields)):
         if (url := _address(text, may_be_relative=True)) and not _OTHER_FILE.search(_path(url)):
@@ -118,10 +114,14 @@ def _documented(fields: Mapping[str, Any]) -> Iterator[Any]:
         yield from (as_mapping(video).get("url") for video in videos[:1]) if isinstance(videos, list) else ()
 
 
-def _rank(field: Field, url: str) -> int | None:
-    """Return how likely an address is the video's, 0 most; None if it is not."""
+def _rank(field: Field, url: str, label: bool | None) -> int | None:
+    """
+    Return how likely an address is the video's, 0 most; None if it is not.
+
+    :param label: Whether the fields beside it say that it is a video's.
+    """
     name, path = words_of(field.name), _path(url)
-    words, label = name | field.around, _label_of(field.holder)
+    words = name | field.around
     is_video_file = bool(_VIDEO_FILE.search(path))
     if not words.isdisjoint(_NO_VIDEO) or _OTHER_FILE.search(path) or label is False:
         return None
@@ -133,7 +133,9 @@ def _rank(field: Field, url: str) -> int | None:
     is_result = not words.isdisjoint(_RESULT)
     if is_video_file:
         return 1 if is_video else 2 if is_result else 4
-    return 3 if is_video else 5 if not name.isdisjoint(_RESULT) else None
+    if is_video:
+        return 3
+    return 5 if not name.isdisjoint(_RESULT) else 6 if not field.around.isdisjoint(_OUTPUTS) else None
 
 
 def _is_echoed_picture(field: Field) -> bool:
@@ -156,14 +158,24 @@ def _is_marked_file(url: str) -> bool:
 
 def _label_of(holder: Mapping[str, Any]) -> bool | None:
     """Return whether the fields beside a URL say that it is a video's; None if they do not say."""
-    verdicts = {_kind(value) for name in _LABELS if isinstance(value := holder.get(name), str) and len(value) < 80}
+    if status_word_in(holder):
+        return None  # what they say is about the job: it may be made from an image
+    verdicts = {
+        _kind(value)
+        for name, value in islice(holder.items(), MAX_LABELS)
+        if isinstance(value, str) and len(value) < 80 and _is_label(name)
+    }
     return False if False in verdicts else True if True in verdicts else None
+
+
+def _is_label(name: str) -> bool:
+    return name in _LABEL_NAMES or (not words_of(name).isdisjoint(_LABELS) and not is_echo(name))
 
 
 @lru_cache(maxsize=1024)
 def _kind(label: str) -> bool | None:
     """Return whether a word such as ``video/mp4``, ``first_frame`` or ``cover.png`` stands for a video."""
-    if _VIDEO_FILE.search(label):
+    if _VIDEO_FILE.search(label) or _TO_VIDEO.search(label):
         return True
     if " " in label or not label.isascii():  # a title that a person gave
         return None

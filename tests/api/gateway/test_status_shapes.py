@@ -83,6 +83,7 @@ def test_words(word: str, status: str | None) -> None:
         ({"status": "error", "data": {"task_id": "x", "status": "processing"}}, "running"),
         ({"state": "success", "result": {"jobId": "x", "status": "失败"}}, "failed"),
         ({"status": "ok", "data": {"state": "processing"}}, "running"),
+        ({"id": "x", "status": "success", "task_status": "processing"}, "running"),
         ({"status": "success", "data": {"task_id": "upstream", "state": "processing"}}, "running"),
         ({"data": [{"task_id": "a", "status": "FAILED"}, {"task_id": "x", "status": "running"}]}, "running"),
         ({"id": "x", "status": "processing", "input": {"id": "x", "status": "failed"}}, "running"),
@@ -193,6 +194,10 @@ class TestAWordThatNobodyKnows:
     def test_means_running_and_keeps_the_url(self) -> None:
         job = read({"id": "x", "status": "dreamt", "progress": 100, "output": [URL]})
         assert (job.status, job.is_known_status, job.video_url) == ("running", False, URL)
+
+    def test_progress_may_stand_around_the_job(self) -> None:
+        job = read({"progress": "100%", "data": {"id": "x", "status": "dreamt", "url": URL}})
+        assert (job.progress, job.video_url) == (100, URL)
 
     @pytest.mark.parametrize("fields", [{"progress": 99}, {}, {"progress": "half"}])
     def test_without_full_progress_nothing_is_looked_for(self, fields: dict[str, Any]) -> None:

@@ -56,6 +56,12 @@ def done(**fields: Any) -> dict[str, Any]:
         lambda url: {"works": [{"video": {"resource": url, "height": 720}, "cover": {"resource": COVER}}]},
         lambda url: {"generated_video": {"uri": url}},
         lambda url: {"file": {"download_url": url, "filename": "x"}},
+        lambda url: {"outputs": {"mp4": url}},
+        lambda url: {"result": {"hd": url}},
+        lambda url: {"input_type": "image", "type": "image", "output": url},
+        lambda url: {"generation_type": "REFERENCE_2_VIDEO", "files": [{"type": "image_to_video", "url": url}]},
+        lambda url: {"videourl": url},
+        lambda url: {"assets": [{"asset_type": "thumbnail", "url": COVER}, {"asset_type": "video", "url": url}]},
         lambda url: {"remixed_from_video_id": url},
         lambda url: {
             "files": [{"url": COVER, "content_type": "image/png"}, {"url": url, "content_type": "video/mp4"}]
@@ -153,6 +159,11 @@ def test_whole_responses(body: dict[str, Any]) -> None:
         {"video": "ftp://cdn.example.com/1.mp4"},
         {"video": "https:///1.mp4"},
         {"note": BARE},
+        {"coverurl": INPUT},
+        {"imageurl": INPUT},
+        {"firstframe": INPUT},
+        {"inputvideo": INPUT},
+        {"assets": [{"asset_type": "thumbnail", "url": INPUT}]},
     ],
     ids=lambda echo: json.dumps(echo)[:70],
 )
