@@ -51,10 +51,13 @@ class Grace(NamedTuple):
 
     :param visibility: After a submit: "no such task" means "not stored yet".
     :param url: After the first "completed": the URL of the video may still be missing.
+    :param unknown_word: After the first response with a URL and progress 100: a status word that is not known may
+        still mean "running".
     """
 
     visibility: float
     url: float
+    unknown_word: float = 60.0
 
 
 class KlingApi(Protocol):
@@ -128,7 +131,7 @@ class KlingApi(Protocol):
         """Return the call that looks up a submit whose response was lost; None: this API cannot."""
         ...
 
-    def content(self, kling_task_id: str) -> HttpCall | None:
+    def content(self, kling_task_id: str, *, route: str | None = None) -> HttpCall | None:
         """Return the call for the file of a job without a URL; None: this API has none."""
         ...
 

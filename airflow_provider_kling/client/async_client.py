@@ -38,7 +38,6 @@ from airflow_provider_kling.client.response_body import CONTENT_ENCODING, Respon
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingConnectionError,
-    KlingError,
     KlingRateLimitError,
     KlingValidationError,
 )
@@ -330,10 +329,7 @@ class _OpenSession:
             self.rate_limiter.refused(now=time.monotonic(), retry_after=response.retry_after)
         else:
             self.rate_limiter.accepted()
-        found = self.connection.redacted(lambda: api.read_status(response, (kling_task_id,)))[kling_task_id]
-        if isinstance(found, KlingError):
-            raise found
-        return found
+        return self.connection.read_status(response, kling_task_id, route=self.status_route)
 
     async def send(self, call: HttpCall) -> Response:
         """

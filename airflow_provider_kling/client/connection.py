@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -28,14 +28,16 @@ from airflow_provider_kling.client.pasted_keys import (
     without_key,
 )
 from airflow_provider_kling.client.redaction import redact_outcome
-from airflow_provider_kling.exceptions import KlingValidationError, Problem
+from airflow_provider_kling.exceptions import KlingError, KlingValidationError, Problem
 from airflow_provider_kling.utils.coerce import parse_number
 from airflow_provider_kling.utils.masking import SecretMask, forms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.api.request import VideoRequest
+    from airflow_provider_kling.api.response import Response
 
 T = TypeVar("T")
 
@@ -213,6 +215,30 @@ class KlingConnection:
         """
         if problems := self.api.check(request, self.credentials):
             raise KlingValidationError.from_problems(problems)
+
+    def read_status(self, response: Response, kling_task_id: str, *, route: str | None = None) -> VideoJob:
+        """
+        Return the state of a job, with the URL of its file at the API if it has no other.
+
+        :param response: The response to a status request.
+        :param kling_task_id: The job that was asked for.
+        :param route: The status route that the server has, if it is known.
+        :raises KlingError: what the response means instead, by name.
+        """
+        job = self.redacted(lambda: self.api.read_status(response, (kling_task_id,)))[kling_task_id]
+        if isinstance(job, KlingError):
+            raise job
+        if job.status == "completed" and job.video_url is None:
+            return replace(job, content_url=self._content_url(kling_task_id, route))
+        return job
+
+    def is_content_url(self, url: str, kling_task_id: str) -> bool:
+        """Return whether a URL is the one under which the API itself serves the file of a job."""
+        return url in {self._content_url(kling_task_id, route) for route in (None, *self.api.status_routes)}
+
+    def _content_url(self, kling_task_id: str, route: str | None) -> str | None:
+        call = self.api.content(kling_task_id, route=route)
+        return None if call is None else self.url(call.path)
 
     def url(self, path: str) -> str:
         """Return the URL of an API path."""

@@ -90,10 +90,7 @@ class SyncClient:
         """
         api = self.connection.api
         response = self._ask(lambda route: api.status((kling_task_id,), route=route))
-        found = self.connection.redacted(lambda: api.read_status(response, (kling_task_id,)))[kling_task_id]
-        if isinstance(found, KlingError):
-            raise found
-        return found
+        return self.connection.read_status(response, kling_task_id, route=self.status_route)
 
     def describe(self) -> tuple[bool, str]:
         """Return whether the connection works, and why, at no cost."""

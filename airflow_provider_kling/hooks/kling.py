@@ -151,7 +151,13 @@ class KlingHook(HttpHook):
             return self.client.get_video(kling_task_id)
 
     def wait_for_video(
-        self, kling_task_id: str, *, started_at: float, deadline: float, poll_interval: float | None = None
+        self,
+        kling_task_id: str,
+        *,
+        started_at: float,
+        deadline: float,
+        poll_interval: float | None = None,
+        other_id: str | None = None,
     ) -> KlingVideo:
         """
         Wait for a job in this process.
@@ -160,16 +166,24 @@ class KlingHook(HttpHook):
         :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
         :param deadline: When to give up (epoch seconds).
         :param poll_interval: Fixed seconds between two checks; None leaves the pace to the provider.
+        :param other_id: Another id that the submit gave (``VideoJob.other_id``), for a server that does not know
+            the first.
         :return: The finished video.
         :raises KlingError: what ended the wait instead.
         """
         grace = self.connection.api.grace
-        poller = Poller(kling_task_id, started_at=started_at, deadline=deadline, delay=delay_for(poll_interval))
+        poller = Poller(
+            kling_task_id,
+            started_at=started_at,
+            deadline=deadline,
+            delay=delay_for(poll_interval),
+            other_id=other_id,
+        )
         now = steady_clock()
         time.sleep(poller.first_pause(now=now()))
         while True:
             try:
-                decision = poller.on_job(self.get_video(kling_task_id), grace=grace, now=now())
+                decision = poller.on_job(self.get_video(poller.kling_task_id), grace=grace, now=now())
             except KlingError as error:
                 decision = poller.on_error(error, grace=grace, now=now())
             if line := poller.progress_message(now=now()):

@@ -84,6 +84,7 @@ class Submit:
         permission: a Variable or an argument.
     :param tries_seen: Airflow's ``max_tries`` of the attempts that used it; it rises when a user clears the task.
     :param kling_task_ids: The jobs that it made; more than one only if a person named another than the server.
+    :param other_id: Another id that the response gave the last of these jobs.
     :param submitted_at: When the first of these ids was recorded (epoch seconds).
     :param refusal: Why it made no job: ``slot`` or ``error``; None if it may have made one.
     :param withdrawn: Whether it was not sent.
@@ -103,6 +104,7 @@ class Submit:
     cites: Mapping[str, str] = field(default_factory=dict)
     tries_seen: set[int] = field(default_factory=set)
     kling_task_ids: list[str] = field(default_factory=list)
+    other_id: str | None = None
     submitted_at: float | None = None
     refusal: str | None = None
     withdrawn: bool = False
@@ -249,6 +251,7 @@ def _apply(event: Event, submit: Submit) -> None:
         case "submitted":
             if event["kling_task_id"] not in submit.kling_task_ids:
                 submit.kling_task_ids.append(event["kling_task_id"])
+                submit.other_id = event["other_id"] if isinstance(event.get("other_id"), str) else None
             if submit.submitted_at is None:
                 submit.submitted_at = event["at"]
             if "max_tries" in event:

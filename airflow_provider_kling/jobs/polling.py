@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -112,6 +113,7 @@ class Poller:
     :param delay: The schedule.
     :param visible_from: When to begin to count the seconds for which the server may not know the job yet (epoch
         seconds); ``started_at`` by default.
+    :param other_id: Another id that the submit gave; it is asked with where the server does not know the first.
     """
 
     def __init__(
@@ -122,16 +124,20 @@ class Poller:
         deadline: float,
         delay: Delay,
         visible_from: float | None = None,
+        other_id: str | None = None,
     ) -> None:
         self.kling_task_id = kling_task_id
         self.started_at = started_at
         self.deadline = deadline
         self.delay = delay
         self.visible_from = visible_from
+        self.other_id = other_id
         self.job: VideoJob | None = None
         self.failures = 0
         self.last_error: KlingError | None = None
         self._url_missing_since: float | None = None
+        self._seems_finished_since: float | None = None
+        self._unknown_ids: set[str] = set()
         self._reported: tuple[str, int | None] | None = None
         self._reported_at = started_at
         self._reported_words: set[str] = set()
@@ -141,6 +147,11 @@ class Poller:
     def job_has_ended(self) -> bool:
         """Whether the last response said that the job is over, so that it holds no slot of the account."""
         return self.job is not None and self.job.status in ("completed", "failed")
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether the job seems finished, and only what lags behind is waited for: a minute at most."""
+        return self._url_missing_since is not None or self._seems_finished_since is not None
 
     def first_pause(self, *, now: float) -> float:
         """
@@ -159,27 +170,33 @@ class Poller:
 
     def on_job(self, job: VideoJob, *, grace: Grace, now: float) -> Pause | Finished:
         """Decide after a status check that the server answered."""
+        reported, job = job, self._judged(job, grace, now)
         self.job = job
         self.failures = 0
         self.last_error = None
+        self.other_id = None  # the server knows this one
         try:
             video = finished_video(job)
         except KlingError as error:
             return Finished(error=error)
         if video is not None:
-            if self._began_with(job):
+            if job is reported and self._began_with(job):
                 self.delay.ended(self._elapsed(now), job)
             return Finished(video=video)
-        if job.status == "completed" and self._url_overdue(grace.url, now):
-            return Finished(error=self._url_missing())
+        if job.status == "completed" and self._is_url_overdue(grace, now):
+            return Finished(error=self._url_missing(job))
         return self._pause(self.delay.next_check(self._elapsed(now), job), now)
 
     def on_error(self, error: KlingError, *, grace: Grace, now: float) -> Pause | Finished:
         """Decide after a status check that failed."""
         elapsed = self._elapsed(now)
-        unseen = elapsed if self.visible_from is None else min(elapsed, now - self.visible_from)
-        if isinstance(error, KlingNotFoundError) and unseen < grace.visibility:
-            return self._pause(self.delay.next_check(elapsed, None), now)
+        if isinstance(error, KlingNotFoundError):
+            unseen = elapsed if self.visible_from is None else min(elapsed, now - self.visible_from)
+            is_young = unseen < grace.visibility
+            if self._try_other_id(is_final=not is_young) or is_young:
+                return self._pause(self.delay.next_check(elapsed, None), now)
+            if self.other_id is not None:
+                error = error.replace(kling_task_id=self.kling_task_id)
         if not error.retryable:
             return Finished(error=self._still_running(error))
         self.failures += 1
@@ -236,17 +253,46 @@ class Poller:
             return True
         return self.started_at - datetime.fromisoformat(job.created_at).timestamp() < LATE_START
 
-    def _url_overdue(self, grace: float, now: float) -> bool:
-        if self._url_missing_since is None:
-            self._url_missing_since = now
-        return now - self._url_missing_since >= grace
+    def _judged(self, job: VideoJob, grace: Grace, now: float) -> VideoJob:
+        """Return the job as it counts after the responses before this one."""
+        if job.status == "completed" and job.video_url is None:
+            if self._url_missing_since is None:
+                self._url_missing_since = now
+            if self._is_url_overdue(grace, now):
+                # The download finds out whether the file lies there.
+                return replace(job, video_url=job.content_url)
+        seems_finished = not job.is_known_status and job.progress == 100 and job.video_url is not None
+        if not seems_finished:
+            self._seems_finished_since = None
+        elif self._seems_finished_since is None:
+            self._seems_finished_since = now
+        elif now - self._seems_finished_since >= grace.unknown_word:
+            return replace(job, status="completed")
+        return job
 
-    def _url_missing(self) -> KlingError:
+    def _is_url_overdue(self, grace: Grace, now: float) -> bool:
+        return self._url_missing_since is not None and now - self._url_missing_since >= grace.url
+
+    def _url_missing(self, job: VideoJob) -> KlingError:
         return KlingServerError(
             f"Kling task {self.kling_task_id} is completed, but the server tells no video URL",
             kling_task_id=self.kling_task_id,
+            server_message=job.excerpt,
             advice="The video was made and paid for; look it up at the vendor under this id.",
         )
+
+    def _try_other_id(self, *, is_final: bool) -> bool:
+        """
+        Ask with the other id that the submit gave from now on; return whether it is still to be tried.
+
+        :param is_final: Whether "no such task" means that from now on, and not "not stored yet".
+        """
+        if self.other_id is None:
+            return False
+        if is_final:
+            self._unknown_ids.add(self.kling_task_id)
+        self.kling_task_id, self.other_id = self.other_id, self.kling_task_id
+        return self.kling_task_id not in self._unknown_ids
 
     def _still_running(self, error: KlingError) -> KlingError:
         """Have an error that ends the wait say that it does not end the job."""

@@ -71,13 +71,21 @@ def finished_video(job: VideoJob) -> KlingVideo | None:
 
 def generation_error(job: VideoJob) -> KlingError:
     """Return the error of a job that failed."""
+    if job.is_gone:
+        return KlingGenerationFailedError(
+            f"Kling task {job.kling_task_id} is {job.raw_status}: the vendor no longer keeps it",
+            kling_task_id=job.kling_task_id,
+            code=job.error_code,
+            server_message=job.error or job.excerpt,
+        )
     kind = KlingContentRefusedError if job.content_refused else KlingGenerationFailedError
     return kind(
         f"Kling task {job.kling_task_id} ended as {job.raw_status or job.status}"
         + ("" if job.error else ", and the server gives no reason"),
         kling_task_id=job.kling_task_id,
         code=job.error_code,
-        server_message=job.error,
+        # All that it says, where it gives no reason: a person may see more in it.
+        server_message=job.error or job.excerpt,
     )
 
 

@@ -143,11 +143,13 @@ class SubmitResult:
     :param kling_task_id: Its id.
     :param submitted_at: When it was submitted (epoch seconds).
     :param job: Its state, where it is known.
+    :param other_id: Another id that the submit gave it; the server may know it by that one alone.
     """
 
     kling_task_id: str
     submitted_at: float
     job: VideoJob | None = None
+    other_id: str | None = None
 
 
 @dataclass
@@ -216,8 +218,19 @@ class Submitter:
     # ---- joining
 
     def _join(self, request: SubmitRequest, last: Submit, *, cleared: bool) -> SubmitResult:
-        """Return the job bought earlier; one that failed is bought again, unless it would only fail again."""
+        """
+        Return the job bought earlier; one that failed is bought again, unless it would only fail again.
+
+        :raises KlingNotFoundError: if the job, or its file, is gone at the vendor. It was made, so that is final.
+        """
         job = self._state_of(last)
+        if job is not None and job.is_gone:
+            raise KlingNotFoundError(
+                f"The file of Kling task {job.kling_task_id} is gone: the job is {job.raw_status} at the vendor",
+                kling_task_id=job.kling_task_id,
+                server_message=job.error or job.excerpt,
+                advice=_advice_if_gone(last),
+            )
         if job is not None and job.status == "failed":
             failure = generation_error(job)
             if not failure.retryable and not cleared:
@@ -232,25 +245,41 @@ class Submitter:
         if cleared:
             # After this event, an attempt without another clear is a retry.
             self._append(new_event("joined", last.id, at=self.now(), max_tries=request.max_tries))
-        return SubmitResult(last.kling_task_id, last.submitted_at or last.sent_at, job)
+        # The id that the server knows, where the submit gave two.
+        kling_task_id = job.kling_task_id if job else last.kling_task_id
+        other_id = None if job else last.other_id
+        return SubmitResult(kling_task_id, last.submitted_at or last.sent_at, job, other_id)
 
     def _state_of(self, submit: Submit) -> VideoJob | None:
         """Return the job, or None if its state cannot be fetched right now."""
         try:
-            return self.get_job(submit.kling_task_id)
+            return self._by_either_id(submit.kling_task_id, submit.other_id)
         except KlingNotFoundError as error:
-            since = submit.submitted_at or submit.sent_at
-            if self.now() - since < self.grace.visibility:
+            if self.now() - (submit.submitted_at or submit.sent_at) < self.grace.visibility:
                 return None
-            raise error.replace(
-                advice=f"It was submitted {iso(since)} and may be gone at the vendor by now. For a new video, set "
-                "another take, or on_clear='resubmit' and clear the task."
-            ) from None
+            raise error.replace(advice=_advice_if_gone(submit)) from None
         except KlingError as error:
             if not error.retryable:
                 raise
             self.log(f"The state of Kling task {submit.kling_task_id} cannot be fetched now: {error}")
             return None
+
+    def _by_either_id(self, kling_task_id: str, other_id: str | None) -> VideoJob:
+        """
+        Return a job, by the other id that its submit gave where the server does not know the first.
+
+        :raises KlingNotFoundError: for the first id, if it knows neither.
+        """
+        try:
+            return self.get_job(kling_task_id)
+        except KlingNotFoundError:
+            if other_id is None:
+                raise
+            try:
+                return self.get_job(other_id)
+            except KlingNotFoundError:
+                pass
+            raise
 
     # ---- submits of unknown fate
 
@@ -411,10 +440,21 @@ class Submitter:
                         raise
                     failure = error
                 else:
-                    self._record_id(intent.id, job.kling_task_id, request)
-                    return SubmitResult(job.kling_task_id, self.now(), job)
+                    self._record_id(intent.id, job, request)
+                    return self._bought(job)
             self.log(f"{failure} Nothing was bought; submitting again in {pause:.0f} s ({in_place})")
             self.sleep(pause)
+
+    def _bought(self, job: VideoJob) -> SubmitResult:
+        """Return the job that was just bought, by the id that the server knows where its submit gave two."""
+        submitted_at = self.now()
+        if job.other_id is not None:
+            try:
+                known = self._by_either_id(job.kling_task_id, job.other_id)
+            except KlingError:  # not stored yet, say: the wait tries both
+                return SubmitResult(job.kling_task_id, submitted_at, job, job.other_id)
+            return SubmitResult(known.kling_task_id, submitted_at, known)
+        return SubmitResult(job.kling_task_id, submitted_at, job)
 
     def _send(self, session: SubmitSession, request: VideoRequest, intent: Submit) -> VideoJob:
         self.is_sending = True
@@ -524,15 +564,21 @@ class Submitter:
             reason = mask_signatures(repr(error))
             self.log(f"A submit that made no job could not be removed from the record: {reason}")
 
-    def _record_id(self, intent: str, kling_task_id: str, request: SubmitRequest) -> None:
+    def _record_id(self, intent: str, job: VideoJob, request: SubmitRequest) -> None:
         """
         Record the id of a paid job, whatever it takes.
 
         If it cannot be recorded, the attempt goes on with the id in memory: it is in the log, and in the trigger.
         The intent stays on record, so that a later attempt stops for a person's decision instead of buying again.
         """
+        kling_task_id = job.kling_task_id
         event = new_event(
-            "submitted", intent, at=self.now(), kling_task_id=kling_task_id, max_tries=request.max_tries
+            "submitted",
+            intent,
+            at=self.now(),
+            kling_task_id=kling_task_id,
+            max_tries=request.max_tries,
+            **({"other_id": job.other_id} if job.other_id else {}),
         )
         try:
             self._append(event, attempts=ATTEMPTS_TO_RECORD)
@@ -635,6 +681,14 @@ def uncertain_error(
         server_message=details.get("server_message"),
         request_id=details.get("request_id"),
         advice=advice,
+    )
+
+
+def _advice_if_gone(submit: Submit) -> str:
+    since = iso(submit.submitted_at or submit.sent_at)
+    return (
+        f"It was submitted {since} and may be gone at the vendor by now. For a new video, set another take, or "
+        "on_clear='resubmit' and clear the task."
     )
 
 

@@ -263,7 +263,13 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             return job.kling_task_id
         if job.job is not None and (video := finished_video(job.job)):
             return self._publish_result(context, video)
-        return self._wait(context, job.kling_task_id, submitted_at=job.submitted_at, video_seconds=video_seconds)
+        return self._wait(
+            context,
+            job.kling_task_id,
+            submitted_at=job.submitted_at,
+            video_seconds=video_seconds,
+            other_id=job.other_id,
+        )
 
     def _submit_request(self, context: Context) -> SubmitRequest:
         from airflow_provider_kling.jobs.submission import SubmitRequest, fingerprint_of
@@ -374,7 +380,13 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         return kling_task_id
 
     def _wait(
-        self, context: Context, kling_task_id: str, *, submitted_at: float, video_seconds: int | None = None
+        self,
+        context: Context,
+        kling_task_id: str,
+        *,
+        submitted_at: float,
+        video_seconds: int | None = None,
+        other_id: str | None = None,
     ) -> KlingVideo:
         if self._is_deferrable:
             self._defer_until_finished(
@@ -382,12 +394,14 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
                 started_at=submitted_at,
                 model=self.model,
                 video_seconds=video_seconds,
+                other_id=other_id,
             )
         video = self._hook.wait_for_video(
             kling_task_id,
             started_at=submitted_at,
             deadline=time.time() + self.timeout,
             poll_interval=self.poll_interval,
+            other_id=other_id,
         )
         return self._publish_result(context, video)
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Default seconds between two pokes of a sensor that is not deferrable.
 POKE_INTERVAL = 30.0
+#: Seconds between two status checks at most, where a rescheduled sensor stays until a job has settled.
+SETTLING_PAUSE = 5.0
 
 
 class KlingTaskSensor(WaitingTask, BaseSensorOperator):
@@ -152,6 +154,10 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
                 poller.started_at = min(first.timestamp(), time.time())
                 poller.deadline = poller.started_at + self.timeout
             decision = self._check(poller)
+            while isinstance(decision, Pause) and self.reschedule and poller.is_settling:
+                # The process of the next poke would count that minute anew.
+                time.sleep(min(decision.seconds, SETTLING_PAUSE))
+                decision = self._check(poller)
             if isinstance(decision, Pause):
                 return False
             return PokeReturnValue(is_done=True, xcom_value=self._publish_result(context, decision.result()))

@@ -78,6 +78,7 @@ class WaitingTask(KlingTask):
         started_at: float,
         model: str | None = None,
         video_seconds: int | None = None,
+        other_id: str | None = None,
     ) -> NoReturn:
         """
         Defer until a job is finished; ``execute_complete`` receives the event.
@@ -86,6 +87,7 @@ class WaitingTask(KlingTask):
         :param started_at: When the job was submitted or, if unknown, when the wait began (epoch seconds).
         :param model: The requested model, if known.
         :param video_seconds: The requested length of the video, if known.
+        :param other_id: A second id that the submit returned, if it did.
         """
         from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 
@@ -102,6 +104,7 @@ class WaitingTask(KlingTask):
                 not_before=now + SHORTEST_DEFERRAL,
                 route=self._hook.status_route,
                 deferred_at=now,
+                other_id=other_id,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 #: Seconds before the second, third and fourth attempt of an interrupted download.
 PAUSES = (2.0, 10.0, 30.0)
 DEFAULT_TIMEOUT = 3600.0
+
+
+class _Place(NamedTuple):
+    """
+    Where a video lies.
+
+    :param url: Its URL.
+    :param status_body: The beginning of the status response, where it holds no URL and this one was built.
+    """
+
+    url: str
+    status_body: str | None = None
 
 
 class KlingToObjectStorageOperator(KlingTask, BaseOperator):
@@ -99,9 +111,9 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
         path = str(self.path)
         target = target_of(f"{path}{safe_name(kling_task_id)}.mp4" if path.endswith("/") else path)
         target.check(overwrite=self.overwrite)
-        url = url or self._fresh_url(kling_task_id)
+        place = _Place(url) if url else self._current_place(kling_task_id)
         started = time.monotonic()
-        size = self._store(kling_task_id, url, target)
+        size = self._store(kling_task_id, place, target)
         self.log.info(
             "Stored Kling task %s as %s: %d bytes in %.1f s",
             kling_task_id,
@@ -111,41 +123,62 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
         )
         return target.path
 
-    def _fresh_url(self, kling_task_id: str) -> str:
+    def _current_place(self, kling_task_id: str, *, was_finished: bool = False) -> _Place:
+        """
+        Return where the video lies, as the API says now.
+
+        :param was_finished: Whether the wait for it has ended already, so that a URL is one even where the job's
+            status word is unknown.
+        """
         from airflow_provider_kling.jobs.result import finished_video
 
         job = self._hook.get_video(kling_task_id)
-        video = finished_video(job)
-        if video is None:
+        finished_video(job)  # raises for one that failed
+        url = job.video_url or job.content_url
+        is_finished = job.status == "completed" or (was_finished and not job.is_known_status)
+        if url is None or not is_finished:
             raise KlingError(
                 f"Kling task {kling_task_id} has no video to store yet: it is {job.raw_status}",
                 kling_task_id=kling_task_id,
+                server_message=job.excerpt,
                 advice="Wait for it first, with a KlingTaskSensor or wait_for_completion=True.",
             )
-        return video["video_url"]
+        return _Place(url, None if job.video_url else job.excerpt)
 
-    def _store(self, kling_task_id: str, url: str, target: Target) -> int:
-        from airflow_provider_kling.media.download import EXPIRED_STATUSES, is_transient
+    def _store(self, kling_task_id: str, place: _Place, target: Target) -> int:
+        from airflow_provider_kling.media.download import is_transient
 
         give_up_at = time.monotonic() + self.timeout
         pauses = iter(PAUSES)
         renewed = False
         while True:
             try:
-                return self._attempt(url, target, give_up_at - time.monotonic())
+                return self._attempt(place.url, target, give_up_at - time.monotonic())
             except (KlingDownloadError, KlingConnectionError) as unnamed:
                 error = unnamed.replace(kling_task_id=kling_task_id)
-                if error.http_status in EXPIRED_STATUSES and not renewed:
-                    self.log.info("The URL of Kling task %s has expired; requesting a new one", kling_task_id)
-                    url, renewed = self._fresh_url(kling_task_id), True
-                    continue
+                if not renewed and place.status_body is None and self._may_have_moved(error, place):
+                    self.log.info(
+                        "The URL of Kling task %s leads to no video; requesting a new one", kling_task_id
+                    )
+                    before, place, renewed = place, self._current_place(kling_task_id, was_finished=True), True
+                    if place.status_body is None or place.url != before.url:
+                        continue
                 if isinstance(error, KlingDownloadError) and not is_transient(error.http_status):
-                    raise error from None
+                    raise _not_found_at(place, error) from None
                 pause = next(pauses, None)
                 if pause is None or time.monotonic() + pause >= give_up_at:
                     raise error from None
                 self.log.warning("%s Trying again in %g s.", error, pause)
                 time.sleep(pause)
+
+    def _may_have_moved(self, error: KlingError, place: _Place) -> bool:
+        """Return whether the API may know another URL: this one is no longer good, or was only built."""
+        from airflow_provider_kling.media.download import EXPIRED_STATUSES, is_transient
+
+        if error.http_status in EXPIRED_STATUSES:
+            return True
+        is_built = self._hook.connection.is_content_url(place.url, error.kling_task_id or "")
+        return is_built and error.http_status is not None and not is_transient(error.http_status)
 
     def _attempt(self, url: str, target: Target, seconds: float) -> int:
         from airflow_provider_kling.media.download import download
@@ -154,3 +187,14 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
             lambda file: download(self._hook.client, url, file, seconds=seconds, max_bytes=self.max_bytes),
             overwrite=self.overwrite,
         )
+
+
+def _not_found_at(place: _Place, error: KlingDownloadError) -> KlingDownloadError:
+    """Return the error of a download; where the URL was only built, it quotes what the API says of the job."""
+    if place.status_body is None or error.http_status is None:
+        return error
+    return error.replace(
+        message=f"{error.message}, and the API gives no other URL of Kling task {error.kling_task_id}",
+        server_message=place.status_body,
+        advice="The video was made and paid for; look it up at the vendor under this id.",
+    )

@@ -59,6 +59,7 @@ class KlingTaskTrigger(BaseTrigger):
     :param route: The status route that the server has, if the worker has learned it.
     :param deferred_at: When the worker deferred the task (epoch seconds). The worker's clock wrote these times,
         and the triggerer's may differ: see :mod:`airflow_provider_kling.jobs.clocks`.
+    :param other_id: Another id that the submit gave; it is asked with where the server does not know the first.
     :param version: Version of these arguments: a trigger may be older than the code that runs it.
     """
 
@@ -76,6 +77,7 @@ class KlingTaskTrigger(BaseTrigger):
         not_before: float = 0.0,
         route: str | None = None,
         deferred_at: float | None = None,
+        other_id: str | None = None,
         version: int = FORMAT,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -90,6 +92,7 @@ class KlingTaskTrigger(BaseTrigger):
         self.not_before = not_before
         self.route = route
         self.deferred_at = deferred_at
+        self.other_id = other_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what rebuilds this trigger in any triggerer."""
@@ -107,6 +110,7 @@ class KlingTaskTrigger(BaseTrigger):
                 "not_before": self.not_before,
                 "route": self.route,
                 "deferred_at": self.deferred_at,
+                "other_id": self.other_id,
                 "version": FORMAT,
             },
         )
@@ -141,6 +145,7 @@ class KlingTaskTrigger(BaseTrigger):
                 self.poll_interval, learned_durations(self.kling_conn_id), self.video_seconds, self.model
             ),
             visible_from=times.visible_from,
+            other_id=self.other_id,
         )
 
     def _times(self, now: float) -> WaitTimes:

@@ -42,7 +42,7 @@ def innermost_message(message: str) -> str:
         inner = nested.get("message") or as_mapping(nested.get("error")).get("message")
         if isinstance(inner, str) and inner.strip():
             return innermost_message(inner)
-    return _shorten(message)
+    return shorten(message)
 
 
 def excerpt(body: bytes) -> str | None:
@@ -50,10 +50,11 @@ def excerpt(body: bytes) -> str | None:
     text = body[:4000].decode("utf-8", errors="replace")
     # Each alternative matches, or fails at the next "<": a page of nothing but "<" takes no quadratic time.
     text = re.sub(r"(?is)<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", " ", text)
-    return _shorten(text) or None
+    return shorten(text) or None
 
 
-def _shorten(text: str, most: int = 500) -> str:
+def shorten(text: str, most: int = 500) -> str:
+    """Return a text for a message: on one line, without signatures, and cut where it is long."""
     text = mask_signatures(" ".join(clean_text(text[:MAX_MESSAGE]).split()))
     return text if len(text) <= most else text[: most - 1] + "…"
 

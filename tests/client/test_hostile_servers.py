@@ -16,7 +16,7 @@ from airflow_provider_kling.client.rate_limiter import LONGEST_PAUSE
 from airflow_provider_kling.exceptions import KlingError, KlingRateLimitError, KlingServerError
 from airflow_provider_kling.hooks.kling import KlingHook
 from tests.conftest import Connect
-from tests.hooks.test_kling import COMPLETED
+from tests.fixtures.responses import COMPLETED
 from tests.raw_server import RawServer, Request, answer, reset
 
 

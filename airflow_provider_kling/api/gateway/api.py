@@ -41,7 +41,7 @@ class GatewayApi:
     max_ids_per_status: ClassVar[int] = 1
     status_routes: ClassVar[Sequence[str]] = STATUS_ROUTES
     #: Gateways response a submit before they store the task, and store "completed" before the URL.
-    grace: ClassVar[Grace] = Grace(visibility=60.0, url=60.0)
+    grace: ClassVar[Grace] = Grace(visibility=60.0, url=60.0, unknown_word=60.0)
 
     def base_path(self, path: str) -> str:
         # Documentation of OpenAI-style gateways ends the base URL with the version; the paths here begin with it.
@@ -82,8 +82,8 @@ class GatewayApi:
     def find(self, client_token: str, request: VideoRequest) -> HttpCall | None:
         return None
 
-    def content(self, kling_task_id: str) -> HttpCall | None:
-        return HttpCall("GET", f"{status_path(kling_task_id)}/content")
+    def content(self, kling_task_id: str, *, route: str | None = None) -> HttpCall | None:
+        return HttpCall("GET", f"{status_path(kling_task_id, route)}/content")
 
     def probe(self, *, route: str | None = None) -> HttpCall:
         return HttpCall("GET", status_path(PROBE_TASK_ID, route))

@@ -3,31 +3,72 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from airflow_provider_kling.api.codes import is_content_refusal, official_code
+from airflow_provider_kling.api.codes import (
+    KIND_OF_HTTP_STATUS,
+    kind_of_code,
+    official_code,
+)
+from airflow_provider_kling.api.empty_account import kind_of_words
 from airflow_provider_kling.api.gateway.errors import (
     error_of,
     find_error,
     is_success_code,
 )
-from airflow_provider_kling.api.gateway.status_words import status_of
+from airflow_provider_kling.api.gateway.job_object import (
+    JobObject,
+    find_job,
+    other_id_in,
+    status_word_in,
+    submitted_object,
+    task_id_in,
+)
+from airflow_provider_kling.api.gateway.reason import Reason, body_excerpt, failure_reason
+from airflow_provider_kling.api.gateway.status_words import is_gone, status_of
+from airflow_provider_kling.api.gateway.video_url import video_url
 from airflow_provider_kling.api.instants import parse_instant
 from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingBalanceError,
+    KlingError,
+    KlingNotFoundError,
+    KlingPermissionError,
+    KlingRateLimitError,
     KlingServerError,
 )
 from airflow_provider_kling.utils.coerce import parse_number
-from airflow_provider_kling.utils.text import as_mapping, as_text, clean_text, excerpt, innermost_message
+from airflow_provider_kling.utils.text import as_mapping, as_text, clean_text, excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from airflow_provider_kling.api.response import Response
 
-#: Characters of a video's URL, signature included.
-MAX_URL = 8192
+__all__ = ["accepted_body", "job_from", "read_status", "status_word_in", "task_id_in"]
+
+#: Words for a failed request, which are words for a failed job too.
+_REQUEST_FAILED = frozenset({"error", "fail", "failed", "failure"})
+#: How the text of an error shows that it is about the request for the status, and not about the job.
+_KIND_OF_REQUEST_ERROR: Mapping[type[KlingError], re.Pattern[str]] = {
+    kind: re.compile(words, re.IGNORECASE)
+    for kind, words in {
+        KlingRateLimitError: r"too many requests|too frequent|requests? limit|rate.?limit|throttl"
+        r"|请求(?:过于|太|过)(?:频繁|多|快)|访问频繁|限流|限速|频率",
+        KlingNotFoundError: r"task.?not.?(?:exist|found)|(?:no such|unknown) task|任务不存在|找不到任务",
+        KlingAuthenticationError: r"unauthori[sz]ed|invalid (?:api.?)?(?:key|token)|无效的?(?:令牌|密钥)|未授权",
+        KlingPermissionError: r"forbidden|permission denied|access denied|无权",
+    }.items()
+}
+#: The same, for a server that could not answer; a failed job may have such a reason as well.
+_SERVER_TROUBLE = re.compile(
+    r"internal (?:server )?error|service (?:is )?(?:temporarily )?unavailable|bad gateway|gateway time.?out"
+    r"|server (?:is )?(?:busy|overloaded)|try again later|maintenance|database|系统(?:繁忙|错误|维护)"
+    r"|服务器?(?:繁忙|错误|异常|维护|内部错误)|稍后(?:再试|重试)",
+    re.IGNORECASE,
+)
 
 
 def read_status(response: Response, kling_task_id: str) -> VideoJob:
@@ -36,10 +77,16 @@ def read_status(response: Response, kling_task_id: str) -> VideoJob:
 
     :raises KlingError: what an error response means, by name.
     """
-    body = accepted_body(response, kling_task_id=kling_task_id)
-    word = status_word_in(body)
-    if word is None:
-        if (error := find_error(body)) is not None:
+    _refuse_errors(response, kling_task_id)
+    body = response.json
+    found = find_job(body, kling_task_id)
+    if found is None:
+        error = find_error(body)
+        if error is None and not isinstance(body, dict):
+            raise _not_an_object(response, kling_task_id)
+        if (refused := _request_error(response, kling_task_id, None)) is not None:
+            raise refused
+        if error is not None:
             raise error_of(
                 response,
                 f"The server refused to tell the status of Kling task {kling_task_id}",
@@ -50,114 +97,141 @@ def read_status(response: Response, kling_task_id: str) -> VideoJob:
             f"The server's status response for Kling task {kling_task_id} holds no status",
             kling_task_id=kling_task_id,
             http_status=response.http_status,
-            server_message=excerpt(response.body),
+            server_message=body_excerpt(body),
         )
-    return job_from(kling_task_id, body, word)
+    if not found.has_id and (refused := _request_error(response, kling_task_id, found)) is not None:
+        raise refused
+    return job_from(kling_task_id, found.fields, found.word, body=body, without=found.others)
 
 
 def accepted_body(response: Response, kling_task_id: str | None) -> Mapping[str, Any]:
-    """Return the JSON object of a 2xx response, unwrapped; anything else is an error by name."""
-    asked = "The submit" if kling_task_id is None else f"Asking for Kling task {kling_task_id}"
-    if not 200 <= response.http_status < 300:
-        raise error_of(response, f"{asked} was refused", kling_task_id)
+    """Return the object of a 2xx response that names the submitted job; anything else is an error by name."""
+    _refuse_errors(response, kling_task_id)
     body = response.json
     if not isinstance(body, dict):
-        raise KlingServerError(
-            f"{asked} was answered with something that is not a JSON object",
-            kling_task_id=kling_task_id,
-            http_status=response.http_status,
-            server_message=excerpt(response.body),
-            advice="Check that the connection's host is the API itself.",
-        )
+        raise _not_an_object(response, kling_task_id)
     data = body.get("data")
-    if isinstance(data, dict) and (status_word_in(data) or task_id_in(data)):
-        return data
     if isinstance(data, str) and data and "status" not in body and is_success_code(body.get("code")):
         return {"task_id": data}
-    return body
+    return submitted_object(body)
 
 
-def status_word_in(body: Mapping[str, Any]) -> str | None:
-    for name in ("status", "task_status"):
-        word = body.get(name)
-        if word and isinstance(word, str):
-            return word
-    return None
+def _refuse_errors(response: Response, kling_task_id: str | None) -> None:
+    if not 200 <= response.http_status < 300:
+        raise error_of(response, f"{_asked(kling_task_id)} was refused", kling_task_id)
 
 
-def task_id_in(body: Mapping[str, Any]) -> str | None:
-    for name in ("task_id", "id"):
-        value = body.get(name)
-        if isinstance(value, str) and clean_text(value):
-            return clean_text(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-    return None
+def _not_an_object(response: Response, kling_task_id: str | None) -> KlingServerError:
+    return KlingServerError(
+        f"{_asked(kling_task_id)} was answered with something that is not a JSON object",
+        kling_task_id=kling_task_id,
+        http_status=response.http_status,
+        server_message=excerpt(response.body),
+        advice="Check that the connection's host is the API itself.",
+    )
 
 
-def job_from(kling_task_id: str, body: Mapping[str, Any], word: str) -> VideoJob:
+def _asked(kling_task_id: str | None) -> str:
+    return "The submit" if kling_task_id is None else f"Asking for Kling task {kling_task_id}"
+
+
+def _request_error(response: Response, kling_task_id: str, found: JobObject | None) -> KlingError | None:
+    """
+    Return the error of a request that was answered with 200, or None.
+
+    It does not hold the job's id, and its words are about the request. The job goes on meanwhile.
+    """
+    if found is not None and found.word.strip().lower() not in _REQUEST_FAILED:
+        return None
+    reason = failure_reason(response.json if isinstance(response.json, dict) else {}, response.json)
+    kind = None if reason.is_refusal else _kind_of_request_error(reason, found)
+    if kind is None:
+        return None
+    return kind(
+        f"The server refused to tell the status of Kling task {kling_task_id}",
+        kling_task_id=kling_task_id,
+        http_status=response.http_status,
+        code=reason.code,
+        server_message=reason.message,
+        request_id=response.request_id,
+        retry_after=response.retry_after,
+    )
+
+
+def _kind_of_request_error(reason: Reason, found: JobObject | None) -> type[KlingError] | None:
+    text = reason.message or ""
+    code = official_code(text) or reason.code or ""
+    kind = kind_of_code(code)
+    if kind is None and code.isdecimal() and len(code) == 3:
+        kind = KIND_OF_HTTP_STATUS.get(int(code), KlingServerError if code >= "500" else None)
+    kind = (
+        kind
+        or kind_of_words(text)
+        or next((kind for kind, words in _KIND_OF_REQUEST_ERROR.items() if words.search(text)), None)
+    )
+    if kind is None and _SERVER_TROUBLE.search(text):
+        kind = KlingServerError
+    if kind is KlingServerError and found is not None and found.word.strip().lower() != "error":
+        return None  # a job that failed by the server's trouble
+    return kind if kind in (*_KIND_OF_REQUEST_ERROR, KlingBalanceError, KlingServerError) else None
+
+
+def job_from(
+    kling_task_id: str,
+    fields: Mapping[str, Any],
+    word: str,
+    *,
+    body: Any = None,
+    without: Collection[int] = (),
+) -> VideoJob:
+    """
+    Return the job of which an object speaks.
+
+    :param kling_task_id: The id to ask with.
+    :param fields: The object.
+    :param word: The word for its status.
+    :param body: The body around it, where the object does not say all.
+    :param without: The ``id()`` of objects of the body that concern other jobs.
+    """
     word = clean_text(word)[:80]
     known = status_of(word)
     status = known or "running"
-    ended = status in ("completed", "failed")
-    code, message = _failure_reason(body) if status == "failed" else (None, None)
+    progress = _progress(fields.get("progress", as_mapping(body).get("progress")))
+    if status in ("queued", "running") and not (known is None and progress == 100):
+        # One check in many finds a job that has ended; the others need not look for what nobody reads.
+        return VideoJob(
+            kling_task_id=kling_task_id,
+            other_id=other_id_in(fields, kling_task_id),
+            status=status,
+            raw_status=word,
+            is_known_status=known is not None,
+            progress=progress,
+            model=_model(fields),
+        )
+    reason = failure_reason(fields, body, without=without) if status == "failed" else Reason(None, None, False)
+    url = None if status == "failed" else video_url(fields, body, without=without)
+    is_unexplained = reason.message is None if status == "failed" else url is None
     return VideoJob(
         kling_task_id=kling_task_id,
+        other_id=other_id_in(fields, kling_task_id),
         status=status,
         raw_status=word,
         is_known_status=known is not None,
-        progress=_progress(body.get("progress")),
-        model=as_text(body.get("model")) or as_text(body.get("model_name")),
-        # One check in many finds a job that has ended; the others need not look for what nobody reads.
-        video_url=_video_url(body) if status == "completed" else None,
-        created_at=_instant(body, "created_at", "submit_time") if ended else None,
-        completed_at=_instant(body, "completed_at", "finish_time", "finished_at") if ended else None,
-        error=message,
-        error_code=code,
-        content_refused=status == "failed" and is_content_refusal(code, message),
+        progress=progress,
+        model=_model(fields),
+        video_url=url,
+        created_at=_instant(fields, "created_at", "submit_time"),
+        completed_at=_instant(fields, "completed_at", "finish_time", "finished_at"),
+        error=reason.message,
+        error_code=reason.code,
+        content_refused=reason.is_refusal,
+        is_gone=is_gone(word),
+        excerpt=body_excerpt(fields if body is None else body) if is_unexplained else None,
     )
 
 
-def _video_url(body: Mapping[str, Any]) -> str | None:
-    """Look in every place where servers of this family put the URL, the documented one first."""
-    metadata, data, result = (as_mapping(body.get(name)) for name in ("metadata", "data", "task_result"))
-    places = [
-        body.get("video_url"),
-        body.get("url"),
-        metadata.get("url"),
-        metadata.get("video_url"),
-        body.get("output_url"),
-    ]
-    places += [body.get("result_url"), data.get("result_url"), data.get("video_url")]
-    for holder in (result, as_mapping(data.get("task_result"))):
-        videos = holder.get("videos")
-        places += [as_mapping(video).get("url") for video in videos[:1]] if isinstance(videos, list) else []
-    return next(
-        (clean_text(place) for place in places if isinstance(place, str) and _is_web_address(clean_text(place))),
-        None,
-    )
-
-
-def _is_web_address(text: str) -> bool:
-    """Return whether a text may be the URL of a file on the web, or a path on the server itself."""
-    try:
-        return 0 < len(text) <= MAX_URL and urlsplit(text).scheme in ("", "http", "https")
-    except ValueError:
-        return False
-
-
-def _failure_reason(body: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    error = body.get("error")
-    told = as_mapping(error)
-    candidates = (
-        told.get("message"),
-        error,
-        *(body.get(n) for n in ("fail_reason", "task_status_msg", "message")),
-    )
-    raw = next((text for text in candidates if isinstance(text, str) and text.strip()), None)
-    if raw is None:
-        return as_text(told.get("code")), None
-    return official_code(raw) or as_text(told.get("code")), innermost_message(raw)
+def _model(fields: Mapping[str, Any]) -> str | None:
+    return as_text(fields.get("model")) or as_text(fields.get("model_name"))
 
 
 def _progress(value: Any) -> int | None:
@@ -165,7 +239,7 @@ def _progress(value: Any) -> int | None:
     return None if number is None else int(min(max(number, 0), 100))
 
 
-def _instant(body: Mapping[str, Any], *names: str) -> str | None:
+def _instant(fields: Mapping[str, Any], *names: str) -> str | None:
     """Return the first of these times that is one, as ISO 8601 in UTC."""
-    moments = (parse_instant(body.get(name)) for name in names)
+    moments = (parse_instant(fields.get(name)) for name in names)
     return next((moment.isoformat(timespec="seconds") for moment in moments if moment), None)
