@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 import traceback
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import (
@@ -29,141 +27,18 @@ from airflow_provider_kling.exceptions import (
     KlingUncertainSubmissionError,
     KlingValidationError,
 )
-from airflow_provider_kling.jobs.consent import variable_name
-from airflow_provider_kling.jobs.journal import Journal, new_id
+from airflow_provider_kling.jobs.journal import new_id
 from airflow_provider_kling.jobs.submission import (
     ATTEMPTS_IN_PLACE,
     ATTEMPTS_PER_PURCHASE,
     LONGEST_SLOT_PAUSE,
-    SubmitRequest,
-    SubmitResult,
-    Submitter,
-    fingerprint_of,
     pause_for_slot,
     pause_in_place,
 )
+from tests.fixtures.vendor import CAT, NOW, Vendor
 
-NOW = 1_790_000_000.0
-CAT = VideoRequest.build(model="kling-v3-std-silent", prompt="a cat", duration=5)
 DOG = VideoRequest.build(model="kling-v3-std-silent", prompt="a dog", duration=5)
 Event = dict[str, Any]
-
-
-class Vendor:
-    """A server and a record in memory; ``answers`` are the outcomes of the next submits, then all are accepted."""
-
-    durable = True
-
-    def __init__(self, *answers: BaseException | None) -> None:
-        self.answers = list(answers)
-        self.bought: list[str] = []
-        self.jobs: dict[str, VideoJob] = {}
-        self.stored: list[Event] = []
-        self.unwritable = 0
-        self.variables: dict[str, str] = {}
-        self.absent: BaseException | None = None
-        self.lines: list[str] = []
-        self.slept: list[float] = []
-        self.now = NOW
-
-    # ---- the record
-
-    def new_intent(self) -> str:
-        return new_id()
-
-    def load(self) -> list[Event]:
-        return copy.deepcopy(self.stored)
-
-    def append(self, event: Any) -> None:
-        if self.unwritable and event["event"] == "submitted":
-            self.unwritable -= 1
-            raise OSError("the store is away")
-        self.stored.append(json.loads(json.dumps(event)))
-
-    def forget(self, intent: str) -> None:
-        self.stored = [event for event in self.stored if event["intent"] != intent]
-
-    def fates(self) -> list[str]:
-        return [submit.fate for submit in Journal(self.stored).submits.values()]
-
-    def names(self) -> list[str]:
-        """The names of the Variables that answer for the submits of unknown fate."""
-        return [variable_name(submit.id) for submit in Journal(self.stored).unknown()]
-
-    # ---- the server
-
-    @contextmanager
-    def connect(self) -> Iterator[Vendor]:
-        yield self
-
-    def probe(self) -> None:
-        if self.absent is not None:
-            raise self.absent
-
-    def submit(self, request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
-        assert "unknown" in self.fates(), "an intent stands before every POST"
-        assert 0 <= age() < 5
-        answer = self.answers.pop(0) if self.answers else None
-        if answer is not None:
-            raise answer
-        task_id = f"task_{len(self.bought)}"
-        self.bought.append(task_id)
-        self.jobs[task_id] = VideoJob(kling_task_id=task_id, status="running", raw_status="in_progress")
-        return self.jobs[task_id]
-
-    def look(self, task_id: str) -> VideoJob:
-        if task_id not in self.jobs:
-            raise KlingNotFoundError("no such task", kling_task_id=task_id)
-        return self.jobs[task_id]
-
-    def end(self, task_id: str, status: str, error: str | None = None, *, content_refused: bool = False) -> None:
-        url = "https://cdn.example.com/v.mp4" if status == "completed" else None
-        self.jobs[task_id] = VideoJob(
-            kling_task_id=task_id,
-            status=status,
-            raw_status=status,
-            video_url=url,
-            error=error,
-            content_refused=content_refused,
-        )
-
-    def has(self, task_id: str) -> str:
-        """Let the server have a job that no attempt knows of."""
-        self.jobs[task_id] = VideoJob(kling_task_id=task_id, status="running", raw_status="running")
-        return task_id
-
-    # ---- the task
-
-    def obtain(
-        self, request: VideoRequest = CAT, *, clears: int = 0, take: int = 1, now: float | None = None, **wish: Any
-    ) -> SubmitResult:
-        """Run one attempt of the task; ``clears`` counts how often a user cleared it so far."""
-        submitter = Submitter(
-            store=self,
-            connect=self.connect,
-            get_job=self.look,
-            grace=Grace(visibility=60.0, url=60.0),
-            read_variable=self.variables.get,
-            log=self.lines.append,
-            now=lambda: self.now,
-            sleep=self.slept.append,
-        )
-        fingerprint = fingerprint_of(request, conn_id="kling", base_url="https://k", take=take)
-        purchase = SubmitRequest(
-            video=request,
-            fingerprint=fingerprint,
-            conn_id="kling",
-            dag_id="dag",
-            max_tries=2 + clears,
-            **wish,
-        )
-        return submitter.submit_or_join(purchase)
-
-    def stops(self, request: VideoRequest = CAT, **wish: Any) -> KlingUncertainSubmissionError:
-        """Run one attempt that must stop at a submit of unknown fate, and buy nothing."""
-        with pytest.raises(KlingUncertainSubmissionError) as raised:
-            self.obtain(request, **wish)
-        return raised.value
 
 
 LOST = KlingUncertainSubmissionError("The submit was sent, but its answer was lost")

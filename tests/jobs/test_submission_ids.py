@@ -12,7 +12,7 @@ from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import KlingNotFoundError
 from airflow_provider_kling.jobs.journal import Journal
-from tests.jobs.test_submission import NOW, Vendor
+from tests.fixtures.vendor import NOW, Vendor
 
 
 class TwoIds(Vendor):

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider_kling.sandbox import Fault, Sandbox
-from tests.sensors.test_kling import context, sensor, submit
+from airflow_provider_kling.sensors.kling import KlingTaskSensor
+from tests.fixtures.requests import submit
+from tests.task_context import context
 
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(hours=-1)], ids=["ahead", "behind"])
@@ -18,7 +20,10 @@ def test_the_timeout_of_a_rescheduled_sensor_is_no_longer_than_meant(
 ) -> None:
     first = datetime.now(tz=UTC) + ahead
     monkeypatch.setattr("airflow_provider_kling.sensors.kling.first_reschedule_date", lambda context: first)
-    waiting = sensor(submit(sandbox, Fault("submit", "stuck")), deferrable=False, mode="reschedule", timeout=7200)
+    kling_task_id = submit(sandbox, Fault("submit", "stuck"))
+    waiting = KlingTaskSensor(
+        task_id="wait", kling_task_id=kling_task_id, deferrable=False, mode="reschedule", timeout=7200
+    )
     now = time.time()
     assert waiting.poke(context()) is False
     assert waiting._lasting_poller.deadline <= now + 7200 + 5

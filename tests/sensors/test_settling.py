@@ -9,7 +9,7 @@ from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.sensors.kling import KlingTaskSensor
 from tests.conftest import Connect
-from tests.hooks.test_kling import KEY
+from tests.fixtures.responses import KEY
 from tests.raw_server import RawServer, answer
 from tests.task_context import context
 

@@ -14,8 +14,8 @@ import pytest
 from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, KlingGenerationFailedError
 from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
 from tests.conftest import Connect
-from tests.hooks.test_kling import KEY
-from tests.media.test_download import VIDEO
+from tests.fixtures.responses import KEY
+from tests.fixtures.videos import VIDEO
 from tests.raw_server import RawServer, Request, answer
 from tests.task_context import context
 

@@ -14,9 +14,9 @@ from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 from tests.conftest import Connect
-from tests.hooks.test_kling import KEY
+from tests.fixtures.responses import KEY
+from tests.fixtures.triggers import event_of, trigger_for
 from tests.raw_server import RawServer, Request, answer
-from tests.triggers.test_kling import event_of, trigger_for
 
 URL = "https://cdn.example.com/1.mp4"
 

@@ -33,26 +33,8 @@ from tests.connections import BOOK
 from tests.fixtures.event_loop import longest_lag
 from tests.fixtures.requests import PROMPT, REQUEST, submit
 from tests.fixtures.responses import RAW_RESPONSES
+from tests.fixtures.triggers import event_of, trigger_for
 from tests.raw_server import RawServer, Request, answer, free_port
-
-
-def trigger_for(kling_task_id: str, **changes: Any) -> KlingTaskTrigger:
-    arguments: dict[str, Any] = {
-        "kling_task_id": kling_task_id,
-        "kling_conn_id": "kling_default",
-        "started_at": time.time(),
-        "deadline": time.time() + 20,
-        "poll_interval": 0.05,
-    }
-    return KlingTaskTrigger(**arguments | changes)
-
-
-async def event_of(trigger: KlingTaskTrigger | KlingSlotTrigger) -> dict[str, Any]:
-    """Run a trigger to its end; return its one event as it leaves for the database."""
-    events = [event async for event in trigger.run()]
-    assert len(events) == 1
-    payload: dict[str, Any] = json.loads(json.dumps(events[0].payload))
-    return payload
 
 
 def error_in(event: dict[str, Any]) -> KlingError:

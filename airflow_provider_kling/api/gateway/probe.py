@@ -60,7 +60,7 @@ def read_probe(response: Response) -> str | None:
         )
     body = as_mapping(response.json)
     if (
-        error_object(response)
+        (error_object(response) and serves_route(response))
         or says_no_task(response, error_names(response))
         or status_word_in(body)
         or status_word_in(as_mapping(body.get("data")))

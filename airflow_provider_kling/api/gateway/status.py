@@ -13,8 +13,10 @@ from airflow_provider_kling.api.codes import (
 )
 from airflow_provider_kling.api.empty_account import kind_of_words
 from airflow_provider_kling.api.gateway.errors import (
+    error_names,
     error_of,
     find_error,
+    is_missing_route,
     is_success_code,
 )
 from airflow_provider_kling.api.gateway.job_object import (
@@ -142,6 +144,8 @@ def _request_error(response: Response, kling_task_id: str, found: JobObject | No
     It does not hold the job's id, and its words are about the request. The job goes on meanwhile.
     """
     if found is not None and found.word.strip().lower() not in _REQUEST_FAILED:
+        return None
+    if found is None and is_missing_route(response, error_names(response)):
         return None
     reason = failure_reason(response.json if isinstance(response.json, dict) else {}, response.json)
     kind = None if reason.is_refusal else _kind_of_request_error(reason, found)

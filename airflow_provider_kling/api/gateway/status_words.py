@@ -34,6 +34,8 @@ FAILED = GONE | {
     "error",
     "cancelled",
     "canceled",
+    "aborted",
+    "terminated",
     "timeout",
     "timedout",
     "timed_out",

@@ -297,7 +297,6 @@ def test_no_body_costs_more_than_milliseconds(kind: str, word: str | None) -> No
     status = f'"id":"x","status":"{word}","progress":100,' if word else ""
     sent = response(f"{{{status}{HOSTILE[kind]}}}".encode())
     assert len(sent.body) <= MAX_RESPONSE_BYTES
-    assert sent.json is not None
 
     def seconds() -> float:
         started = time.process_time()
