@@ -25,8 +25,6 @@ from airflow_provider_kling.api.response import (
 from airflow_provider_kling.exceptions import KlingError, KlingServerError
 
 SIZE = MAX_RESPONSE_BYTES
-#: Seconds of CPU: five times what the worst body takes on a machine that does nothing else.
-ALLOWED = 0.015
 RUNNING = '{"id": "task_1", "status": "processing", "extra": '
 FAILED = '{"id": "task_1", "status": "failed", "message": "'
 
@@ -50,6 +48,12 @@ def cpu_seconds(do: Callable[[], Any]) -> float:
         return time.process_time() - started
 
     return min(once() for _ in range(5))
+
+
+def allowed() -> float:
+    """Return the CPU seconds that a body may take: 2.5 times what decoding plain numbers takes here and now."""
+    numbers = "[" + "1," * (SIZE // 2 - 1) + "1]"
+    return 2.5 * cpu_seconds(lambda: json.loads(numbers))
 
 
 def fill(before: str, unit: str, after: str, encoding: str = "utf-8") -> bytes:
@@ -121,7 +125,8 @@ OTHERS = {
 def test_no_body_takes_more_than_a_few_milliseconds(name: str, http_status: int) -> None:
     body = (CONTAINERS | OTHERS)[name]
     assert SIZE * 0.9 < len(body) <= SIZE
-    assert cpu_seconds(lambda: read(body, http_status)) < ALLOWED
+    # Measured side by side: a machine that is busy is slow at both.
+    assert any(cpu_seconds(lambda: read(body, http_status)) < allowed() for _ in range(4))
     assert isinstance(read(body, http_status), KlingError if http_status != 200 else (KlingError, VideoJob))
 
 
@@ -211,10 +216,7 @@ def test_whatever_a_body_at_the_limit_is_made_of(
     head: list[str], unit: list[str], tail: list[str], encoding: str, http_status: int
 ) -> None:
     body = fill("".join(head), "".join(unit), "".join(tail), encoding)
-    started = time.process_time()
-    read(body, http_status)
-    if time.process_time() - started >= ALLOWED:
-        assert cpu_seconds(lambda: read(body, http_status)) < ALLOWED
+    assert any(cpu_seconds(lambda: read(body, http_status)) < allowed() for _ in range(4))
 
 
 @given(

@@ -67,7 +67,7 @@ HANDLERS = {
     "chunks that drip": dripping(CHUNKED, b"1\r\n \r\n"),
     "a body shorter than announced": answer(b"{", length=1000),
     "a body of an announced exbibyte": answer(b"{", length=1 << 60),
-    "two lengths": answer(b"{}", Content_Length=7),
+    "two lengths": OK + b"Content-Length: 2\r\nContent-Length: 7\r\n\r\n{}",
     "a negative length": answer(b"{}", length=-2),
     "a redirect to itself": answer(b"", 307, Location="/v1/videos/task_1"),
     "a redirect to nowhere": answer(b"", 302, Location="http://[::1"),
