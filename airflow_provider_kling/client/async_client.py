@@ -32,12 +32,13 @@ from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.api.response import Response
 from airflow_provider_kling.api.routes import RouteSearch
 from airflow_provider_kling.client.connection import HEADERS, MAX_REQUESTS_PER_SECOND, KlingConnection, proxy_url
-from airflow_provider_kling.client.lookup import connection_from, lookup_error
+from airflow_provider_kling.client.lookup import connection_from, lookup_error, unconfirmed_refusal
 from airflow_provider_kling.client.rate_limiter import RateLimiter
 from airflow_provider_kling.client.response_body import CONTENT_ENCODING, ResponseBody
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingConnectionError,
+    KlingError,
     KlingRateLimitError,
     KlingValidationError,
 )
@@ -134,12 +135,13 @@ class SharedClient:
                 session = await self._connected()
             try:
                 return await session.get_video(kling_task_id, route)
-            except KlingAuthenticationError:
-                _last_good.pop(self.conn_id, None)
+            except KlingAuthenticationError as error:
                 # The key may have been replaced in Airflow since it was looked up.
                 renewed = await self._reconnected(session)
                 if renewed.connection.credentials == session.connection.credentials:
                     renewed.settled = True
+                    if renewed.is_unconfirmed:
+                        raise unconfirmed_refusal(error) from None
                     raise
                 return await renewed.get_video(kling_task_id, route)
         finally:
@@ -293,6 +295,8 @@ class _OpenSession:
         self.opened_at = time.monotonic()
         #: Whether its key had been refused before it was looked up anew.
         self.settled = False
+        #: Whether Airflow could not return the connection, so that it is the one of an earlier look-up.
+        self.is_unconfirmed = False
         self.retired = False
         #: The status route that the server has, once a response has shown it.
         self.status_route: str | None = None
@@ -300,7 +304,8 @@ class _OpenSession:
 
     @classmethod
     async def open(cls, conn_id: str, rate_limiter: RateLimiter) -> _OpenSession:
-        connection = _with_environment(await _look_up(conn_id))
+        found, is_confirmed = await _look_up(conn_id)
+        connection = _with_environment(found)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=MAX_SOCKETS, ssl=await _tls(connection.verify), socket_factory=_socket
@@ -315,7 +320,9 @@ class _OpenSession:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         rate_limiter.per_second = connection.max_requests_per_second
-        return cls(connection, session, rate_limiter)
+        opened = cls(connection, session, rate_limiter)
+        opened.is_unconfirmed = not is_confirmed
+        return opened
 
     async def get_video(self, kling_task_id: str, route: str | None = None) -> VideoJob:
         """Return the state of a job, asked for once."""
@@ -325,11 +332,16 @@ class _OpenSession:
             search.add(candidate, await self.send(api.status((kling_task_id,), route=candidate)))
         # Another trigger may have learned it meanwhile; what is open here does not undo that.
         self.status_route, response = search.route or self.status_route, search.response
-        if response.http_status == 429:
-            self.rate_limiter.refused(now=time.monotonic(), retry_after=response.retry_after)
-        else:
+        try:
+            job = self.connection.read_status(response, kling_task_id, route=self.status_route)
+        except KlingRateLimitError as error:
+            self.rate_limiter.refused(now=time.monotonic(), retry_after=error.retry_after)
+            raise
+        except KlingError:
             self.rate_limiter.accepted()
-        return self.connection.read_status(response, kling_task_id, route=self.status_route)
+            raise
+        self.rate_limiter.accepted()
+        return job
 
     async def send(self, call: HttpCall) -> Response:
         """
@@ -380,8 +392,12 @@ class _OpenSession:
         return self.connection.masked(reason)
 
 
-async def _look_up(conn_id: str) -> KlingConnection:
-    """Return the connection; while Airflow cannot return it, the last one that worked goes on being used."""
+async def _look_up(conn_id: str) -> tuple[KlingConnection, bool]:
+    """
+    Return the connection, and whether Airflow returned it just now.
+
+    While Airflow cannot return it, the connection of the last look-up is used.
+    """
     try:
         found = await get_async_connection(conn_id)
         extra = await get_async_extra_dejson(found)
@@ -390,10 +406,10 @@ async def _look_up(conn_id: str) -> KlingConnection:
         if (last := _last_good.get(conn_id)) is None:
             raise failure from failure.__cause__
         log.warning("%s Going on with the connection as it was", failure)
-        return last
+        return last, False
     connection = connection_from(conn_id, found, extra)
     _last_good[conn_id] = connection
-    return connection
+    return connection, True
 
 
 def _with_environment(connection: KlingConnection) -> KlingConnection:

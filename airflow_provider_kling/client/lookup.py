@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_kling.client.connection import KlingConnection
 from airflow_provider_kling.client.pasted_keys import mask_keys
-from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.exceptions import KlingAuthenticationError, KlingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +40,20 @@ def connection_from(conn_id: str, found: Any, extra: Mapping[str, Any]) -> Kling
         names = ", ".join(connection.unknown_extras)
         log.warning("Connection %r has extras that are not read: %s", conn_id, names)
     return connection
+
+
+def unconfirmed_refusal(error: KlingAuthenticationError) -> KlingError:
+    """
+    Return the error for a refused key that Airflow could not be asked for again.
+
+    The key may have been replaced, so a wait goes on until the connection can be looked up.
+
+    :param error: The refusal.
+    """
+    details = error.details() | {
+        "advice": "The connection could not be looked up again; see whether Airflow can reach where it is."
+    }
+    return KlingError(error.message, **details)
 
 
 def lookup_error(conn_id: str, error: Exception) -> KlingError:

@@ -141,10 +141,6 @@ class SyncClient:
                     url,
                     data=body,
                     headers={"Content-Type": "application/json"} if body else None,
-                    timeout=(connection.connect_timeout, connection.read_timeout),
-                    # Said per request: a session's own setting yields to REQUESTS_CA_BUNDLE.
-                    verify=connection.verify,
-                    allow_redirects=False,
                     stream=True,
                 ) as response,
             ):
@@ -165,7 +161,7 @@ class SyncClient:
 
     def _prepared(self, adapter: BoundedAdapter) -> Session:
         connection = self.connection
-        session = Session()
+        session = Session((connection.connect_timeout, connection.read_timeout), verify=connection.verify)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         session.headers.update({**HEADERS, "Accept-Encoding": CONTENT_ENCODING})

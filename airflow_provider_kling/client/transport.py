@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from contextlib import contextmanager, suppress
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -22,7 +23,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from airflow_provider_kling.client.connection import origin
 from airflow_provider_kling.client.redaction import redacted_logs
-from airflow_provider_kling.exceptions import KlingAddressRefusedError
+from airflow_provider_kling.exceptions import KlingAddressRefusedError, KlingPermanentError
 from airflow_provider_kling.utils.addresses import is_public, parse_address, private_reason
 
 if TYPE_CHECKING:
@@ -37,10 +38,40 @@ TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSE
 
 class Session(requests.Session):
     """
-    A session that does as it is told.
+    A ``requests`` session that never follows redirects and prefers its own proxies to the environment's.
 
-    To it a redirect is an answer like any other: not followed, and its body not read ahead.
+    :param timeout: Seconds to connect, and seconds without a byte, of a request that names none.
+    :param verify: TLS verification of a request that names none.
     """
+
+    #: Whether every method but GET and HEAD is refused.
+    reads_only = False
+
+    def __init__(self, timeout: tuple[float, float] | None = None, *, verify: bool | str = True) -> None:
+        super().__init__()
+        self.default_timeout = timeout
+        self.default_verify = verify
+        # A cookie of one response must not change the next request.
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
+        """
+        Send a request within the limits of the connection, unless it names others.
+
+        :raises KlingPermanentError: for a POST and the like where only reading is allowed.
+        """
+        verb = method.decode() if isinstance(method, bytes) else method
+        if self.reads_only and verb.upper() not in ("GET", "HEAD"):
+            raise KlingPermanentError(
+                f"This session does not send {verb}",
+                advice="Call KlingHook.submit_video, which sends a submit once; nothing was sent.",
+            )
+        kwargs = {
+            "timeout": self.default_timeout,
+            "verify": self.default_verify,
+            "allow_redirects": False,
+        } | kwargs
+        return super().request(method, url, *args, **kwargs)
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return nothing: ``requests`` would read the whole body, and fail on a target that is no URL."""

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 from airflow.providers.http.hooks.http import HttpHook
 
 from airflow_provider_kling.api.request import VideoRequest
-from airflow_provider_kling.client.lookup import connection_from, lookup_error
+from airflow_provider_kling.client.lookup import connection_from, lookup_error, unconfirmed_refusal
 from airflow_provider_kling.client.sync_client import SyncClient
 from airflow_provider_kling.exceptions import KlingAuthenticationError, KlingError, KlingPermanentError
 from airflow_provider_kling.jobs.poll_schedule import delay_for
@@ -96,8 +96,16 @@ class KlingHook(HttpHook):
     def get_conn(
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
     ) -> Session:
-        """Return a ``requests`` session that is logged in to Kling, with this provider's transport."""
+        """
+        Return a ``requests`` session that reads from Kling, within the limits of the connection.
+
+        A submit is refused, since it would be neither recorded nor sent just once.
+
+        :param headers: Headers of every request.
+        :param extra_options: Not used.
+        """
         session = self.client.new_session()
+        session.reads_only = True
         session.headers.update(headers or {})
         return session
 
@@ -109,7 +117,7 @@ class KlingHook(HttpHook):
         """
         raise KlingPermanentError(
             "KlingHook does not send requests of one's own",
-            advice="Call submit_video, get_video or wait_for_video; get_conn() returns a session.",
+            advice="Call submit_video, get_video or wait_for_video.",
         )
 
     run_and_check = run
@@ -145,8 +153,12 @@ class KlingHook(HttpHook):
         """
         try:
             return self.client.get_video(kling_task_id)
-        except KlingAuthenticationError:
-            if not self._key_was_replaced():
+        except KlingAuthenticationError as error:
+            try:
+                is_another = self._renew()
+            except KlingError:
+                raise unconfirmed_refusal(error) from None
+            if not is_another:
                 raise
             return self.client.get_video(kling_task_id)
 
@@ -223,12 +235,13 @@ class KlingHook(HttpHook):
             mask_secret(connection.credentials.secret)
         return connection
 
-    def _key_was_replaced(self) -> bool:
-        """Look the connection up again; go on with it if its key is another one."""
-        try:
-            renewed = self._look_up()
-        except KlingError:
-            return False
+    def _renew(self) -> bool:
+        """
+        Look the connection up again, and use it from now on if its key is another one; return whether it is.
+
+        :raises KlingError: if Airflow cannot return it.
+        """
+        renewed = self._look_up()
         if renewed.credentials == self.connection.credentials:
             return False
         self.client.close()

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+import requests
 
 from airflow_provider_kling.client.async_client import SharedClient, shared_client
 from airflow_provider_kling.exceptions import (
@@ -24,6 +25,7 @@ from airflow_provider_kling.exceptions import (
     KlingConnectionError,
     KlingError,
     KlingNotFoundError,
+    KlingPermanentError,
     KlingRateLimitError,
     KlingServerError,
     KlingValidationError,
@@ -475,3 +477,45 @@ def test_what_http_hook_offers_is_refused_by_name(sandbox: Sandbox, connected: s
     with pytest.raises(KlingError, match=r"Call submit_video, get_video or wait_for_video"):
         getattr(KlingHook(connected), method)("/v1/video/generations", data="{}")
     assert sandbox.requests["submit"] == 0
+
+
+def test_a_refused_key_may_have_been_replaced_while_airflow_cannot_return_the_connection(
+    sandbox: Sandbox, connect: Connect, get_video: GetVideo
+) -> None:
+    connect(sandbox.base_url, sandbox.api_key)
+    task_id = submit(sandbox)
+    assert get_video(task_id).kling_task_id == task_id
+    known = dict(BOOK.connections)
+    BOOK.clear()  # the secrets backend is down
+    sandbox.add_fault(Fault("status", "error", status=401, code="invalid_api_key"))
+    with pytest.raises(KlingError, match="could not be looked up again") as caught:
+        get_video(task_id)
+    assert caught.value.retryable
+    assert caught.value.http_status == 401
+    BOOK.connections.update(known)
+    assert get_video(task_id).kling_task_id == task_id
+
+
+@pytest.mark.parametrize("client", BOTH)
+def test_a_cookie_of_a_server_is_not_sent_back(client: Client, connect: Connect) -> None:
+    with RawServer(answer('{"id": "task_1", "status": "running"}', Set_Cookie="a=b; Path=/")) as server:
+        connect(server.base_url)
+        with client() as get_video:
+            get_video("task_1")
+            get_video("task_1")
+        assert all("cookie" not in {name.lower() for name in request.headers} for request in server.requests)
+
+
+class TestGetConn:
+    def test_reads_with_the_limits_of_the_connection(self, connect: Connect) -> None:
+        with Silent() as server:
+            url = f"http://127.0.0.1:{server.port}"
+            conn_id = connect(url, read_timeout=0.2)
+            with pytest.raises(requests.ReadTimeout), KlingHook(conn_id).get_conn() as session:
+                session.get(f"{url}/v1/videos/task_1")
+
+    @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+    def test_sends_nothing_that_could_buy(self, sandbox: Sandbox, connected: str, method: str) -> None:
+        with pytest.raises(KlingPermanentError, match="submit_video"), KlingHook(connected).get_conn() as session:
+            getattr(session, method)(f"{sandbox.base_url}/v1/video/generations", json={})
+        assert sandbox.requests["submit"] == 0
