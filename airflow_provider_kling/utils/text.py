@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.utils.signed_urls import mask_signatures
@@ -19,21 +20,27 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 def nested_objects(message: str) -> Iterator[Mapping[str, Any]]:
     """Yield the JSON objects inside a message string; gateways put the upstream's raw body there."""
-    message = message[:MAX_MESSAGE]
+    return iter(_nested_objects(message[:MAX_MESSAGE])) if "{" in message else iter(())
+
+
+@lru_cache(maxsize=4)  # one response has its message searched for its code, its words and its objects
+def _nested_objects(message: str) -> tuple[Mapping[str, Any], ...]:
+    found: list[Mapping[str, Any]] = []
     end = 0
     # A hostile message must not cause quadratic work.
     characters_left = 2 * MAX_MESSAGE
     for _ in range(20):
         start = message.find("{", end)
         if start == -1 or characters_left <= 0:
-            return
+            break
         try:
             value, end = json.JSONDecoder().raw_decode(message, start)
         except (ValueError, RecursionError) as error:
             characters_left -= getattr(error, "pos", len(message)) - start
             end = start + 1
         else:
-            yield value
+            found.append(value)
+    return tuple(found)
 
 
 def innermost_message(message: str) -> str:
