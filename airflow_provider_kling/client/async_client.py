@@ -363,7 +363,13 @@ class _OpenSession:
                 while not response.content.at_eof():
                     body.add(await response.content.readany())
                 content = body.content(response.headers.get("Content-Encoding", ""))
-                return Response.from_http(response.status, content, response.headers, masked=connection.masked)
+                return Response.from_http(
+                    response.status,
+                    content,
+                    response.headers,
+                    masked=connection.masked,
+                    masked_body=connection.masked_body,
+                )
         # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             reason = self._reason(error)

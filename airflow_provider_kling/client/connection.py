@@ -27,7 +27,7 @@ from airflow_provider_kling.client.pasted_keys import (
     misplaced_keys,
     without_key,
 )
-from airflow_provider_kling.client.redaction import redact_outcome
+from airflow_provider_kling.client.redaction import Masks, redact_outcome
 from airflow_provider_kling.exceptions import KlingError, KlingValidationError, Problem
 from airflow_provider_kling.utils.coerce import parse_number
 from airflow_provider_kling.utils.masking import SecretMask, forms_of
@@ -46,6 +46,8 @@ HEADERS = {"User-Agent": f"airflow-provider-kling/{__version__}", "Accept": "app
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
+#: Minimum length of a key that is masked even inside ids and URLs; a shorter one may be part of one by chance.
+LONG_KEY = 16
 #: Status requests per second that all waiting videos of a process share.
 MAX_REQUESTS_PER_SECOND = 50.0
 _BASE_URL = "must be the API's base URL, such as https://api.example.com"
@@ -262,9 +264,13 @@ class KlingConnection:
         """Return a text of another program with the key and the login of the proxy masked."""
         return self._mask(text)
 
+    def masked_body(self, text: str) -> str:
+        """Return the body of a response with the key masked, and every id and URL in it as it was."""
+        return self._whole_key_mask(text)
+
     def redacted(self, call: Callable[[], T]) -> T:
         """Return what a call returns, or raise the KlingError that it raises, with every text masked."""
-        return redact_outcome(call, self._mask.in_excerpt)
+        return redact_outcome(call, Masks(self._mask.in_excerpt, self._whole_key_mask))
 
     @cached_property
     def _mask(self) -> SecretMask:
@@ -274,6 +280,12 @@ class KlingConnection:
             return SecretMask(keys)
         # The password of a proxy may be a common word, so it is masked with what stands around it only.
         return SecretMask([*keys, user + at, f"Basic {b64encode(unquote(user).encode()).decode()}"])
+
+    @cached_property
+    def _whole_key_mask(self) -> SecretMask:
+        # A short key, or a part of one, may be part of an id or a URL. A paid video must not be lost by masking.
+        keys = (key for key in self.api.secrets(self.credentials) if len(key) >= LONG_KEY)
+        return SecretMask([form for key in keys for form in forms_of(key, parts=False)])
 
     def authorization(self, *, now: float) -> str:
         """Return the Authorization header; send it only where :meth:`is_own_origin` allows."""

@@ -11,33 +11,50 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from airflow_provider_kling.exceptions import KlingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Hashable, Iterator
 
 T = TypeVar("T")
+
+
+class Masks(NamedTuple):
+    """
+    How to mask texts.
+
+    :param text: Masks a text for people, which may be cut.
+    :param address: Masks an id or a URL, which is used again, so nothing but a whole key may be replaced.
+    """
+
+    text: Callable[[str], str]
+    address: Callable[[str], str]
+
+
+#: The fields of jobs and errors that are ids and URLs.
+_ADDRESSES = frozenset({"kling_task_id", "other_id", "video_url", "content_url"})
 #: The query of a URL. That of a video URL is a credential.
 _QUERY = re.compile(r"\?\S*")
 
 
-def redact_outcome(call: Callable[[], T], mask: Callable[[str], str]) -> T:
+def redact_outcome(call: Callable[[], T], masks: Masks) -> T:
     """
     Return what a call returns, masked.
 
     :param call: What to call.
-    :param mask: Masks the secrets in a text.
+    :param masks: How to mask.
     :raises KlingError: the error of the call, masked, in its texts and in its cause.
     """
     try:
-        return redact(call(), mask)
+        return redact(call(), masks)
     except KlingError as error:
-        redacted = redact_error(error, mask)
+        redacted = redact_error(error, masks)
     try:
         # Outside of the except block: the unmasked error must not be its context.
         raise redacted
@@ -45,31 +62,31 @@ def redact_outcome(call: Callable[[], T], mask: Callable[[str], str]) -> T:
         del redacted  # a variable of a frame that the error refers to would keep its sockets open
 
 
-def redact(value: T, mask: Callable[[str], str]) -> T:
+def redact(value: T, masks: Masks) -> T:
     """Return a value with every text in it masked; the value itself if there is nothing to mask."""
     found: Any = value
     if isinstance(value, str):
-        found = mask(value)
+        found = masks.text(value)
     elif isinstance(value, KlingError):
-        found = redact_error(value, mask)
+        found = redact_error(value, masks)
     elif isinstance(value, dict):
-        found = {name: redact(item, mask) for name, item in value.items()}
+        found = {name: redact(item, masks) for name, item in value.items()}
     elif type(value) in (tuple, list):
-        items = [redact(item, mask) for item in cast("Any", value)]
+        items = [redact(item, masks) for item in cast("Any", value)]
         found = tuple(items) if isinstance(value, tuple) else items
     elif is_dataclass(value) and not isinstance(value, type):
-        found = _redact_fields(value, mask)
+        found = _redact_fields(value, masks)
     return cast("T", found)
 
 
-def redact_error(error: KlingError, mask: Callable[[str], str]) -> KlingError:
+def redact_error(error: KlingError, masks: Masks) -> KlingError:
     """Return an error with its texts masked, and without a cause that holds a secret."""
     arguments = {"message": error.message, **error.details()}
-    changes = _changes(arguments, mask)
+    changes = _changes(arguments, masks)
     if changes:
         error = error.replace(**changes)
     hidden = error.__cause__ is None and error.__suppress_context__ and error.__context__ is not None
-    if hidden or any(mask(text) != text for text in _texts_behind(error)):
+    if hidden or any(masks.text(text) != text for text in _texts_behind(error)):
         error = error.replace()  # which has no context
         error.__cause__ = None
     return error
@@ -88,8 +105,8 @@ def _texts_behind(error: BaseException) -> Iterator[str]:
                 yield from (str(behind), repr(behind))
 
 
-def _redact_fields(value: Any, mask: Callable[[str], str]) -> Any:
-    changes = _changes({name: getattr(value, name) for name in _field_names(cast("Hashable", type(value)))}, mask)
+def _redact_fields(value: Any, masks: Masks) -> Any:
+    changes = _changes({name: getattr(value, name) for name in _field_names(cast("Hashable", type(value)))}, masks)
     return replace(value, **changes) if changes else value
 
 
@@ -98,12 +115,13 @@ def _field_names(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
 
 
-def _changes(arguments: dict[str, Any], mask: Callable[[str], str]) -> dict[str, str]:
+def _changes(arguments: dict[str, Any], masks: Masks) -> dict[str, str]:
     """Return the texts that masking changes, masked."""
     return {
         name: masked
         for name, text in arguments.items()
-        if isinstance(text, str) and (masked := mask(text)) != text
+        if isinstance(text, str)
+        and (masked := (masks.address if name in _ADDRESSES else masks.text)(text)) != text
     }
 
 

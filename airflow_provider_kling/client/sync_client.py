@@ -148,7 +148,13 @@ class SyncClient:
         except TRANSPORT_ERRORS as error:
             reason = connection.masked(f"{type(error).__name__}: {error}")
         else:
-            return Response.from_http(response.status_code, content, response.headers, masked=connection.masked)
+            return Response.from_http(
+                response.status_code,
+                content,
+                response.headers,
+                masked=connection.masked,
+                masked_body=connection.masked_body,
+            )
         # Outside of the except block: the text of the error may hold the key, which some servers repeat.
         raise KlingConnectionError(f"{call.method} {url} failed: {reason}")
 

@@ -71,8 +71,13 @@ class SecretMask:
         return self._masked(text, was_cut=False)
 
     def in_excerpt(self, text: str) -> str:
-        """Return the same for a text that may end in the middle of a secret: that beginning is masked too."""
-        return self._masked(text, was_cut=True)
+        """
+        Return the same for a text that may end in the middle of a secret, before any “…” or at its end.
+
+        The beginning of the secret is masked there.
+        """
+        parts = re.findall("[^…]*…+|[^…]+", text)
+        return "".join(self._masked(part, was_cut=True) for part in parts)
 
     def _masked(self, text: str, *, was_cut: bool) -> str:
         if not self._needles or len(text) < (self._shortest_cut if was_cut else self._shortest):
@@ -141,17 +146,21 @@ def mask(secrets: Iterable[str], text: str) -> str:
     return SecretMask(secrets)(text)
 
 
-def forms_of(secret: str) -> Iterator[str]:
+def forms_of(secret: str, *, parts: bool = True) -> Iterator[str]:
     """
     Yield a secret, its parts where a URL divides it, and its Base64 forms.
+
+    The parts may be names, of an account for example.
 
     Of the Base64 form only the part counts that is the same whatever stands around the secret. It depends on the
     remainder by three of the secret's position, so there are three of it.
 
     :param secret: The secret, of ASCII characters.
+    :param parts: Whether to yield the parts.
     """
     yield secret
-    yield from (part for part in re.split("[/?#@:]", secret) if MIN_ENCODED <= len(part) < len(secret))
+    if parts:
+        yield from (part for part in re.split("[/?#@:]", secret) if MIN_ENCODED <= len(part) < len(secret))
     if len(secret) < MIN_ENCODED:
         return
     for offset in range(3):

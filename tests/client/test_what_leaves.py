@@ -32,7 +32,7 @@ from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.api.response import Response
 from airflow_provider_kling.client.connection import KlingConnection
-from airflow_provider_kling.client.redaction import redact_error, redacted_logs
+from airflow_provider_kling.client.redaction import Masks, redact_error, redacted_logs
 from airflow_provider_kling.exceptions import KlingError, KlingServerError
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.jobs.result import generation_error
@@ -457,7 +457,35 @@ class TestRedaction:
         job = VideoJob(kling_task_id="t", status="running", model="kling-v3-std-silent")
         error = KlingServerError("no")
         assert connection().redacted(lambda: job) is job
-        assert redact_error(error, connection().masked) is error
+        assert redact_error(error, Masks(connection().masked, connection().masked)) is error
+
+    @pytest.mark.parametrize(
+        ("key", "task", "url"),
+        [
+            ("sk-1234", "task-1234abcd", "https://cdn.example.com/task-1234abcd.mp4"),
+            ("sk-test", "task-test-1", "https://cdn.example.com/task-test-1.mp4"),
+            ("1234567", "91234567", "https://cdn.example.com/91234567.mp4"),
+            ("task", "task_1", "https://task.example.com/task_1.mp4"),
+            ("sk-20261125abcdefghijkl", "task_20261125", "https://cdn.example.com/20261125abc.mp4?day=20261125"),
+            ("sk-user1234-abcdefghijklm", "task_99_user1234", "https://cdn.example.com/user1234"),
+            ("kling-production:abcdef0123456789", "t", "https://kling-production.s3.example.com/v.mp4"),
+            ("team@cdn.example.com:0123456789abcdef", "t", "https://cdn.example.com/v.mp4"),
+            (
+                "fa1c0de0-1234-4abc-8abc-1234567890ab:0123456789abcdef",
+                "t",
+                "https://x.example/fa1c0de0-1234/v.mp4",
+            ),
+        ],
+    )
+    def test_an_id_and_a_url_stay_as_they_are(self, key: str, task: str, url: str) -> None:
+        """A paid video would be lost by an id that was masked in part."""
+        one = connection(key)
+        body = json.dumps({"id": task, "status": "completed", "video_url": url}).encode()
+        response = Response.from_http(200, body, {}, masked=one.masked, masked_body=one.masked_body)
+        job = one.read_status(response, task)
+        assert (job.kling_task_id, job.video_url) == (task, url)
+        submitted = one.redacted(lambda: one.api.read_submit(response))
+        assert submitted.kling_task_id == task
 
     @pytest.mark.parametrize("suppress", [True, False])
     def test_a_cause_with_the_key_goes(self, suppress: bool) -> None:
