@@ -245,7 +245,7 @@ class KlingSlotTrigger(BaseTrigger):
         from airflow_provider_kling.client.async_client import shared_client
 
         async with shared_client(self.kling_conn_id) as client:
-            await client.slots.wait(seconds=last - now())
+            await client.slots.wait(timeout=last - now())
             await asyncio.sleep(first - now())
         yield TriggerEvent({"version": FORMAT, "status": "slot"})
 
