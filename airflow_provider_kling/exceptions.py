@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Everything that can go wrong on the way from a prompt to a video file, by name.
+The named errors for everything that can go wrong on the way from a prompt to a video file.
 
-The worker, the triggerer and plain scripts raise and catch the same classes. Each error carries what an on-call
-reader needs in one glance: what failed, the server's own words, what to do, and the ids. None ever carries the API
-key, nor the signature of a pre-signed URL.
+The worker, the triggerer and plain scripts raise and catch the same classes. Each error has what a person on call
+needs at a glance: what failed, the server's own message, what to do, and the ids. None ever contains the API key,
+nor the signature of a pre-signed URL.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ class KlingError(Exception):
     """
     Base of every error that this provider raises on purpose.
 
-    An error is not changed once it exists; :meth:`replace` returns a changed copy.
+    An error is immutable; :meth:`replace` returns a changed copy.
 
     :param message: What failed, as one sentence without a full stop.
     :param kling_task_id: The Kling task concerned, if one is known.
     :param http_status: The HTTP status of the response, if there was one.
     :param code: The server's error code, textual (``insufficient_user_quota``) or official (``1303``).
-    :param server_message: The server's own words, untranslated.
-    :param request_id: The server's id of the HTTP exchange, which its support asks for.
-    :param retry_after: Seconds that the server asked to wait, if it did.
-    :param advice: What to do about it. Each class has a sentence of its own as the default.
+    :param server_message: The server's own message, untranslated.
+    :param request_id: The server's id of the HTTP exchange, for a request to its support.
+    :param retry_after: Seconds to wait by the server's Retry-After, if it sent one.
+    :param advice: What to do about it. Each class has its own default.
     """
 
-    #: Whether another attempt of the same Airflow task could end better.
+    #: Whether another attempt of the same Airflow task could succeed.
     retryable: ClassVar[bool] = True
     default_advice: ClassVar[str] = ""
     advice_on_a_line_of_its_own: ClassVar[bool] = False
@@ -52,7 +52,7 @@ class KlingError(Exception):
         retry_after: float | None = None,
         advice: str | None = None,
     ) -> None:
-        # Masked here, so that no form of the error holds a signature: its text, an event, a pickle, args.
+        # Masked here, so that no form of the error contains a signature: its text, an event, a pickle, args.
         message = _masked(message)
         super().__init__(message)
         self.message = message
@@ -82,22 +82,22 @@ class KlingError(Exception):
         return text
 
     def details(self) -> dict[str, Any]:
-        """Return the keyword arguments that, with ``message``, make this error again."""
+        """Return the keyword arguments that, with ``message``, rebuild this error."""
         return {name: getattr(self, name) for name in _DETAILS}
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with other values for some of the arguments, raised from the same place."""
+        """Return a copy with other values for some of the arguments, and the same cause and traceback."""
         changed = type(self)(**{"message": self.message, **self.details(), **changes})
         changed.__cause__ = self.__cause__
         return changed.with_traceback(self.__traceback__)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the error as plain JSON, to cross from the triggerer to a worker."""
+        """Return the error as plain JSON, for the event from the triggerer to a worker."""
         return {"type": error_name(self), "message": self.message, **self.details()}
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> KlingError:
-        """Rebuild what :meth:`to_dict` made; an unknown type (a newer triggerer's) becomes a plain KlingError."""
+        """Rebuild the error of :meth:`to_dict`; an unknown type (from a newer triggerer) becomes a KlingError."""
         kind = _KINDS.get(data.get("type", ""), KlingError)
         return kind(data.get("message") or "Kling failed", **{name: data.get(name) for name in _DETAILS})
 
@@ -111,13 +111,13 @@ def _rebuild(kind: type[KlingError], message: str, details: dict[str, Any]) -> K
 
 
 class KlingPermanentError(KlingError, AirflowFailException):
-    """Base of the errors that a retry cannot cure; Airflow fails the task at once, even with retries left."""
+    """Base of the errors that a retry cannot fix; Airflow fails the task at once, even with retries left."""
 
     retryable = False
 
 
 def _masked(text: Any) -> Any:
-    # What another process sends may be anything.
+    # An error from another process may have a value of any type here.
     return mask_signatures(text) if isinstance(text, str) else text
 
 
@@ -125,7 +125,7 @@ _DETAILS = ("kling_task_id", "http_status", "code", "server_message", "request_i
 
 
 class Problem(NamedTuple):
-    """One thing wrong with a request: the field, its value, and what would be right."""
+    """One problem of a request: the field, its value, and what is expected."""
 
     field: str
     value: Any
@@ -136,11 +136,11 @@ class Problem(NamedTuple):
 
 
 def short_repr(value: Any) -> str:
-    """Return a value for a message: its ``repr``, cut where it is long."""
+    """Return a value for a message: its ``repr``, shortened if it is long."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):
-        # A number of thousands of digits, a list of thousands of levels: Python itself refuses to print it.
+        # Python itself refuses to print a number of thousands of digits, or a list of thousands of levels.
         return f"<{type(value).__name__} too large to show>"
     return text if len(text) <= 120 else text[:117] + "..."
 
@@ -149,7 +149,7 @@ NOT_BILLED = "Nothing was submitted or billed; correct the arguments."
 
 
 class KlingValidationError(KlingPermanentError):
-    """The request is wrong, found by this provider before sending it or by the server (HTTP 400)."""
+    """The request is wrong; this provider found that before sending it, or the server did (HTTP 400)."""
 
     default_advice = "Correct the arguments."
 
@@ -157,7 +157,7 @@ class KlingValidationError(KlingPermanentError):
     def from_problems(
         cls, problems: Sequence[Problem], subject: str = "The video request"
     ) -> KlingValidationError:
-        """Return one error that names all problems at once, of something that was not sent."""
+        """Return one error that lists all problems of a request that was not sent."""
         listed = "".join(f"\n  - {problem}" for problem in problems)
         noun = "problem" if len(problems) == 1 else "problems"
         return cls(f"{subject} has {len(problems)} {noun}:{listed}", advice=NOT_BILLED)
@@ -172,17 +172,17 @@ class KlingAuthenticationError(KlingPermanentError):
 class KlingBalanceError(KlingPermanentError):
     """The account has no money left (``insufficient_user_quota``, HTTP 402; official codes 1100 to 1102)."""
 
-    default_advice = "Top up the account at the vendor; waiting does not cure it."
+    default_advice = "Top up the account at the vendor; waiting does not help."
 
 
 class KlingPermissionError(KlingPermanentError):
-    """The key may not do this: model, group or address not allowed (HTTP 403; official codes 1103, 1304)."""
+    """The key lacks permission: model, group or address not allowed (HTTP 403; official codes 1103, 1304)."""
 
     default_advice = "Ask the vendor which models and addresses this key may use."
 
 
 class KlingContentRefusedError(KlingPermanentError):
-    """The prompt or an image was refused by the content policy (official codes 1300, 1301)."""
+    """The content policy refused the prompt or an image (official codes 1300, 1301)."""
 
     default_advice = "The same request will be refused again; change the prompt or the image."
 
@@ -190,29 +190,33 @@ class KlingContentRefusedError(KlingPermanentError):
 class KlingNotFoundError(KlingPermanentError):
     """The server does not know this task id, or has no such API under this address."""
 
-    default_advice = "Check the task id, and that the connection points at the server that made it."
+    default_advice = "Check the task id, and that the connection points at the server that created it."
 
 
 class KlingRateLimitError(KlingError):
-    """Too many requests or too many jobs at once (HTTP 429; official codes 1302, 1303); waiting cures it."""
+    """Too many requests or too many jobs at once (HTTP 429; official codes 1302, 1303); waiting helps."""
 
     default_advice = "The account's limit is reached; slots free up as running jobs finish."
 
 
 class KlingUnavailableError(KlingError):
-    """The API is surely not there: no connection, a web page, a redirect, no such route; nothing was submitted."""
+    """
+    The API is provably unavailable, and nothing was submitted.
+
+    There is no connection, or the response is a web page, a redirect, or an error about an unknown route.
+    """
 
     default_advice = "Nothing was submitted. Check the connection's host and path if this lasts."
 
 
 class KlingServerError(KlingError):
-    """The server had trouble, or its answer made no sense."""
+    """The server had an error, or its response was invalid."""
 
     default_advice = "If it lasts, ask the vendor."
 
 
 class KlingConnectionError(KlingError):
-    """The server was not reached, or the connection broke before a whole answer came."""
+    """The server was not reached, or the connection broke before the response was complete."""
 
     default_advice = "Check the host of the Airflow connection, DNS, proxies and TLS."
 
@@ -220,31 +224,31 @@ class KlingConnectionError(KlingError):
 class KlingGenerationFailedError(KlingError):
     """The vendor accepted the job, and the job failed."""
 
-    default_advice = "Whether it is billed is the vendor's to settle."
+    default_advice = "The vendor decides whether it is billed."
 
 
 class KlingTimeoutError(KlingError):
-    """The video was not finished within the time given; the job goes on at the vendor, and bills."""
+    """The video was not finished within the time given; the job continues at the vendor, and is billed."""
 
 
 class KlingUncertainSubmissionError(KlingPermanentError):
     """A submit may have been accepted and billed, but its task id never arrived."""
 
-    default_advice = "It is not sent again on a guess: look at the vendor whether a job was made at this time."
+    default_advice = "It is not sent again automatically: check at the vendor whether a job was made at this time."
     advice_on_a_line_of_its_own = True
 
 
 class KlingAddressRefusedError(KlingPermanentError):
-    """A video URL leads to an address inside this network, where nobody's video lies."""
+    """A video URL leads to an address inside this network, which is not where vendors store videos."""
 
     default_advice = (
-        "A server must not make this machine ask its neighbours. If the video does lie there, name the host in "
-        "the connection's extra private_hosts."
+        "A server must not make this machine send requests inside its own network. If the video is really there, "
+        "add the host to the connection's extra private_hosts."
     )
 
 
 class KlingDownloadError(KlingError):
-    """The file behind the video URL could not be fetched whole, or is not a video."""
+    """The file at the video URL could not be downloaded completely, or is not a video."""
 
 
 _KINDS = {
@@ -255,5 +259,5 @@ _KINDS = {
 
 
 def error_name(error: KlingError) -> str:
-    """Return the public class name of an error, also for a subclass made elsewhere."""
+    """Return the public class name of an error, also for a subclass from another module."""
     return next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _KINDS)

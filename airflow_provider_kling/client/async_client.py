@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One HTTP client for everybody who waits on the same connection in the same event loop.
+One HTTP client for all triggers that use the same connection in the same event loop.
 
-A triggerer runs thousands of triggers in one loop. A connection look-up there costs tens of milliseconds of a
-supervisor that serves everybody, and a TLS handshake as much again, so neither happens per poll or per trigger:
-the client appears with the first user, is shared by all, and closes with the last.
+A triggerer runs thousands of triggers in one loop. A connection look-up there takes tens of milliseconds of the
+supervisor, which serves all triggers, and a TLS handshake takes as long again. So neither happens per poll or per
+trigger: the client is created for its first user, shared by all, and closed after the last.
 """
 
 from __future__ import annotations
@@ -49,30 +49,31 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Sockets per connection. Polls are short, so these serve thousands of waiting videos, and a server that takes two
-#: seconds to answer is still asked at the full pace.
+#: Maximum number of sockets per connection. Polls are short, so these serve thousands of waiting videos. Even a
+#: server that responds after two seconds is polled at the full rate limit.
 MAX_SOCKETS = 100
-#: Bytes of a socket's receive buffer. A response has a few KiB. What one read of a socket brings is parsed at one
-#: go, and a quarter of a mebibyte of interim responses (HTTP 100), or of chunks of one byte, holds up the loop.
+#: Size of a socket's receive buffer in bytes. A response has a few KiB. The bytes of one socket read are parsed in
+#: one go, and a quarter of a mebibyte of interim responses (HTTP 100), or of chunks of one byte, blocks the loop.
 RECEIVE_BUFFER = 8 << 10
-#: Seconds by which somebody may be called too late, since the event loop or all sockets were busy, without slowing
-#: the pace down for all who follow.
-LATEST_CALL = 1.0
-#: Seconds for which a refused key that Airflow gave once more counts as the one it has: thousands who are refused
-#: one after another must not cost the supervisor a look-up each. Short, since a key may be corrected meanwhile.
-KEY_SETTLED = 10.0
-#: Seconds for which a connection that could not be had is not asked for again: whoever keeps it may be in trouble.
-FAILURE_KEPT = 1.0
+#: Tolerated lateness of a slot in seconds, since the event loop or all sockets may be busy: up to this, later
+#: requests are not pushed back.
+MAX_LATENESS = 1.0
+#: After a 401 the connection is looked up again. If the key is unchanged, that result is reused for this many
+#: seconds, so that thousands of triggers do not each repeat the look-up. Short, since the key may be corrected
+#: meanwhile.
+REJECTED_KEY_TTL = 10.0
+#: Seconds for which a failed look-up of the connection is not repeated: its source may be overloaded.
+FAILURE_TTL = 1.0
 
-#: The connections as they were looked up last.
+#: The connections from the last successful look-ups.
 _last_good: dict[str, KlingConnection] = {}
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]] = WeakKeyDictionary()
-#: The clients that are being closed: nobody else holds them.
+#: The tasks that close clients: nothing else references them.
 _closing: set[asyncio.Task[None]] = set()
 
 
 def shared_client(conn_id: str) -> SharedClient:
-    """Return the client that everybody in this event loop shares for this connection; use it in ``async with``."""
+    """Return the client of this connection that is shared in this event loop; use it in ``async with``."""
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     if conn_id not in clients:
         clients[conn_id] = SharedClient(conn_id)
@@ -81,7 +82,7 @@ def shared_client(conn_id: str) -> SharedClient:
 
 class SharedClient:
     """
-    An HTTP client that looks its connection up once, and anew if the key is refused.
+    An HTTP client that looks its connection up once, and again if the server rejects the key.
 
     :param conn_id: The Airflow connection.
     """
@@ -89,9 +90,9 @@ class SharedClient:
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
         self._users = 0
-        #: For how long the connection's API may lag behind; known once a session was open.
+        #: Periods for which the connection's API may lag behind; known once a session was open.
         self.grace = Grace(0.0, 0.0)
-        #: Those who wait for a slot of the account, and learn in turn when a job that is watched here ends.
+        #: Triggers that wait for a slot of the account; one is woken whenever a job polled by this client ends.
         self.slots = WaitQueue()
         self._throttle = Throttle()
         self._session: asyncio.Future[_OpenSession] | None = None
@@ -103,35 +104,36 @@ class SharedClient:
     async def __aexit__(self, *_: object) -> None:
         self._users -= 1
         if self._users == 0:
-            # Forgotten before it is closed: closing awaits, and whoever comes meanwhile needs a fresh one.
+            # Removed before it is closed: closing awaits, and a trigger that starts meanwhile needs a new client.
             del _clients[asyncio.get_running_loop()][self.conn_id]
             closing = asyncio.ensure_future(self._close())
             _closing.add(closing)
             closing.add_done_callback(_closing.discard)
-            # Shielded: Airflow cancels a trigger once a second until it has gone.
+            # Shielded: Airflow cancels a trigger once a second until it has ended.
             await asyncio.shield(closing)
 
     async def get_video(
         self, kling_task_id: str, *, route: str | None = None, queue_timeout: float = math.inf
     ) -> VideoJob:
         """
-        Ask for the state of a job, once.
+        Request the state of a job, once.
 
-        :param kling_task_id: The id that the submit gave.
-        :param route: The status route on which the server is known to tell it.
-        :param queue_timeout: Seconds to wait for one's turn at most; a server may have asked for a long pause.
-        :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
+        :param kling_task_id: The id from the submit response.
+        :param route: The status route that the server is known to have.
+        :param queue_timeout: Maximum seconds to wait for a request slot; a server may have requested a long pause.
+        :raises KlingError: The named error; after a retryable one another call makes sense.
         """
         session = await self._connected()
         self.grace = session.connection.api.grace
-        # Even past a deadline one may ask once, if nobody has to be waited for.
-        if not await self._throttle.wait(seconds=queue_timeout):
+        # A caller past its deadline may still send one request if the queue is empty.
+        if not await self._throttle.wait(timeout=queue_timeout):
             raise KlingRateLimitError(
-                "No turn to ask came in time: others on this connection, its pace or a slow server left none",
+                "No status request could be sent before the deadline: the connection's rate limit, other requests "
+                "on it or a slow server held the queue",
                 advice="Raise its max_requests_per_second, if the server allows more, or the timeout.",
             )
         try:
-            if session.retired:  # its key was replaced while this one stood in line
+            if session.retired:  # its key was replaced while this request was queued
                 session = await self._connected()
             try:
                 return await session.get_video(kling_task_id, route)
@@ -139,7 +141,7 @@ class SharedClient:
                 # The key may have been replaced in Airflow since it was looked up.
                 renewed = await self._reconnected(session)
                 if renewed.connection.credentials == session.connection.credentials:
-                    renewed.settled = True
+                    renewed.key_rejected = True
                     if renewed.is_unconfirmed:
                         raise unconfirmed_refusal(error) from None
                     raise
@@ -152,130 +154,130 @@ class SharedClient:
         self._throttle.close()
         opening, self._session = self._session, None
         if opening is not None:
-            # One that is still being opened is awaited: nobody else would close it.
+            # A session that is still being opened is awaited: nothing else would close it.
             with suppress(Exception):
                 await (await asyncio.shield(opening)).retire()
 
     async def _connected(self) -> _OpenSession:
-        """Return the open session; the first caller opens it, and all others await the same opening."""
+        """Return the open session; the first caller opens it, and all others await the same future."""
         if self._session is None:
             self._session = asyncio.ensure_future(_OpenSession.open(self.conn_id, self._throttle.rate_limiter))
             self._session.add_done_callback(self._opened)
-        # Shielded: a trigger that is cancelled meanwhile must not take the others' session with it.
+        # Shielded: a trigger that is cancelled meanwhile must not cancel the session of the others.
         return self._session.result() if self._session.done() else await asyncio.shield(self._session)
 
     def _opened(self, opening: asyncio.Future[_OpenSession]) -> None:
-        """Forget a link that could not be opened, after a while."""
+        """Drop a session that could not be opened, after :data:`FAILURE_TTL`."""
         if not opening.cancelled() and opening.exception() is not None:
-            asyncio.get_running_loop().call_later(FAILURE_KEPT, self._forget, opening)
+            asyncio.get_running_loop().call_later(FAILURE_TTL, self._forget, opening)
 
     def _forget(self, opening: asyncio.Future[_OpenSession]) -> None:
         if self._session is opening:
             self._session = None
 
     async def _reconnected(self, refused: _OpenSession) -> _OpenSession:
-        """Return the link to go on with, looking the connection up once for all who were refused together."""
-        settled = refused.settled and time.monotonic() - refused.opened_at < KEY_SETTLED
-        if not refused.retired and not settled:
+        """Return the session to continue with; all requests rejected together share one look-up."""
+        known = refused.key_rejected and time.monotonic() - refused.opened_at < REJECTED_KEY_TTL
+        if not refused.retired and not known:
             self._session = None
             await refused.retire()
         return await self._connected()
 
 
 class WaitQueue:
-    """Those who wait for the same thing: first come, first served."""
+    """A first-in, first-out queue of coroutines that wait for the same event."""
 
     def __init__(self) -> None:
-        # Ordered by arrival, and left in no time from anywhere: thousands are cancelled together.
+        # Ordered by arrival, with constant-time removal from any place: thousands are cancelled together.
         self._waiting: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
 
-    async def wait(self, *, seconds: float) -> bool:
-        """Return whether it was this waiter's turn before the seconds were over."""
+    async def wait(self, *, timeout: float) -> bool:  # noqa: ASYNC109 - a timeout is a result here, not an error
+        """Return whether this waiter was woken within the timeout (seconds)."""
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[bool] = loop.create_future()
-        self._waiting[turn] = None
-        timer = None if math.isinf(seconds) else loop.call_later(seconds, self._give_up, turn)
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiting[waiter] = None
+        timer = None if math.isinf(timeout) else loop.call_later(timeout, self._time_out, waiter)
         try:
-            return await turn
+            return await waiter
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.result():
-                self._wake_next()  # woken, and gone all the same
+            if waiter.done() and not waiter.cancelled() and waiter.result():
+                self._wake_next()  # this waiter was woken and cancelled at once: pass the wake-up on
             raise
         finally:
-            self._waiting.pop(turn, None)
+            self._waiting.pop(waiter, None)
             if timer is not None:
                 timer.cancel()
 
     def wake_one(self) -> bool:
-        """Wake the one who has waited longest; return whether there was one."""
+        """Wake the waiter that has waited longest; return whether there was one."""
         while self._waiting:
-            turn, _ = self._waiting.popitem(last=False)
-            if not turn.done():  # cancelled, and not gone yet
-                turn.set_result(True)
+            waiter, _ = self._waiting.popitem(last=False)
+            if not waiter.done():  # a cancelled waiter may still be in the queue
+                waiter.set_result(True)
                 return True
         return False
 
     def _wake_next(self) -> None:
         self.wake_one()
 
-    def _give_up(self, turn: asyncio.Future[bool]) -> None:
-        if not turn.done():
-            self._waiting.pop(turn, None)
-            turn.set_result(False)
+    def _time_out(self, waiter: asyncio.Future[bool]) -> None:
+        if not waiter.done():
+            self._waiting.pop(waiter, None)
+            waiter.set_result(False)
 
 
 class Throttle(WaitQueue):
     """
-    The turns to ask: at the pace of the connection, and as many at once as there are sockets.
+    The queue for request slots: limited by the connection's rate limit and by the number of sockets.
 
-    Those who wait for a slow server to free a socket wait here, where queue_timeout counts, and not in the HTTP
-    client, where the timeout of their request would run out meanwhile.
+    Requests that wait for a slow server to free a socket wait here, where ``queue_timeout`` counts. In the HTTP
+    client, the timeout of the request itself would expire meanwhile.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.rate_limiter = RateLimiter(MAX_REQUESTS_PER_SECOND)
         self._in_use = 0
-        #: Set while the next turn is not due yet: one timer for all.
+        #: Set while the next slot is not due yet: one timer for the whole queue.
         self._timer: asyncio.TimerHandle | None = None
 
-    async def wait(self, *, seconds: float) -> bool:
-        """Return whether one's turn came before the seconds were over, to be given back after the request."""
-        return self.try_acquire() or await super().wait(seconds=seconds)
+    async def wait(self, *, timeout: float) -> bool:  # noqa: ASYNC109 - as in the base class
+        """Return whether a slot was acquired within the timeout (seconds); release it after the request."""
+        return self.try_acquire() or await super().wait(timeout=timeout)
 
     def try_acquire(self) -> bool:
-        """Take a turn if one has come that nobody waits for; idle time is not saved up."""
-        return not self._waiting and self._acquire_if_due(late=0.0)
+        """Acquire a slot without waiting. Unused slots do not accumulate, so there are no bursts."""
+        return not self._waiting and self._acquire_if_due(lateness=0.0)
 
     def release(self) -> None:
-        """End a turn, which frees a socket."""
+        """Release a slot, which frees a socket."""
         self._in_use -= 1
         if self._waiting:
-            self._call()
+            self._wake_due()
 
     def close(self) -> None:
-        """Forget those who waited last; whoever closes this knows that they are gone."""
+        """Cancel the wake-up timer. Call this only when the queue is empty."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _acquire_if_due(self, *, late: float) -> bool:
-        """Take the next turn if it is due and a socket is free; if not, it will be called."""
+    def _acquire_if_due(self, *, lateness: float) -> bool:
+        """Acquire the next slot if it is due and a socket is free; if not, a timer or release wakes the queue."""
         if self._timer is not None or self._in_use == MAX_SOCKETS:
             return False
-        if left := self.rate_limiter.acquire(now=time.monotonic(), late=late):
-            self._timer = asyncio.get_running_loop().call_later(left, self._due)
+        if left := self.rate_limiter.acquire(now=time.monotonic(), lateness=lateness):
+            self._timer = asyncio.get_running_loop().call_later(left, self._on_timer)
             return False
         self._in_use += 1
         return True
 
-    def _due(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
-        self._call()
+        self._wake_due()
 
-    def _call(self) -> None:
-        """Call all whose turn has come."""
-        while self._waiting and self._acquire_if_due(late=LATEST_CALL):
+    def _wake_due(self) -> None:
+        """Wake a waiter for every slot that is due."""
+        while self._waiting and self._acquire_if_due(lateness=MAX_LATENESS):
             self._wake_next()
 
     def _wake_next(self) -> None:
@@ -293,8 +295,8 @@ class _OpenSession:
         self.session = session
         self.rate_limiter = rate_limiter
         self.opened_at = time.monotonic()
-        #: Whether its key had been refused before it was looked up anew.
-        self.settled = False
+        #: Whether the server had rejected the same key before this look-up returned it again.
+        self.key_rejected = False
         #: Whether Airflow could not return the connection, so that it is the one of an earlier look-up.
         self.is_unconfirmed = False
         self.retired = False
@@ -304,7 +306,7 @@ class _OpenSession:
 
     @classmethod
     async def open(cls, conn_id: str, rate_limiter: RateLimiter) -> _OpenSession:
-        found, is_confirmed = await _look_up(conn_id)
+        found, is_confirmed = await _resolve_connection(conn_id)
         connection = _with_environment(found)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -325,12 +327,12 @@ class _OpenSession:
         return opened
 
     async def get_video(self, kling_task_id: str, route: str | None = None) -> VideoJob:
-        """Return the state of a job, asked for once."""
+        """Return the state of a job, from one status check."""
         api = self.connection.api
         search = RouteSearch(api, self.status_route or route)
         for candidate in search:
             search.add(candidate, await self.send(api.status((kling_task_id,), route=candidate)))
-        # Another trigger may have learned it meanwhile; what is open here does not undo that.
+        # Another trigger may have found the route meanwhile; a search without a result does not reset it.
         self.status_route, response = search.route or self.status_route, search.response
         try:
             job = self.connection.read_status(response, kling_task_id, route=self.status_route)
@@ -352,7 +354,7 @@ class _OpenSession:
         """
         connection = self.connection
         url = connection.url(call.path)
-        # With the request: what a session sends by itself aiohttp also sends to a proxy, as Proxy-Authorization.
+        # Set on the request: aiohttp also sends a session's own header to a proxy, as Proxy-Authorization.
         key = {"Authorization": connection.authorization(now=time.time())}
         self._in_flight += 1
         try:
@@ -370,18 +372,18 @@ class _OpenSession:
                     masked=connection.masked,
                     masked_body=connection.masked_body,
                 )
-        # TimeoutError is an OSError, and a host name that cannot be one a UnicodeError.
+        # TimeoutError is an OSError. An invalid host name raises a UnicodeError.
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             reason = self._reason(error)
         finally:
             self._in_flight -= 1
             if self.retired:
                 await self.retire()
-        # Outside of the except block: aiohttp's errors hold addresses, passwords and headers as they are.
+        # Outside of the except block: aiohttp's errors contain addresses, passwords and headers unmasked.
         raise KlingConnectionError(f"{call.method} {url} failed: {reason}")
 
     async def retire(self) -> None:
-        """Close the session once nobody waits for an answer: closed earlier, it would cancel those who do."""
+        """Close the session once no request is in flight: closing it earlier would cancel those requests."""
         self.retired = True
         if self._in_flight == 0:
             await self.session.close()
@@ -389,20 +391,20 @@ class _OpenSession:
     def _reason(self, error: Exception) -> str:
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, aiohttp.ClientHttpProxyError):
-            reason = f"the proxy answered {error.status} {error.message}"
+            reason = f"the proxy responded with {error.status} {error.message}"
         elif isinstance(error, aiohttp.ClientResponseError):
-            # What follows quotes the bytes that do not parse, from wherever they were cut.
+            # The rest quotes the bytes that do not parse, cut at any place.
             reason = re.split(r"\n\s*\n|\bb['\"]", reason, maxsplit=1)[0].rstrip(": \n")
         elif isinstance(error, TimeoutError) and not str(error):
-            reason = f"timeout: no whole answer within {self.session.timeout.total:g} seconds"
+            reason = f"timeout: no complete response within {self.session.timeout.total:g} seconds"
         return self.connection.masked(reason)
 
 
-async def _look_up(conn_id: str) -> tuple[KlingConnection, bool]:
+async def _resolve_connection(conn_id: str) -> tuple[KlingConnection, bool]:
     """
     Return the connection, and whether Airflow returned it just now.
 
-    While Airflow cannot return it, the connection of the last look-up is used.
+    While Airflow cannot return it, the last one that worked stays in use.
     """
     try:
         found = await get_async_connection(conn_id)
@@ -411,7 +413,7 @@ async def _look_up(conn_id: str) -> tuple[KlingConnection, bool]:
         failure = lookup_error(conn_id, error)
         if (last := _last_good.get(conn_id)) is None:
             raise failure from failure.__cause__
-        log.warning("%s Going on with the connection as it was", failure)
+        log.warning("%s Continuing with the last connection that worked", failure)
         return last, False
     connection = connection_from(conn_id, found, extra)
     _last_good[conn_id] = connection
@@ -420,11 +422,11 @@ async def _look_up(conn_id: str) -> tuple[KlingConnection, bool]:
 
 def _with_environment(connection: KlingConnection) -> KlingConnection:
     """
-    Return the connection with the proxy and the CA bundle that the environment names where it names none itself.
+    Return the connection with the environment's proxy and CA bundle, where it has none of its own.
 
-    By the rules of ``requests``, which are a worker's: a job that could be submitted can be asked for. Found once:
-    aiohttp's own ``trust_env`` asks the environment and ``.netrc`` in a thread at every request, which costs more
-    than the request.
+    They are found by the rules of ``requests``, which a worker uses: a job that could be submitted can be polled.
+    They are found once: aiohttp's own ``trust_env`` reads the environment and ``.netrc`` in a thread at every
+    request, which costs more than the request.
     """
     with requests.Session() as session:
         session.trust_env = connection.trust_env
@@ -435,7 +437,7 @@ def _with_environment(connection: KlingConnection) -> KlingConnection:
         return replace(connection, proxy=proxy and proxy_url(proxy), verify=verify)
     except ValueError as error:
         raise KlingValidationError(
-            f"The proxy that the environment names for {connection.base_url} cannot be used: it {error}",
+            f"The environment's proxy for {connection.base_url} cannot be used: it {error}",
             advice="Correct it, or set the connection's extra proxy, or trust_env to false.",
         ) from None
 
@@ -461,7 +463,7 @@ async def _tls(verify: bool | str) -> Any:
 def _trusting(authorities: Path | None) -> ssl.SSLContext:
     if authorities is None:
         context = ssl.create_default_context()
-        # A worker goes by these alone, and what it could submit must not be lost to a triggerer without any.
+        # A worker trusts only these. A job that it could submit must not be lost on a triggerer without them.
         context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
         return context
     if authorities.is_dir():

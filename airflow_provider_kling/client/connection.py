@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What an Airflow connection of type ``kling`` says, as plain checked values.
+The fields of an Airflow connection of type ``kling``, as plain checked values.
 
-The extras are read by name from a fixed list. Nothing else of the connection leaves this process: unknown extras
-never become HTTP headers, which is what ``HttpHook`` would do with them.
+The extras are read by name from an allow-list. Nothing else of the connection leaves this process: unknown extras
+never become HTTP headers, as they would in ``HttpHook``.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Headers of every request, the Authorization apart.
+#: Headers of every request, apart from Authorization.
 HEADERS = {"User-Agent": f"airflow-provider-kling/{__version__}", "Accept": "application/json"}
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 #: Minimum length of a key that is masked even inside ids and URLs; a shorter one may be part of one by chance.
 LONG_KEY = 16
-#: Status requests per second that all waiting videos of a process share.
+#: Rate limit of status requests per second, shared by all waiting videos of a process.
 MAX_REQUESTS_PER_SECOND = 50.0
 _BASE_URL = "must be the API's base URL, such as https://api.example.com"
-#: The APIs that a connection can name, and where each lives.
+#: The APIs that a connection can name, and their classes.
 APIS: dict[str, Callable[[], KlingApi]] = {"gateway": GatewayApi}
 DEFAULT_API = "gateway"
 EXTRAS = (
@@ -66,7 +66,7 @@ EXTRAS = (
     "refusal_codes",
     "probe",
 )
-#: Parsers of URLs differ here: some end the host at a backslash, some drop white space inside it.
+#: URL parsers differ here: some end the host at a backslash, some drop white space inside it.
 _AMBIGUOUS_HOST = re.compile(r"[^/?#]*//[^/?#]*[\x00-\x20\x7f\\]")
 #: The ports of the schemes.
 _PORTS = {"http": 80, "https": 443}
@@ -84,11 +84,11 @@ class PrivateHost(NamedTuple):
     """
     A host inside this network that may serve videos.
 
-    Other ports belong to other services, so a name alone stands for the ports of http and https only.
+    Other ports belong to other services, so an entry without a port allows the ports of http and https only.
 
     :param scheme: ``http``, ``https``, or "" for both.
     :param host: Its name or address.
-    :param port: A number, ``*`` for all ports, or "" for the scheme's own.
+    :param port: A number, ``*`` for all ports, or "" for the scheme's default port.
     """
 
     scheme: str
@@ -98,18 +98,18 @@ class PrivateHost(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> PrivateHost:
         """
-        Return what ``host``, ``host:port`` or ``scheme://host[:port]`` says; the port may be ``*``.
+        Parse ``host``, ``host:port`` or ``scheme://host[:port]``; the port may be ``*``.
 
-        :raises ValueError: if it is none of these.
+        :raises ValueError: if the text is none of these.
         """
         found = _PRIVATE_HOST.fullmatch(_bracketed(text.strip().lower()))
         port = (found["port"] or "") if found else ""
         if not found or (port.isdecimal() and not 0 < int(port) < 65536):
-            raise ValueError(f"{text!r} is no host, host:port or scheme://host:port")
+            raise ValueError(f"{text!r} is not host, host:port or scheme://host:port")
         return cls(found["scheme"] or "", found["host"].strip("[]"), port.lstrip("0"))
 
     def takes(self, scheme: str, host: str, port: int | None) -> bool:
-        """Return whether this is an origin, as :func:`origin` returns it."""
+        """Return whether this entry matches an origin, as :func:`origin` returns it."""
         ports = ("*", str(port), "" if port == _PORTS.get(scheme) else None)
         return host == self.host and self.scheme in ("", scheme) and self.port in ports
 
@@ -120,19 +120,19 @@ class KlingConnection:
     A resolved connection.
 
     :param base_url: Scheme, host, port and path prefix, without a slash at the end.
-    :param api: The API that is served there.
-    :param credentials: What the account is known by. Kept out of ``repr``.
+    :param api: The API of that server.
+    :param credentials: The credentials of the account. Kept out of ``repr``.
     :param connect_timeout: Seconds to reach the server.
-    :param read_timeout: Seconds without a byte of the answer. The whole exchange may take both together, and a
-        triggerer, for which a timer at each byte is too dear, goes by that alone.
+    :param read_timeout: Maximum seconds between two bytes of the response. The whole exchange may take both
+        timeouts together. A triggerer applies only that sum, since a timer per byte is too expensive there.
     :param verify: TLS verification: True, False, or the path of a CA bundle that replaces the public ones.
-    :param proxy: URL of an HTTP proxy for both schemes; without one the environment's proxy variables count.
-    :param trust_env: Whether the environment's variables for proxies and CA bundles count at all.
-    :param max_requests_per_second: The pace of status requests that all waiting videos of one process share.
+    :param proxy: URL of an HTTP proxy for both schemes; without one the environment's proxy variables apply.
+    :param trust_env: Whether the environment's variables for proxies and CA bundles apply at all.
+    :param max_requests_per_second: Rate limit of status requests, shared by all waiting videos of one process.
     :param private_hosts: Hosts inside this network that a video URL may lead to, as :class:`PrivateHost`.
-    :param refusal_codes: Error codes, in lower case, of this vendor's refusals: a submit surely bought nothing.
-    :param probe: Whether a free status request precedes each submit, which is held back if the API is not there.
-    :param unknown_extras: Names of extras that nobody reads, worth a warning: most are typing errors.
+    :param refusal_codes: Error codes, in lower case, with which this vendor refuses a submit that is not billed.
+    :param probe: Whether a free status request precedes each submit, which is not sent if the API is unavailable.
+    :param unknown_extras: Names of extras that are not read, for a warning: most are typing errors.
     """
 
     base_url: str
@@ -223,9 +223,9 @@ class KlingConnection:
         Return the state of a job, with the URL of its file at the API if it has no other.
 
         :param response: The response to a status request.
-        :param kling_task_id: The job that was asked for.
+        :param kling_task_id: The requested job.
         :param route: The status route that the server has, if it is known.
-        :raises KlingError: what the response means instead, by name.
+        :raises KlingError: The named error that the response means instead.
         """
         job = self.redacted(lambda: self.api.read_status(response, (kling_task_id,)))[kling_task_id]
         if isinstance(job, KlingError):
@@ -235,7 +235,7 @@ class KlingConnection:
         return job
 
     def is_content_url(self, url: str, kling_task_id: str) -> bool:
-        """Return whether a URL is the one under which the API itself serves the file of a job."""
+        """Return whether the API itself serves the file of a job under this URL."""
         return url in {self._content_url(kling_task_id, route) for route in (None, *self.api.status_routes)}
 
     def _content_url(self, kling_task_id: str, route: str | None) -> str | None:
@@ -247,21 +247,21 @@ class KlingConnection:
         return self.base_url + path
 
     def is_own_origin(self, url: str) -> bool:
-        """Return whether a URL lies on this connection's own scheme, host and port: only there the key may go."""
+        """Return whether a URL has this connection's own scheme, host and port; the key is sent nowhere else."""
         try:
             return origin(url) == origin(self.base_url)
-        except ValueError:  # no URL at all
+        except ValueError:  # not a URL
             return False
 
     def may_download_from(self, url: str) -> bool:
-        """Return whether a video may be fetched from here even if the address lies inside this network."""
+        """Return whether a video may be downloaded from a URL even if its address is inside this network."""
         if self.is_own_origin(url):
             return True
         scheme, host, port = origin(url)
         return any(entry.takes(scheme, host, port) for entry in self.private_hosts)
 
     def masked(self, text: str) -> str:
-        """Return a text of another program with the key and the login of the proxy masked."""
+        """Return a text from another program with the key and the login of the proxy masked."""
         return self._mask(text)
 
     def masked_body(self, text: str) -> str:
@@ -278,7 +278,7 @@ class KlingConnection:
         user, at, _ = urlsplit(self.proxy or "").netloc.rpartition("@")
         if not at:
             return SecretMask(keys)
-        # The password of a proxy may be a common word, so it is masked with what stands around it only.
+        # The password of a proxy may be a common word, so only `user:password@` and the Basic header are masked.
         return SecretMask([*keys, user + at, f"Basic {b64encode(unquote(user).encode()).decode()}"])
 
     @cached_property
@@ -301,11 +301,11 @@ def _api_named(name: Any, problems: list[Problem]) -> KlingApi:
 
 def origin(url: str) -> tuple[str, str, int | None]:
     """
-    Return scheme, host and port of a URL, with the scheme's own port where none is written.
+    Return scheme, host and port of a URL, with the scheme's default port where the URL has none.
 
     It splits a URL as ``requests`` does right before it connects.
 
-    :raises ValueError: if it cannot be split, or parsers differ over where its host ends.
+    :raises ValueError: if the URL cannot be split, or if parsers differ over where its host ends.
     """
     if _AMBIGUOUS_HOST.match(url):
         raise ValueError("its host has white space, a control character or a backslash")
@@ -314,14 +314,15 @@ def origin(url: str) -> tuple[str, str, int | None]:
     return scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(scheme)
 
 
-def proxy_url(told: str) -> str:
+def proxy_url(text: str) -> str:
     """
-    Return the URL of a proxy; without a scheme it is http.
+    Return the URL of a proxy; the default scheme is http.
 
-    :raises ValueError: if it is none, or another kind of proxy; not in its words, for they may hold a password.
+    :raises ValueError: if the text is not a URL, or another kind of proxy. The message does not quote the text,
+        since it may contain a password.
     """
-    told = told.strip()
-    url = told if "://" in told else f"http://{told.lstrip('/')}"
+    text = text.strip()
+    url = text if "://" in text else f"http://{text.lstrip('/')}"
     try:
         parts = urlsplit(url)
         scheme, host, _ = parts.scheme, parts.hostname or "", parts.port  # reading the port checks it
@@ -336,38 +337,38 @@ def _base_url(
     host: str | None, schema: str | None, port: int | None, api: KlingApi, problems: list[Problem]
 ) -> str:
     host = (host or "").strip()
-    # What stands there besides a plain URL may be a key in the wrong field.
-    told = "***" if re.search("[@?#]", host) else without_key(host)
-    # The URI form of a connection puts a path prefix where other connection types have the scheme.
+    # Anything in the host besides a plain URL may be a key in the wrong field.
+    shown = "***" if re.search("[@?#]", host) else without_key(host)
+    # The URI form of a connection has a path prefix where other connection types have the scheme.
     scheme, prefix = ("https", schema or "") if (schema or "").lower() not in ("http", "https") else (schema, "")
     try:
         parts = urlsplit(host if "://" in host else f"{scheme}://{_bracketed(host)}")
-        name, told_port = _ascii_host(parts.hostname or ""), parts.port or port
+        name, port = _ascii_host(parts.hostname or ""), parts.port or port
     except ValueError:
-        problems.append(Problem("host", told, _BASE_URL))
+        problems.append(Problem("host", shown, _BASE_URL))
         return ""
     if parts.username or parts.password or parts.query or parts.fragment:
         problems.append(Problem("host", "***", "must be a plain base URL, without user, query or fragment"))
     elif parts.scheme not in ("http", "https") or not re.fullmatch(r"[^\x00-\x20\x7f/\\]+", name):
-        problems.append(Problem("host", told, _BASE_URL))
-    elif told_port and not 0 < told_port < 65536:
-        problems.append(Problem("port", told_port, "must be 1 to 65535"))
-    netloc = _bracketed(name) + (f":{told_port}" if told_port else "")
+        problems.append(Problem("host", shown, _BASE_URL))
+    elif port and not 0 < port < 65536:
+        problems.append(Problem("port", port, "must be 1 to 65535"))
+    netloc = _bracketed(name) + (f":{port}" if port else "")
     path = api.base_path("/".join(filter(None, (parts.path.strip("/"), prefix.strip("/")))))
     return f"{parts.scheme}://{netloc}" + (f"/{path}" if path else "")
 
 
 def _ascii_host(host: str) -> str:
     """
-    Return a host as HTTP clients send it: IDNA makes a name of another script ASCII.
+    Return a host as HTTP clients send it: IDNA encodes a name in another script as ASCII.
 
-    :raises ValueError: if it is no name.
+    :raises ValueError: if it is not a host name.
     """
     return host if host.isascii() else URL.build(scheme="https", host=host).raw_host or ""
 
 
 def _port(port: Any, problems: list[Problem]) -> int | None:
-    """Return a port that may be a text, as it is in a connection that is stored as JSON."""
+    """Return a port, which is a text in a connection that is stored as JSON."""
     text = str(port or "").strip()
     if re.fullmatch(r"-?[0-9]{0,10}", text) is None or text == "-":
         problems.append(Problem("port", port, "must be 1 to 65535"))
@@ -376,7 +377,7 @@ def _port(port: Any, problems: list[Problem]) -> int | None:
 
 
 def _bracketed(host: str) -> str:
-    """Return a host as a URL has it: the URI form of a connection loses the brackets of an IPv6 address."""
+    """Return a host as in a URL: the URI form of a connection loses the brackets of an IPv6 address."""
     try:
         return f"[{ipaddress.IPv6Address(host)}]"
     except ValueError:
@@ -394,7 +395,7 @@ def _positive(name: str, extra: Mapping[str, Any], default: float, problems: lis
 
 
 def _parse_bool_or_path(value: Any) -> bool | str:
-    """Return a boolean however it was typed; any other text (a path) stays as it is."""
+    """Return the boolean for any common spelling; any other text (a path) stays as it is."""
     words = {
         "true": True,
         "1": True,
@@ -409,7 +410,7 @@ def _parse_bool_or_path(value: Any) -> bool | str:
 
 
 def _private_hosts(value: Any, problems: list[Problem]) -> tuple[PrivateHost, ...]:
-    """Return the hosts given as a list, or as text with commas between."""
+    """Return the hosts from a list, or from comma-separated text."""
     entries = value if isinstance(value, (list, tuple)) else str(value).split(",")
     hosts = []
     for entry in filter(None, (str(entry).strip() for entry in entries)):
@@ -422,11 +423,11 @@ def _private_hosts(value: Any, problems: list[Problem]) -> tuple[PrivateHost, ..
 
 
 def _codes(value: Any, problems: list[Problem]) -> tuple[str, ...]:
-    """Return error codes given as a list, or as text with commas between; pasted brackets and quotes go."""
-    told = value.split(",") if isinstance(value, str) else [value] if type(value) is int else value
-    if not isinstance(told, (list, tuple)) or not all(type(code) in (str, int) for code in told):
+    """Return error codes from a list, or from comma-separated text; pasted brackets and quotes are removed."""
+    entries = value.split(",") if isinstance(value, str) else [value] if type(value) is int else value
+    if not isinstance(entries, (list, tuple)) or not all(type(code) in (str, int) for code in entries):
         expected = "must be error codes, in a list or with commas between"
         problems.append(Problem("extra.refusal_codes", value, expected))
         return ()
-    codes = (str(code).strip(" \t\r\n[]\"'").lower() for code in told)
+    codes = (str(code).strip(" \t\r\n[]\"'").lower() for code in entries)
     return tuple(code for code in codes if code)

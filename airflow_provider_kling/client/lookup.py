@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an Airflow connection to a checked one, with the same errors on a worker and on a triggerer."""
+"""Check an Airflow connection, with the same errors on a worker and on a triggerer."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def lookup_error(conn_id: str, error: Exception) -> KlingError:
     """
     Return the error for a connection that Airflow could not return.
 
-    Its cause is Airflow's error, unless the text of that holds what may be a key: an entry of a secrets backend
-    that cannot be parsed is quoted there.
+    Its cause is Airflow's error, unless the text of that error contains a possible key: it quotes an entry of a
+    secrets backend that cannot be parsed.
     """
     failure = _lookup_failure(conn_id, mask_keys(f"{type(error).__name__}: {error}"), error)
     failure.__cause__ = error if mask_keys(str(error)) == str(error) else None
@@ -70,9 +70,9 @@ def lookup_error(conn_id: str, error: Exception) -> KlingError:
 
 def _lookup_failure(conn_id: str, reason: str, error: Exception) -> KlingError:
     if isinstance(error, AirflowNotFoundException):
-        # Airflow raises the same when its secrets backend or its API server did not answer.
-        return KlingError(str(error), advice="Add it, or see whether Airflow can reach where it is.")
+        # Airflow raises the same error when its secrets backend or its API server did not respond.
+        return KlingError(str(error), advice="Add it, or check that Airflow can reach the backend that stores it.")
     return KlingError(
         f"Airflow could not look up the connection {conn_id!r}: {reason}",
-        advice="See whether Airflow can reach where it is.",
+        advice="Check that Airflow can reach the backend that stores it.",
     )

@@ -1,69 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pace of requests on one connection: evenly spaced, and slower when told so."""
+"""The rate limit of one connection: evenly spaced requests, and fewer of them after a 429."""
 
 from __future__ import annotations
 
-#: The slowest that refusals can make it, as a multiple of the wished spacing.
+#: Maximum slowdown by 429 responses, as a multiple of the configured spacing.
 MOST_SLOWDOWN = 32.0
-#: Seconds between two requests beyond which refusals do not slow it down, so that a low rate does not become one
-#: request every few minutes. A wished spacing that is longer stays as it is.
+#: Maximum seconds between two requests after a slowdown, so that a low rate does not become one request every few
+#: minutes. A configured spacing that is longer stays as it is.
 LONGEST_SPACING = 2.0
-#: Seconds that one refusal can hold all requests up. A server may ask for an hour in which videos finish unseen.
+#: Maximum seconds for which one 429 can stop all requests. A server may request an hour, in which videos would
+#: finish unnoticed.
 LONGEST_PAUSE = 60.0
-#: How much of the slowdown is left after each request that was not refused.
+#: Factor of the slowdown that is left after each request without a 429.
 RECOVERY = 0.98
 
 
 class RateLimiter:
     """
-    Says when the next request may go.
+    Decides when the next request may be sent.
 
-    Throttle are taken one at a time, none is promised ahead: whatever the server answers counts for all who still
-    wait, and whoever gives up waiting has used nothing.
+    Slots are granted on demand, never reserved: a 429 slows everything that still waits, and a cancelled waiter
+    consumes nothing.
 
-    :param per_second: Requests per second at most; it may change.
+    :param per_second: Maximum requests per second; it may change.
     """
 
     def __init__(self, per_second: float) -> None:
         self.per_second = per_second
         self.slowdown = 1.0
-        self._next_turn = 0.0
+        self._next_slot = 0.0
         self._slowed_until = 0.0
 
-    def acquire(self, *, now: float, late: float = 0.0) -> float:
+    def acquire(self, *, now: float, lateness: float = 0.0) -> float:
         """
-        Take the next turn if it has come.
+        Acquire the next slot if it is due.
 
         :param now: The time (monotonic).
-        :param late: Seconds by which this taker may have been kept from a turn that had come; up to that, those
-            who follow need not wait longer for it. None for one who has just come: idle time is not saved up.
-        :return: Seconds until the next turn, or 0 if it was taken.
+        :param lateness: How late (seconds) the caller may be served without delaying the next slot; 0 for a caller
+            that did not queue, so that unused slots do not accumulate.
+        :return: Seconds until the next slot, or 0 if it was acquired.
         """
-        if now < self._next_turn:
-            return self._next_turn - now
-        self._next_turn = max(self._next_turn, now - late) + self._spacing
+        if now < self._next_slot:
+            return self._next_slot - now
+        self._next_slot = max(self._next_slot, now - lateness) + self._spacing
         return 0.0
 
     @property
     def _spacing(self) -> float:
-        wished = 1.0 / self.per_second
-        return max(wished, min(wished * self.slowdown, LONGEST_SPACING))
+        configured = 1.0 / self.per_second
+        return max(configured, min(configured * self.slowdown, LONGEST_SPACING))
 
     def refused(self, *, now: float, retry_after: float | None) -> None:
         """
-        Slow down for everybody: the server answered 429.
+        Slow all requests down after a 429.
 
         :param now: The time (monotonic).
-        :param retry_after: Seconds that the server asks to wait, if it does. :data:`LONGEST_PAUSE` caps them.
+        :param retry_after: The response's Retry-After (seconds), if any; at most :data:`LONGEST_PAUSE` counts.
         """
         pause = 1.0 if retry_after is None else min(retry_after, LONGEST_PAUSE)
         if now >= self._slowed_until:
-            # Once for all the requests that were under way together.
+            # Once for all the requests that were in flight together.
             self.slowdown = min(self.slowdown * 2, MOST_SLOWDOWN)
             self._slowed_until = now + pause
-        self._next_turn = max(self._next_turn, now + pause)
+        self._next_slot = max(self._next_slot, now + pause)
 
     def accepted(self) -> None:
-        """Speed up again, slowly: the server answered something else."""
+        """Speed up again, slowly, after a response that was not a 429."""
         if self.slowdown > 1.0:
             self.slowdown = max(self.slowdown * RECOVERY, 1.0)

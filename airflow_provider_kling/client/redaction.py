@@ -2,8 +2,8 @@
 """
 Mask the key in what leaves a client: results, errors, and the log records of urllib3.
 
-The API objects know no key. They decode, clean and cut what a server sent, and each of these steps can bring out a
-key that was not visible before. So what they return or raise is masked after them.
+The API objects do not have the key. They decode, clean and cut server responses, and each of these steps can
+uncover a key that was not visible before. So their results and errors are masked afterwards.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _QUERY = re.compile(r"\?\S*")
 
 def redact_outcome(call: Callable[[], T], masks: Masks) -> T:
     """
-    Return what a call returns, masked.
+    Return the masked result of a call.
 
-    :param call: What to call.
+    :param call: The function to call.
     :param masks: How to mask.
-    :raises KlingError: the error of the call, masked, in its texts and in its cause.
+    :raises KlingError: The error of the call, with its texts and its cause masked.
     """
     try:
         return redact(call(), masks)
@@ -59,7 +59,7 @@ def redact_outcome(call: Callable[[], T], masks: Masks) -> T:
         # Outside of the except block: the unmasked error must not be its context.
         raise redacted
     finally:
-        del redacted  # a variable of a frame that the error refers to would keep its sockets open
+        del redacted  # the error refers to this frame; a variable that refers back would keep its sockets open
 
 
 def redact(value: T, masks: Masks) -> T:
@@ -80,20 +80,20 @@ def redact(value: T, masks: Masks) -> T:
 
 
 def redact_error(error: KlingError, masks: Masks) -> KlingError:
-    """Return an error with its texts masked, and without a cause that holds a secret."""
+    """Return an error with its texts masked, and without a cause that contains a secret."""
     arguments = {"message": error.message, **error.details()}
     changes = _changes(arguments, masks)
     if changes:
         error = error.replace(**changes)
     hidden = error.__cause__ is None and error.__suppress_context__ and error.__context__ is not None
     if hidden or any(masks.text(text) != text for text in _texts_behind(error)):
-        error = error.replace()  # which has no context
+        error = error.replace()  # the copy has no context
         error.__cause__ = None
     return error
 
 
 def _texts_behind(error: BaseException) -> Iterator[str]:
-    """Yield the texts of the errors that led to an error, those that a traceback does not show included."""
+    """Yield the texts of the errors that led to an error, including those that a traceback does not show."""
     seen = {id(error)}
     left = [error]
     while left:
@@ -116,7 +116,7 @@ def _field_names(kind: Any) -> tuple[str, ...]:
 
 
 def _changes(arguments: dict[str, Any], masks: Masks) -> dict[str, str]:
-    """Return the texts that masking changes, masked."""
+    """Return the masked form of each text that masking changes."""
     return {
         name: masked
         for name, text in arguments.items()
@@ -136,7 +136,7 @@ _sending = _Sending()
 
 @contextmanager
 def redacted_logs(mask: Callable[[str], str]) -> Iterator[None]:
-    """Have urllib3 log nothing that a server sent, in this thread, while the block runs."""
+    """Mask what urllib3 logs in this thread while the block runs, and drop records that quote the server."""
     before = _sending.mask
     _sending.mask = mask
     try:
@@ -147,7 +147,7 @@ def redacted_logs(mask: Callable[[str], str]) -> Iterator[None]:
 
 class _OwnRequests(logging.Filter):
     """
-    Masks the records that urllib3 writes about requests of this package; those of others pass unchanged.
+    Masks the records that urllib3 writes about requests of this package; all others pass unchanged.
 
     A record with an exception quotes header lines that do not parse, as the server sent them. It is dropped.
     """
@@ -163,6 +163,6 @@ class _OwnRequests(logging.Filter):
 
 
 _FILTER = _OwnRequests()
-#: The loggers of urllib3 that write while a request is sent. A filter is not inherited, so each has it.
+#: The loggers of urllib3 that write while a request is sent. Loggers do not inherit filters, so each has its own.
 for _name in ("connection", "connectionpool", "poolmanager", "response", "util.retry"):
     logging.getLogger(f"urllib3.{_name}").addFilter(_FILTER)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The body of an answer, of a sane size however it is packed."""
+"""The body of a response, limited in size before and after decompression."""
 
 from __future__ import annotations
 
@@ -9,61 +9,62 @@ from gzip import BadGzipFile
 from airflow_provider_kling.api.response import MAX_RESPONSE_BYTES
 from airflow_provider_kling.exceptions import KlingServerError
 
-#: The Accept-Encoding of a request whose answer is read here.
+#: The Accept-Encoding of a request whose response is read here.
 CONTENT_ENCODING = "gzip"
 
 
 class ResponseBody:
     """
-    Collects the body of an answer as it was sent, and unpacks it.
+    Collects the body of a response as it was sent, and decompresses it.
 
-    HTTP libraries are told not to unpack: many versions unfold a bomb whole before they hand over its first byte,
-    and a gzip inside a gzip twice. Nothing but one gzip was asked for, and nothing else is unpacked.
+    Decompression is switched off in the HTTP libraries: many versions expand a whole gzip bomb before they return
+    its first byte, and decompress a gzip inside a gzip twice. Only one layer of gzip is requested, and only one is
+    decompressed.
 
     :param request: Method and URL, for an error.
-    :param http_status: The status of the answer, for an error.
-    :param most: Bytes that it may have, packed and unpacked.
+    :param http_status: The status of the response, for an error.
+    :param max_bytes: Maximum size in bytes, compressed and decompressed.
     """
 
-    def __init__(self, request: str, http_status: int, *, most: int = MAX_RESPONSE_BYTES) -> None:
+    def __init__(self, request: str, http_status: int, *, max_bytes: int = MAX_RESPONSE_BYTES) -> None:
         self._request = request
         self._http_status = http_status
-        self._most = most
+        self._max_bytes = max_bytes
         self._received = bytearray()
 
     def add(self, chunk: bytes) -> None:
         """
-        Take what arrived.
+        Add the next bytes of the body.
 
-        :raises KlingServerError: if it is too much.
+        :raises KlingServerError: if the body is too large.
         """
         self._received += chunk
         self._check(len(self._received))
 
     def content(self, encoding: str) -> bytes:
         """
-        Return the content of a body that has arrived whole.
+        Return the content of a complete body.
 
-        :param encoding: The answer's Content-Encoding.
-        :raises KlingServerError: if it is too much.
-        :raises OSError: if it cannot be unpacked.
+        :param encoding: The response's Content-Encoding.
+        :raises KlingServerError: if the content is too large.
+        :raises OSError: if it cannot be decompressed.
         """
         received = bytes(self._received)
         if not received or encoding.strip().lower() != CONTENT_ENCODING:
             return received
-        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         try:
-            content = unpacker.decompress(received, self._most + 1)
+            content = decompressor.decompress(received, self._max_bytes + 1)
         except zlib.error as error:
-            raise BadGzipFile(f"the answer cannot be unpacked: {error}") from error
+            raise BadGzipFile(f"the response cannot be decompressed: {error}") from error
         self._check(len(content))
-        if not unpacker.eof:
-            raise BadGzipFile("the answer ends too early to be unpacked")
+        if not decompressor.eof:
+            raise BadGzipFile("the compressed response is incomplete")
         return content
 
     def _check(self, size: int) -> None:
-        if size > self._most:
+        if size > self._max_bytes:
             raise KlingServerError(
-                f"{self._request}: the answer is larger than {self._most} bytes",
+                f"{self._request}: the response is larger than {self._max_bytes} bytes",
                 http_status=self._http_status,
             )

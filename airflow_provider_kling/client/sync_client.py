@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds beyond the connect timeout that may pass between the record of a submit and its sending.
+#: Maximum seconds between the record of a submit and its POST, in addition to the connect timeout.
 INTENT_MARGIN = 5.0
 
 
@@ -54,15 +54,15 @@ class SyncClient:
         self.status_route: str | None = None
 
     def new_session(self) -> Session:
-        """Return a session that is logged in."""
+        """Return a session that authenticates its requests."""
         session = self._prepared(BoundedAdapter(mask=self.connection.masked))
         session.auth = _Authorization(self.connection)
         return session
 
     def new_public_session(self) -> Session:
-        """Return a session for other servers: it has no key, and refuses addresses inside this network."""
+        """Return a session for other servers: it has no key, and blocks addresses inside this network."""
         session = self._prepared(BoundedAdapter(public_only=True, mask=self.connection.masked))
-        # A .netrc is for servers that the user chose.
+        # This keeps requests from sending the logins of a .netrc, which are for servers that the user chose.
         session.auth = lambda request: request
         return session
 
@@ -73,7 +73,7 @@ class SyncClient:
 
     @cached_property
     def public_session(self) -> Session:
-        """The session for video URLs that lie elsewhere."""
+        """The session for video URLs on other servers."""
         return self.new_public_session()
 
     def close(self) -> None:
@@ -84,12 +84,12 @@ class SyncClient:
 
     def get_video(self, kling_task_id: str) -> VideoJob:
         """
-        Return the state of a job, asked for once.
+        Return the state of a job, from one status check.
 
-        :raises KlingError: what went wrong, by name.
+        :raises KlingError: The named error.
         """
         api = self.connection.api
-        response = self._ask(lambda route: api.status((kling_task_id,), route=route))
+        response = self._on_status_route(lambda route: api.status((kling_task_id,), route=route))
         return self.connection.read_status(response, kling_task_id, route=self.status_route)
 
     def describe(self) -> tuple[bool, str]:
@@ -99,11 +99,11 @@ class SyncClient:
 
     def probe(self, *, session: Session | None = None) -> Response:
         """
-        Return the response to the request that costs nothing, on the status route that the server has.
+        Send the free probe request on the status route that the server has, and return the response.
 
         :param session: As in :meth:`send`.
         """
-        return self._ask(lambda route: self.connection.api.probe(route=route), session=session)
+        return self._on_status_route(lambda route: self.connection.api.probe(route=route), session=session)
 
     @contextmanager
     def submitting(self) -> Iterator[Submitting]:
@@ -125,7 +125,7 @@ class SyncClient:
         :param call: What to send.
         :param session: The session to send it on, the shared one by default.
         :param body: The body, where the caller watches it.
-        :param connected: Called whenever a connection stands, before anything is sent on it.
+        :param connected: Called whenever a connection is established, before anything is sent on it.
         :raises KlingConnectionError: if the exchange broke.
         :raises KlingServerError: if the response is too large.
         """
@@ -155,10 +155,10 @@ class SyncClient:
                 masked=connection.masked,
                 masked_body=connection.masked_body,
             )
-        # Outside of the except block: the text of the error may hold the key, which some servers repeat.
+        # Outside of the except block: the text of the error may contain the key, which some servers echo.
         raise KlingConnectionError(f"{call.method} {url} failed: {reason}")
 
-    def _ask(self, call: Callable[[str], HttpCall], *, session: Session | None = None) -> Response:
+    def _on_status_route(self, call: Callable[[str], HttpCall], *, session: Session | None = None) -> Response:
         search = RouteSearch(self.connection.api, self.status_route)
         for route in search:
             search.add(route, self.send(call(route), session=session))
@@ -191,12 +191,12 @@ class Submitting:
 
     def probe(self) -> None:
         """
-        Check at no cost that the API is there.
+        Check that the API is available, at no cost.
 
-        Only what says for sure that it is not there raises. A response that is merely odd is logged.
+        Only a response that proves the API unavailable raises. One that is merely odd is logged.
 
-        :raises KlingUnavailableError: if the API is not there.
-        :raises KlingAuthenticationError: if it refuses the key.
+        :raises KlingUnavailableError: if the API is unavailable.
+        :raises KlingAuthenticationError: if it rejects the key.
         """
         connection = self._client.connection
         if not connection.probe:
@@ -216,11 +216,11 @@ class Submitting:
         Send the submit, once.
 
         :param request: The request.
-        :param age: Returns the seconds since its intent was recorded. A process that was stopped for longer than a
-            connection takes may have been replaced by another attempt, so it does not send.
-        :raises KlingConnectionError: if the request surely never reached the server.
+        :param age: Returns the seconds since its intent was recorded. Another attempt may have replaced a process
+            that was stopped for longer than a connection takes, so nothing is sent then.
+        :raises KlingConnectionError: if the request provably never reached the server.
         :raises KlingUncertainSubmissionError: if the server may have accepted it, but no id arrived.
-        :raises KlingError: any other named refusal; no job was made.
+        :raises KlingError: any other named error; no job was made.
         """
         return self._client.connection.redacted(lambda: self._submit(request, age))
 
@@ -240,7 +240,7 @@ class Submitting:
             check_age()
             response = self._client.send(call, session=self._session, body=body, connected=check_age)
         except Exception as error:
-            # Whatever it was, a fault of this package included: what counts is whether the server has the request.
+            # For any error, bugs of this package included: what counts is whether the server has the request.
             if not body.was_read and isinstance(error, KlingError):
                 raise
             detail = f"{type(error).__name__}: {error}"
@@ -248,7 +248,7 @@ class Submitting:
             if not body.was_read:
                 raise KlingConnectionError(f"The submit could not be sent ({reason})") from error
             raise KlingUncertainSubmissionError(
-                f"The submit was sent, but its answer was lost ({reason})",
+                f"The submit was sent, but its response was lost ({reason})",
                 http_status=getattr(error, "http_status", None),
             ) from error
         return connection.api.read_submit(response, refusal_codes=connection.refusal_codes)
@@ -268,13 +268,13 @@ class _Authorization(AuthBase):
 
 class _WatchedBody(io.BytesIO):
     """
-    A request body that knows whether sending it has begun.
+    A request body that records whether the HTTP stack has started to send it.
 
-    The HTTP stack reads it only once the connection, TLS and proxy included, stands and the headers are out.
-    Unread, the server surely never had the request; nothing else shows this in every failure.
+    The stack reads it only once the connection, TLS and proxy included, is established and the headers are sent.
+    If it is unread, the server provably never received the request; nothing else shows this in every failure.
 
     :param content: The body.
-    :param before: Called before the first byte is handed out. What it raises keeps the body from being sent.
+    :param before: Called before the first byte is read. If it raises, the body is not sent.
     """
 
     def __init__(self, content: bytes, *, before: Callable[[], None]) -> None:

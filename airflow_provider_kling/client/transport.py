@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``requests`` lacks for servers that cannot be trusted: an end to each exchange, a look at the address."""
+"""What ``requests`` lacks for untrusted servers: a deadline for each exchange, and a check of the address."""
 
 from __future__ import annotations
 
@@ -29,19 +29,21 @@ from airflow_provider_kling.utils.addresses import is_public, parse_address, pri
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-#: What ``getaddrinfo`` tells of one address.
-_Found = tuple[Any, ...]
+#: One result of ``getaddrinfo``.
+_AddressInfo = tuple[Any, ...]
 
-#: Everything by which an exchange can break, from any layer.
+#: All errors that can end an exchange, from any layer.
 TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
 class Session(requests.Session):
     """
-    A ``requests`` session that never follows redirects and prefers its own proxies to the environment's.
+    A session that never follows redirects, and prefers its own proxies to the environment's.
 
-    :param timeout: Seconds to connect, and seconds without a byte, of a request that names none.
-    :param verify: TLS verification of a request that names none.
+    A redirect is an ordinary response here: it is not followed, and its body is not read ahead.
+
+    :param timeout: Seconds to connect, and seconds without a byte, of a request that sets none.
+    :param verify: TLS verification of a request that sets none.
     """
 
     #: Whether every method but GET and HEAD is refused.
@@ -74,25 +76,25 @@ class Session(requests.Session):
         return super().request(method, url, *args, **kwargs)
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return nothing: ``requests`` would read the whole body, and fail on a target that is no URL."""
+        """Return None: ``requests`` would read the whole body, and fail on a target that is not a URL."""
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        """Put the session's own proxies before the environment's, which to ``requests`` are the stronger ones."""
+        """Prefer the session's own proxies to the environment's; ``requests`` does the opposite."""
         proxies = {**self.proxies, **(proxies or {})}
         return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
 
 class BoundedAdapter(HTTPAdapter):
     """
-    A transport whose exchanges end in time, and which can refuse to talk to this network's own machines.
+    A transport with a deadline for each exchange, which can block addresses inside this network.
 
-    The timeouts of ``requests`` count from byte to byte, so a server that drips holds its client for ever;
-    :meth:`within` bounds a whole exchange, with all the addresses that a name leads to. Only a resolver that hangs
-    can hold it longer: no look-up can be called off.
+    The timeouts of ``requests`` count from byte to byte, so a server that sends slowly holds its client for ever.
+    :meth:`within` limits a whole exchange, over all the addresses of a name. Only a resolver that hangs can hold
+    it longer: a DNS look-up cannot be cancelled.
 
-    :param public_only: Refuse loopback, private and link-local addresses before they are connected to. What counts
-        is where the name really leads. A proxy looks names up by itself, so through one a name that is unknown
-        here is its business; one that is private by its spelling, or known here as private, is refused too.
+    :param public_only: Block loopback, private and link-local addresses before a connection is opened. The
+        resolved addresses of a name count. A proxy resolves names itself, so a name that is unknown here is left
+        to the proxy; a name that is private by its spelling, or resolves to a private address here, is blocked.
     :param mask: Masks the secrets in a log record of urllib3.
     """
 
@@ -103,19 +105,19 @@ class BoundedAdapter(HTTPAdapter):
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Have the pools make connections whose sockets are watched."""
+        """Set up the pools to open connections whose sockets are watched."""
         options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
         super().init_poolmanager(*args, socket_options=options, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _pools(self._watch, public_only=self._public_only)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        """Do the same for connections to a proxy, which is a machine of this network's own choice."""
+        """Do the same for connections to a proxy; its own address is trusted, since the user configured it."""
         manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = _pools(self._watch, public_only=False)
         return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a request, unless it would have a proxy ask this network's own machines."""
+        """Send a request, unless a proxy would pass it on to an address inside this network."""
         url = request.url or ""
         proxy = select_proxy(url, kwargs.get("proxies"))
         if proxy and self._public_only:
@@ -127,17 +129,17 @@ class BoundedAdapter(HTTPAdapter):
         except requests.exceptions.InvalidURL:
             if not proxy:
                 raise
-            # The other words hold the whole of it, password included.
-            raise requests.exceptions.InvalidProxyURL("the address of the proxy is no URL") from None
+            # The original message contains the proxy URL with its password.
+            raise requests.exceptions.InvalidProxyURL("the address of the proxy is not a URL") from None
 
     @contextmanager
     def within(self, seconds: float, connected: Callable[[], None] = lambda: None) -> Iterator[None]:
         """
-        Cut every connection of this adapter if the block lasts longer than this; it then raises ``Timeout``.
+        Cut every connection of this adapter if the block takes longer; it then raises ``Timeout``.
 
-        :param seconds: How long the exchange may take.
-        :param connected: Called whenever a connection stands, before anything is sent on it. What it raises ends
-            the exchange.
+        :param seconds: Maximum duration of the exchange.
+        :param connected: Called whenever a connection is established, before anything is sent on it. If it raises,
+            the exchange ends.
         """
         over = self._watch.start(seconds, connected)
         timer = threading.Timer(seconds, self._watch.cut, (over,))
@@ -147,24 +149,24 @@ class BoundedAdapter(HTTPAdapter):
             timer.start()
             yield
         except Exception as error:
-            # After a cut, anything can follow: an answer without its end is no video, no JSON, no HTTP.
+            # After a cut, any error can follow: an incomplete response is no valid video, JSON or HTTP.
             if not over.is_set():
                 raise
             cause = error
         finally:
             timer.cancel()
             self._watch.end()
-        # Asked even after success: a cut can look like an answer that ended.
+        # Checked even after success: a cut can look like the end of a response.
         if over.is_set():
             raise requests.Timeout(f"not complete after {seconds:g} s") from cause
 
 
 class _Watch:
     """
-    The sockets of an adapter, to be cut when its exchange is over.
+    The sockets of an adapter, which are cut when its exchange has run out of time.
 
-    Sockets, not connections: a connection lets go of its socket as soon as the server says that it will close it,
-    which may be long before the answer has been read.
+    Sockets, not connections: a connection gives up its socket as soon as the server announces that it will close
+    it, which may be long before the response has been read.
     """
 
     def __init__(self) -> None:
@@ -175,7 +177,7 @@ class _Watch:
         self._connected: Callable[[], None] = lambda: None
 
     def start(self, seconds: float, connected: Callable[[], None]) -> threading.Event:
-        """Begin an exchange; return the event that is set when it is cut."""
+        """Start an exchange; return the event that is set when it is cut."""
         with self._lock:
             self._over = threading.Event()
             self._until = time.monotonic() + seconds
@@ -183,16 +185,16 @@ class _Watch:
             return self._over
 
     def end(self) -> None:
-        """End the exchange: what is sent without :meth:`BoundedAdapter.within` has no bound."""
+        """End the exchange: requests outside of :meth:`BoundedAdapter.within` have no deadline."""
         self._until = math.inf
         self._connected = lambda: None
 
     def left(self) -> float:
-        """Return the seconds that are left of the exchange."""
+        """Return the seconds left for the exchange."""
         return self._until - time.monotonic()
 
     def add(self, sock: Any) -> None:
-        """Watch a socket; one that was opened too late is cut at once."""
+        """Watch a socket; one that was opened after the deadline is cut at once."""
         with self._lock:
             self._sockets.add(sock)
             if self._over.is_set():
@@ -200,7 +202,7 @@ class _Watch:
         self._connected()
 
     def cut(self, over: threading.Event) -> None:
-        """Cut the exchange that was started with this event, unless another has begun."""
+        """Cut the exchange that was started with this event, unless another has started."""
         with self._lock:
             if over is self._over:
                 over.set()
@@ -209,13 +211,13 @@ class _Watch:
 
 
 def _cut(sock: Any) -> None:
-    # The plain shutdown for every kind of socket: that of a TLS socket pulls its state from under the reader.
+    # The plain socket's shutdown for every kind of socket: a TLS socket's own drops state that a reader uses.
     with suppress(OSError):
         socket.socket.shutdown(getattr(sock, "socket", sock), socket.SHUT_RDWR)
 
 
 def _pools(watch: _Watch, *, public_only: bool) -> dict[str, type[HTTPConnectionPool]]:
-    # Python's own debug output, if it is switched on, prints every header with the key: to a task's log.
+    # Python's own debug output, if it is switched on, prints every header, the key included, to a task's log.
     class Watched(HTTPConnection):
         debuglevel = 0
 
@@ -230,7 +232,7 @@ def _pools(watch: _Watch, *, public_only: bool) -> dict[str, type[HTTPConnection
 
         def connect(self) -> None:
             super().connect()
-            watch.add(self.sock)  # another one now: TLS takes the place of the plain socket
+            watch.add(self.sock)  # a new object: the TLS socket has replaced the plain one
 
     class Pool(HTTPConnectionPool):
         ConnectionCls = Watched
@@ -242,7 +244,7 @@ def _pools(watch: _Watch, *, public_only: bool) -> dict[str, type[HTTPConnection
 
 
 def _dial(connection: HTTPConnection, watch: _Watch, *, public_only: bool) -> socket.socket:
-    """Connect as urllib3 does, with its errors, but look at the addresses first, and at the time before each."""
+    """Connect as urllib3 does, with its errors, but check the addresses first, and the deadline before each."""
     host = connection.host
     try:
         found = _resolve(host, connection.port or 0)
@@ -257,17 +259,17 @@ def _dial(connection: HTTPConnection, watch: _Watch, *, public_only: bool) -> so
         raise NewConnectionError(connection, f"Failed to establish a new connection: {error}") from error
 
 
-def _connected(connection: HTTPConnection, found: Sequence[_Found], watch: _Watch) -> socket.socket:
-    """Return a socket to the first address that takes one; each may take the connect timeout, in the time left."""
-    trouble: OSError = TimeoutError("no time left")
-    for one in found:
+def _connected(connection: HTTPConnection, found: Sequence[_AddressInfo], watch: _Watch) -> socket.socket:
+    """Return a socket to the first address that accepts; each gets the connect timeout, within the time left."""
+    failure: OSError = TimeoutError("no time left")
+    for address in found:
         left = min(watch.left(), connection.timeout or math.inf)
         if left <= 0:
             break
         try:
-            sock = _connect(one, connection.socket_options or (), left)
+            sock = _connect(address, connection.socket_options or (), left)
         except OSError as error:
-            trouble = error
+            failure = error
         else:
             try:
                 watch.add(sock)
@@ -275,16 +277,16 @@ def _connected(connection: HTTPConnection, found: Sequence[_Found], watch: _Watc
                 sock.close()
                 raise
             return sock
-    raise trouble
+    raise failure
 
 
-def _connect(one: _Found, options: Iterable[Any], seconds: float) -> socket.socket:
-    family, kind, protocol, _, address = one
+def _connect(info: _AddressInfo, options: Iterable[Any], timeout: float) -> socket.socket:
+    family, kind, protocol, _, address = info
     sock = socket.socket(family, kind, protocol)
     try:
         for option in options:
             sock.setsockopt(*option)
-        sock.settimeout(seconds if seconds < math.inf else None)
+        sock.settimeout(timeout if timeout < math.inf else None)
         sock.connect(address)
     except BaseException:
         sock.close()
@@ -292,11 +294,11 @@ def _connect(one: _Found, options: Iterable[Any], seconds: float) -> socket.sock
     return sock
 
 
-def _resolve(host: str, port: int = 0) -> list[_Found]:
+def _resolve(host: str, port: int = 0) -> list[_AddressInfo]:
     return list(socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM))
 
 
-def _refuse_private(host: str, port: int | None, found: Sequence[_Found]) -> None:
+def _refuse_private(host: str, port: int | None, found: Sequence[_AddressInfo]) -> None:
     for *_, (peer, *_) in found:
         address = parse_address(peer)
         if address is None or not is_public(address):
@@ -304,16 +306,16 @@ def _refuse_private(host: str, port: int | None, found: Sequence[_Found]) -> Non
 
 
 def _refuse_private_name(host: str, port: int | None) -> None:
-    if kind := private_reason(host):
-        raise _refusal(host, port, kind)
+    if reason := private_reason(host):
+        raise _refusal(host, port, reason)
     with suppress(OSError, UnicodeError):
         _refuse_private(host, port, _resolve(host))
 
 
-def _refusal(host: str, port: int | None, what: str) -> KlingAddressRefusedError:
+def _refusal(host: str, port: int | None, reason: str) -> KlingAddressRefusedError:
     entry = f"[{host}]" if ":" in host else host
     return KlingAddressRefusedError(
-        f"The video URL leads to {host}, which is {what}, inside this network",
-        advice="A server must not have this machine ask its neighbours (SSRF protection). If the video does lie "
-        f"there, add {entry}:{port} to the connection's extra private_hosts.",
+        f"The video URL leads to {host}, which is {reason}, inside this network",
+        advice="A server must not make this machine send requests inside its own network (SSRF protection). If "
+        f"the video is really there, add {entry}:{port} to the connection's extra private_hosts.",
     )

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 class KlingHook(HttpHook):
     """
-    Talk to the Kling video API through an Airflow connection of type ``kling``.
+    Call the Kling video API through an Airflow connection of type ``kling``.
 
-    It is an ``HttpHook`` with bearer authentication, an end to every exchange, and an allow-list of connection
-    extras in place of ``HttpHook``'s habit of sending unknown extras as headers. Nothing here repeats a request:
-    what may be sent again is decided by the callers, who know whether money is at stake.
+    It is an ``HttpHook`` with bearer authentication, a deadline for every exchange, and an allow-list of
+    connection extras (``HttpHook`` sends unknown extras as headers). This hook never repeats a request: the
+    callers decide what may be sent again, since only they know whether it is billed.
 
     :param kling_conn_id: The Airflow connection: host is the base URL, password the API key.
     """
@@ -45,21 +45,21 @@ class KlingHook(HttpHook):
     hook_name = "Kling"
 
     def __init__(self, kling_conn_id: str = default_conn_name) -> None:
-        # GET, so that what HttpHook offers for repeating requests (run_with_advanced_retry) cannot buy anything.
+        # GET, so that HttpHook's own retries (run_with_advanced_retry) cannot buy anything.
         super().__init__(method="GET", http_conn_id=kling_conn_id)
         self.kling_conn_id = kling_conn_id
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the connection form's labels, for Airflow versions that ask the hook (before 3.2)."""
+        """Return the connection form's labels, for Airflow versions that call this method (before 3.2)."""
         from airflow_provider_kling.get_provider_info import UI_FIELD_BEHAVIOUR
 
-        # These versions spell the keys with underscores.
+        # In these versions the keys have underscores.
         return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the connection form's own fields, for Airflow versions that ask the hook (before 3.2)."""
+        """Return the connection form's own fields, for Airflow versions that call this method (before 3.2)."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
         from wtforms import StringField
@@ -81,7 +81,7 @@ class KlingHook(HttpHook):
         :raises KlingValidationError: naming what is missing or wrong in it.
         :raises KlingError: if Airflow cannot return it.
         """
-        return self._look_up()
+        return self._resolve_connection()
 
     @cached_property
     def client(self) -> SyncClient:
@@ -111,12 +111,12 @@ class KlingHook(HttpHook):
 
     def run(self, *args: Any, **kwargs: Any) -> NoReturn:
         """
-        Refuse: these requests of ``HttpHook`` would have no time limit and no named errors, and could buy.
+        Raise: these requests of ``HttpHook`` would have no deadline and no named errors, and could buy a video.
 
-        :raises KlingError: saying what to call.
+        :raises KlingError: with the methods to call instead.
         """
         raise KlingPermanentError(
-            "KlingHook does not send requests of one's own",
+            "KlingHook sends no other requests",
             advice="Call submit_video, get_video or wait_for_video.",
         )
 
@@ -129,14 +129,14 @@ class KlingHook(HttpHook):
 
     def submit_video(self, request: VideoRequest | Mapping[str, Any]) -> VideoJob:
         """
-        Submit a job, once. Each accepted submit is billed, so nothing here ever sends it a second time.
+        Submit a job, once. Each accepted submit is billed, so this method never sends it a second time.
 
-        :param request: The request, or its fields; those inside ``extra_body`` are taken too.
-        :return: The job, with the id to ask for it by.
+        :param request: The request, or its fields; fields inside ``extra_body`` are accepted too.
+        :return: The job, with the id for its status requests.
         :raises KlingValidationError: if the request is wrong; nothing was sent then.
-        :raises KlingConnectionError: if the request surely never reached the server.
+        :raises KlingConnectionError: if the request provably never reached the server.
         :raises KlingUncertainSubmissionError: if the server may have accepted it, but no id arrived.
-        :raises KlingError: any other named refusal; no job was made.
+        :raises KlingError: any other named error; no job was made.
         """
         if not isinstance(request, VideoRequest):
             request = VideoRequest.build(**request)
@@ -146,10 +146,10 @@ class KlingHook(HttpHook):
 
     def get_video(self, kling_task_id: str) -> VideoJob:
         """
-        Ask for the state of a job, once; a key that was replaced in Airflow meanwhile is picked up.
+        Request the state of a job, once; a key that was replaced in Airflow meanwhile is used.
 
-        :param kling_task_id: The id that the submit gave.
-        :raises KlingError: what went wrong, by name; the retryable ones are worth another call.
+        :param kling_task_id: The id from the submit response.
+        :raises KlingError: The named error; after a retryable one another call makes sense.
         """
         try:
             return self.client.get_video(kling_task_id)
@@ -174,14 +174,14 @@ class KlingHook(HttpHook):
         """
         Wait for a job in this process.
 
-        :param kling_task_id: The id that the submit gave.
-        :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
-        :param deadline: When to give up (epoch seconds).
-        :param poll_interval: Fixed seconds between two checks; None leaves the pace to the provider.
-        :param other_id: Another id that the submit gave (``VideoJob.other_id``), for a server that does not know
-            the first.
+        :param kling_task_id: The id from the submit response.
+        :param started_at: When the job was submitted or, if unknown, the wait started (epoch seconds).
+        :param deadline: When the wait times out (epoch seconds).
+        :param poll_interval: Fixed seconds between two checks; None leaves the schedule to the provider.
+        :param other_id: Another id from the submit response (``VideoJob.other_id``), for a server that does not
+            know the first.
         :return: The finished video.
-        :raises KlingError: what ended the wait instead.
+        :raises KlingError: The named error that ended the wait instead.
         """
         grace = self.connection.api.grace
         poller = Poller(
@@ -206,9 +206,9 @@ class KlingHook(HttpHook):
 
     async def aget_video(self, kling_task_id: str) -> VideoJob:
         """
-        Ask for the state of a job without blocking the event loop; otherwise as :meth:`get_video`.
+        Request the state of a job without blocking the event loop; otherwise as :meth:`get_video`.
 
-        All callers in one loop that name the same connection share one HTTP client.
+        All callers in one loop that use the same connection share one HTTP client.
         """
         from airflow_provider_kling.client.async_client import shared_client
 
@@ -222,7 +222,7 @@ class KlingHook(HttpHook):
         except KlingError as error:
             return False, str(error)
 
-    def _look_up(self) -> KlingConnection:
+    def _resolve_connection(self) -> KlingConnection:
         try:
             found = self.get_connection(self.kling_conn_id)
             extra = found.extra_dejson
@@ -231,7 +231,7 @@ class KlingHook(HttpHook):
             raise failure from failure.__cause__
         connection = connection_from(self.kling_conn_id, found, extra)
         if connection.credentials.secret != found.password:
-            # Airflow masks the password as it is stored, and that is not what is sent.
+            # Airflow masks the password as it is stored, which differs from the key that is sent.
             mask_secret(connection.credentials.secret)
         return connection
 
@@ -241,7 +241,7 @@ class KlingHook(HttpHook):
 
         :raises KlingError: if Airflow cannot return it.
         """
-        renewed = self._look_up()
+        renewed = self._resolve_connection()
         if renewed.credentials == self.connection.credentials:
             return False
         self.client.close()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The polling decision: what one status check means, and when to ask again.
+The polling decision: what one status check means, and when the next one is due.
 
 The trigger, the sensor's poke and the blocking wait all drive this one state machine with different I/O
-(``await`` or a plain call, ``asyncio.sleep`` or ``time.sleep``), so they cannot drift apart. Time is passed in,
-and nothing here sleeps, logs, or talks to anybody.
+(``await`` or a plain call, ``asyncio.sleep`` or ``time.sleep``), so they cannot drift apart. Time is passed in.
+This module does not sleep, log, or do I/O.
 """
 
 from __future__ import annotations
@@ -31,31 +31,33 @@ if TYPE_CHECKING:
     from airflow_provider_kling.jobs.poll_schedule import Delay
     from airflow_provider_kling.jobs.result import KlingVideo
 
-#: Version of the arguments of triggers and of their events. They lie in Airflow's database over an upgrade.
+#: Version of the arguments of triggers and of their events. Airflow's database keeps them during an upgrade.
 FORMAT = 1
-#: Consecutive failed status checks after which the wait ends. With the back-off below: about a quarter of an hour.
+#: Consecutive failed status checks after which the wait ends. With the back-off below, that takes about a quarter
+#: of an hour.
 FAILURE_BUDGET = 20
-#: Seconds between two checks after a failed one, before the jitter. No Retry-After makes them more: meanwhile the
-#: video may be finished.
+#: Maximum seconds between two checks after a failed one, before the jitter. A longer Retry-After is cut to this:
+#: the video may be finished meanwhile.
 MAX_BACKOFF = 60.0
-#: Seconds to wait for a video unless the user says otherwise. Ten-minute jobs took over an hour on busy days.
+#: Default seconds to wait for a video. Ten-minute jobs took over an hour on busy days.
 DEFAULT_TIMEOUT = 4 * 3600.0
-#: Seconds past its deadline that a wait may stand in line for its last check: a batch that was submitted together,
-#: or found by a triggerer that was away, reaches its deadlines together.
-LAST_CHECK = 60.0
-#: Seconds by which a wait may begin after its job and still tell how long the job took; clocks differ by less.
-LATE_START = 30.0
-#: Seconds without any change after which a line says that the wait goes on.
+#: Seconds past its deadline for which a wait may queue for its last check. Jobs that were submitted together, or
+#: taken up together by a triggerer that was down, reach their deadlines together.
+LAST_CHECK_TIMEOUT = 60.0
+#: Maximum seconds between the start of a job and that of its wait if the wait is to measure how long the job took;
+#: clocks differ by less.
+MAX_START_DELAY = 30.0
+#: Seconds without any change after which a log line reports that the wait continues.
 HEARTBEAT = 300.0
-#: Seconds after a line within which a change is logged only if it is news: a status word not seen before, or
-#: progress that has grown by so many percent. Some servers change their response at every check.
+#: Seconds after a log line within which a change is logged only if it is significant: a new status word, or this
+#: much more progress in percent. Some servers change their response at every check.
 LINE_INTERVAL, LINE_PROGRESS = 60.0, 10
-#: Status words of one job that are logged at once.
+#: Maximum number of status words of one job that are logged at once.
 MAX_WORDS = 8
 
 
 class Pause(NamedTuple):
-    """Not finished: ask again after so many seconds."""
+    """Not finished: the next check is due after this many seconds."""
 
     seconds: float
 
@@ -67,7 +69,7 @@ class Finished(NamedTuple):
     error: KlingError | None = None
 
     def event(self) -> dict[str, Any]:
-        """Return the plain JSON event that carries this from the triggerer to a worker."""
+        """Return this result as the plain JSON event that a trigger sends to a worker."""
         if self.error is not None:
             status = "timeout" if isinstance(self.error, KlingTimeoutError) else "error"
             return {
@@ -84,36 +86,36 @@ class Finished(NamedTuple):
         if self.error is not None:
             raise self.error
         if self.video is None:
-            raise ValueError("a finished wait holds a video or an error")
+            raise ValueError("a finished wait needs a video or an error")
         return self.video
 
 
 def video_from_event(event: Mapping[str, Any] | None) -> KlingVideo:
     """
-    Return the finished video that :meth:`Finished.event` carried, or raise the error that it carried.
+    Return the finished video in an event of :meth:`Finished.event`, or raise the error in it.
 
-    :raises KlingError: the error; or that the event is none of ours, which only a foreign trigger can send.
+    :raises KlingError: The error; or that the event is unknown, which only a foreign trigger can send.
     """
     event = event or {}
     if isinstance(event.get("error"), dict):
         raise KlingError.from_dict(event["error"])
     video = event.get("video")
     if event.get("status") != "success" or not isinstance(video, dict):
-        raise KlingError(f"The trigger sent an event that makes no sense: {dict(event)!r}")
+        raise KlingError(f"The trigger sent an unknown event: {dict(event)!r}")
     return cast("KlingVideo", video)
 
 
 class Poller:
     """
-    Decides after each status check, for one job.
+    Decides after each status check of one job.
 
-    :param kling_task_id: The Kling task waited for.
-    :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds).
-    :param deadline: When to give up (epoch seconds). Wall clock, since it survives in the database.
+    :param kling_task_id: The Kling task to wait for.
+    :param started_at: When the job was submitted or, if unknown, the wait started (epoch seconds).
+    :param deadline: When the wait times out (epoch seconds). Wall clock, since it is stored in the database.
     :param delay: The schedule.
-    :param visible_from: When to begin to count the seconds for which the server may not know the job yet (epoch
-        seconds); ``started_at`` by default.
-    :param other_id: Another id that the submit gave; it is asked with where the server does not know the first.
+    :param visible_from: Start of the seconds for which the server may not know the job yet (epoch seconds);
+        ``started_at`` by default.
+    :param other_id: Another id from the submit response, used where the server does not know the first.
     """
 
     def __init__(
@@ -145,42 +147,42 @@ class Poller:
 
     @property
     def job_has_ended(self) -> bool:
-        """Whether the last response said that the job is over, so that it holds no slot of the account."""
+        """Whether the last response reported the end of the job, so that it occupies no slot of the account."""
         return self.job is not None and self.job.status in ("completed", "failed")
 
     @property
     def is_settling(self) -> bool:
-        """Whether the job seems finished, and only what lags behind is waited for: a minute at most."""
+        """Whether the job seems finished and the wait is only for data that lags behind: at most a minute."""
         return self._url_missing_since is not None or self._seems_finished_since is not None
 
     def first_pause(self, *, now: float) -> float:
         """
         Return the seconds to wait before the first check.
 
-        A job that was submitted, or looked at, just before the wait began has nothing new to tell yet; one that
-        has been running for long, as after a restart of the triggerer, is asked for at once.
+        A job that was submitted or checked just before the wait started has no new state yet. One that has been
+        running for long, for example after a restart of the triggerer, is checked at once.
         """
-        meant = self.delay.next_check(0.0, None)
-        return max(0.0, min(meant - self._elapsed(now), self.deadline - now))
+        planned = self.delay.next_check(0.0, None)
+        return max(0.0, min(planned - self._elapsed(now), self.deadline - now))
 
     def check_timeout(self, *, now: float) -> float:
-        """Return the seconds to stand in line for a check; past the deadline only if the last one did not fail."""
+        """Return the seconds to queue for a check; past the deadline only if the last check did not fail."""
         left = self.deadline - now
-        return left if self.failures else max(left, LAST_CHECK)
+        return left if self.failures else max(left, LAST_CHECK_TIMEOUT)
 
     def on_job(self, job: VideoJob, *, grace: Grace, now: float) -> Pause | Finished:
-        """Decide after a status check that the server answered."""
+        """Decide after a status check that returned a job."""
         reported, job = job, self._judged(job, grace, now)
         self.job = job
         self.failures = 0
         self.last_error = None
-        self.other_id = None  # the server knows this one
+        self.other_id = None  # the server knows the current id
         try:
             video = finished_video(job)
         except KlingError as error:
             return Finished(error=error)
         if video is not None:
-            if job is reported and self._began_with(job):
+            if job is reported and self._covers_whole_job(job):
                 self.delay.ended(self._elapsed(now), job)
             return Finished(video=video)
         if job.status == "completed" and self._is_url_overdue(grace, now):
@@ -202,15 +204,16 @@ class Poller:
         self.failures += 1
         self.last_error = error
         if self.failures >= FAILURE_BUDGET:
-            return Finished(error=self._gave_up(error))
+            return Finished(error=self._checks_exhausted(error))
         backoff = min(2.0**self.failures, MAX_BACKOFF) * random.uniform(0.75, 1.25)
         return self._pause(max(backoff, min(error.retry_after or 0.0, MAX_BACKOFF)), now)
 
     def progress_message(self, *, now: float) -> str | None:
         """
-        Return a line for the log if there is news since the last one, or for long nothing was said.
+        Return a line for the log if something significant changed since the last one, or if that was long ago.
 
-        A server that changes its response at every check gets a line a minute, beside those of real news.
+        For a server that changes its response at every check, there is one line a minute besides those of
+        significant changes.
         """
         job = self.job
         self._reported_at = min(self._reported_at, now)
@@ -232,13 +235,13 @@ class Poller:
         self._reported_progress = max(self._reported_progress, job.progress or 0)
         if new_word:
             self._reported_words.add(job.raw_status)
-        line = f"Kling task {self.kling_task_id}: {progress_bar(job)} after {_span(self._elapsed(now))}"
+        line = f"Kling task {self.kling_task_id}: {progress_bar(job)} after {_duration_text(self._elapsed(now))}"
         if new_word and not job.is_known_status:
             line += f" (status word {job.raw_status!r} is unknown here and counts as running)"
         return line
 
     def _elapsed(self, now: float) -> float:
-        """Return the seconds since the start; one in the future, by a clock that is ahead, is moved to now."""
+        """Return the seconds since the start; a start in the future, from a clock that is ahead, becomes now."""
         self.started_at = min(self.started_at, now)
         return now - self.started_at
 
@@ -247,19 +250,19 @@ class Poller:
             return Finished(error=self._timed_out(now))
         return Pause(min(seconds, self.deadline - now))
 
-    def _began_with(self, job: VideoJob) -> bool:
-        """Return whether this wait has lasted as long as the job, for all that the server tells."""
+    def _covers_whole_job(self, job: VideoJob) -> bool:
+        """Return whether this wait has lasted as long as the job, as far as the server reports its start."""
         if job.created_at is None:
             return True
-        return self.started_at - datetime.fromisoformat(job.created_at).timestamp() < LATE_START
+        return self.started_at - datetime.fromisoformat(job.created_at).timestamp() < MAX_START_DELAY
 
     def _judged(self, job: VideoJob, grace: Grace, now: float) -> VideoJob:
-        """Return the job as it counts after the responses before this one."""
+        """Return the job with the status that follows from this response and the earlier ones."""
         if job.status == "completed" and job.video_url is None:
             if self._url_missing_since is None:
                 self._url_missing_since = now
             if self._is_url_overdue(grace, now):
-                # The download finds out whether the file lies there.
+                # The download finds out whether the file is there.
                 return replace(job, video_url=job.content_url)
         seems_finished = not job.is_known_status and job.progress == 100 and job.video_url is not None
         if not seems_finished:
@@ -275,7 +278,7 @@ class Poller:
 
     def _url_missing(self, job: VideoJob) -> KlingError:
         return KlingServerError(
-            f"Kling task {self.kling_task_id} is completed, but the server tells no video URL",
+            f"Kling task {self.kling_task_id} is completed, but the response contains no video URL",
             kling_task_id=self.kling_task_id,
             server_message=job.excerpt,
             advice="The video was made and paid for; look it up at the vendor under this id.",
@@ -283,9 +286,9 @@ class Poller:
 
     def _try_other_id(self, *, is_final: bool) -> bool:
         """
-        Ask with the other id that the submit gave from now on; return whether it is still to be tried.
+        Use the other id from the submit response from now on; return whether it has not been ruled out yet.
 
-        :param is_final: Whether "no such task" means that from now on, and not "not stored yet".
+        :param is_final: Whether "no such task" is final now, and no longer means "not stored yet".
         """
         if self.other_id is None:
             return False
@@ -295,14 +298,14 @@ class Poller:
         return self.kling_task_id not in self._unknown_ids
 
     def _still_running(self, error: KlingError) -> KlingError:
-        """Have an error that ends the wait say that it does not end the job."""
+        """Return an error that ends the wait, with advice that the job itself continues."""
         if isinstance(error, KlingNotFoundError):
             return error
         return error.replace(advice=f"{error.advice} {STILL_RUNNING}".strip())
 
-    def _gave_up(self, error: KlingError) -> KlingError:
+    def _checks_exhausted(self, error: KlingError) -> KlingError:
         return error.replace(
-            message=f"Gave up asking for Kling task {self.kling_task_id} after {self.failures} failed checks in a "
+            message=f"Gave up on Kling task {self.kling_task_id} after {self.failures} failed status checks in a "
             f"row; the last: {error.message}",
             kling_task_id=self.kling_task_id,
             advice=f"{STILL_RUNNING} {error.advice}".strip(),
@@ -314,36 +317,36 @@ class Poller:
         deadline = datetime.fromtimestamp(self.deadline, tz=UTC).isoformat(timespec="seconds")
         return KlingTimeoutError(
             f"Kling task {self.kling_task_id} was {state} at the deadline {deadline}, "
-            f"after {_span(self._elapsed(now))}{trouble}",
+            f"after {_duration_text(self._elapsed(now))}{trouble}",
             kling_task_id=self.kling_task_id,
             advice=STILL_RUNNING,
         )
 
 
-#: Says no more than is true: another request, or another connection, buys another video.
+#: Lists the conditions, since another request, or another connection, buys another video.
 STILL_RUNNING = (
-    "The job goes on at the vendor, and bills. A retry, or a clear without on_clear='resubmit', waits for the "
-    "same job if request, connection and take are the same (new signatures of media URLs aside), unless the task "
-    "warned that nothing keeps its id; another submit would buy a second video."
+    "The job continues at the vendor, and is billed. A retry, or a clear without on_clear='resubmit', waits for "
+    "the same job if request, connection and take are the same (new signatures of media URLs aside), unless the "
+    "task warned that its id is not recorded; another submit would buy a second video."
 )
 
 
 def progress_bar(job: VideoJob) -> str:
-    """Return a job's state as a person reads it: ``[######--------] 43% in_progress``."""
+    """Return a job's state for the log: ``[######--------] 43% in_progress``."""
     if job.progress is None:
         return job.raw_status or job.status
     filled = round(job.progress / 100 * 20)
     return f"[{'#' * filled}{'-' * (20 - filled)}] {job.progress}% {job.raw_status or job.status}"
 
 
-def _span(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def steady_clock() -> Callable[[], float]:
-    """Return a wall clock for one wait: right when it starts, and untouched by later jumps of the system's."""
+    """Return a wall clock for one wait: correct at its start, and unaffected by later jumps of the system's."""
     offset = time.time() - time.monotonic()
     return lambda: time.monotonic() + offset
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a finished job becomes: the video that one task hands to the next, or the error of a failed generation."""
+"""The result of a finished job: the video that a task passes to the next one, or the error of a failed job."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class KlingVideo(TypedDict):
     - ``model``: The model, if the server reports it.
     - ``status``, ``raw_status``: ``completed``, and the server's own word for it.
     - ``progress``: 0 to 100, if reported.
-    - ``video_url``: Where the video lies; such links expire (24 hours to 30 days, by vendor).
+    - ``video_url``: The URL of the video; it expires (after 24 hours to 30 days, by vendor).
     - ``created_at``, ``completed_at``: ISO 8601 in UTC, if reported.
     - ``error``, ``error_code``: None; a failed job raises.
     """
@@ -49,7 +49,7 @@ def finished_video(job: VideoJob) -> KlingVideo | None:
     """
     Return the video of a job that is finished: completed, with a URL. None if it is not finished yet.
 
-    :raises KlingError: if the generation failed; refused content would be refused again, so that is permanent.
+    :raises KlingError: if the generation failed. Content is refused again, so that error is permanent.
     """
     if job.status == "failed":
         raise generation_error(job)
@@ -84,16 +84,16 @@ def generation_error(job: VideoJob) -> KlingError:
         + ("" if job.error else ", and the server gives no reason"),
         kling_task_id=job.kling_task_id,
         code=job.error_code,
-        # All that it says, where it gives no reason: a person may see more in it.
+        # Without a reason, the beginning of the whole response: a person may find the cause in it.
         server_message=job.error or job.excerpt,
     )
 
 
 def task_reference(value: Any) -> tuple[str, str | None]:
     """
-    Return the Kling task id, and the video URL if it is known, from what a task hands to the next one.
+    Return the Kling task id, and the video URL if it is known, from the value that one task passes to the next.
 
-    :param value: A Kling task id, a :class:`KlingVideo`, or the text that a template renders of one.
+    :param value: A Kling task id, a :class:`KlingVideo`, or the text of one from a rendered template.
     :raises KlingValidationError: if it is none of these.
     """
     found = value.strip() if isinstance(value, str) else value
@@ -103,7 +103,7 @@ def task_reference(value: Any) -> tuple[str, str | None]:
         (found.get("kling_task_id"), found.get("video_url")) if isinstance(found, Mapping) else (found, None)
     )
     if isinstance(task, int) and not isinstance(task, bool):
-        task = str(task)  # a template that renders to Python values makes a number of an id of digits
+        task = str(task)  # a template that renders to Python values turns an id of digits into a number
     if not isinstance(task, str) or not task.strip() or is_nothing(task):
         hint = f"; {FOUND_NOTHING}" if is_nothing(value) or isinstance(task, str) else ""
         problem = Problem("the Kling task", value, f"must be a task id or a finished video{hint}")

@@ -214,7 +214,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         submitter = self._submitter
         if kling_task_id := self._kling_task_id or (submitter and submitter.bought):
             self.log.warning(
-                "Killed. Kling task %s goes on at the vendor, and bills; a later attempt can join it, "
+                "Killed. Kling task %s continues at the vendor, and is billed; a later attempt can join it, "
                 "unless this task keeps no record",
                 kling_task_id,
             )

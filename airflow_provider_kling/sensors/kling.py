@@ -178,7 +178,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
 
     def on_kill(self) -> None:
         """Log which job continues: the API has no cancel."""
-        self.log.warning("Killed. Kling task %s goes on at the vendor, and bills", self.kling_task_id)
+        self.log.warning("Killed. Kling task %s continues at the vendor, and is billed", self.kling_task_id)
 
     @cached_property
     def _task_id(self) -> str:

@@ -31,35 +31,35 @@ if TYPE_CHECKING:
     from airflow_provider_kling.client.async_client import SharedClient
 
 
-#: The thread that writes what triggers tell while they wait. A line goes through a pipe to the triggerer's
-#: supervisor, which may be slow to read. Neither an event loop nor a trigger waits for that, nor do the loop's own
-#: threads, which look up host names for everybody.
+#: The thread that writes the log lines of waiting triggers. A line goes through a pipe to the triggerer's
+#: supervisor, which may be slow to read. Neither the event loop nor a trigger waits for that. The loop's own
+#: threads do not either, since they resolve host names for all triggers.
 _LOG_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kling-scribe")
 
 
 class KlingTaskTrigger(BaseTrigger):
     """
-    Ask for the status of one job until it is finished, and send one event.
+    Poll the status of one job until it is finished, and send one event.
 
-    It only asks; it never submits, since a trigger is run again after every restart of a triggerer. All its
+    It only polls and never submits, since a trigger runs again after every restart of a triggerer. All its
     arguments and its event are plain JSON that may be stored and logged: no key, no prompt.
 
     :param kling_task_id: The Kling task to wait for.
     :param kling_conn_id: The Airflow connection, looked up on the triggerer once for all triggers.
-    :param started_at: When the job was submitted or, if unknown, the wait began (epoch seconds). None counts from
-        when the trigger first runs in a process.
-    :param deadline: When to send a ``timeout`` event (epoch seconds). Wall clock, since the trigger may go on in
-        another process on another machine. None is ``timeout`` after ``started_at``.
+    :param started_at: When the job was submitted or, if unknown, the wait started (epoch seconds). None is the
+        moment at which the trigger first runs in a process.
+    :param deadline: When to send a ``timeout`` event (epoch seconds). Wall clock, since the trigger may continue
+        in another process on another machine. None is ``timeout`` after ``started_at``.
     :param timeout: Seconds to wait where no deadline is known: a DAG file that starts a sensor on the triggerer
         cannot know when that will be.
-    :param poll_interval: Fixed seconds between two checks; None leaves the pace to the provider.
-    :param model: The model asked for, if known: how long its videos take is learned.
-    :param video_seconds: Length of the video asked for, if known: longer ones take longer to make.
+    :param poll_interval: Fixed seconds between two checks; None leaves the schedule to the provider.
+    :param model: The requested model, if known: the provider learns how long its videos take.
+    :param video_seconds: Length of the requested video, if known: longer ones take longer to make.
     :param not_before: The earliest time to send the event (epoch seconds).
-    :param route: The status route that the server has, if the worker has learned it.
-    :param deferred_at: When the worker deferred the task (epoch seconds). The worker's clock wrote these times,
+    :param route: The status route that the server has, if the worker has found it.
+    :param deferred_at: When the worker deferred the task (epoch seconds). These times are from the worker's clock,
         and the triggerer's may differ: see :mod:`airflow_provider_kling.jobs.clocks`.
-    :param other_id: Another id that the submit gave; it is asked with where the server does not know the first.
+    :param other_id: Another id from the submit response, used where the server does not know the first.
     :param version: Version of these arguments: a trigger may be older than the code that runs it.
     """
 
@@ -154,7 +154,7 @@ class KlingTaskTrigger(BaseTrigger):
         return wait_times(started_at=started_at, deadline=deadline, deferred_at=self.deferred_at, now=now)
 
     async def _wait(self, client: SharedClient, poller: Poller, now: Callable[[], float]) -> Finished:
-        """Ask until the wait is over, and log what changes."""
+        """Poll until the wait is over, and log changes."""
         loop = asyncio.get_running_loop()
         logging_line: asyncio.Future[None] | None = None
         try:
@@ -171,8 +171,8 @@ class KlingTaskTrigger(BaseTrigger):
                 if isinstance(decision, Finished):
                     if poller.job_has_ended:
                         client.slots.wake_one()
-                    return decision  # the worker that goes on tells the end
-                # While the last line is not written yet, news wait to be told in one.
+                    return decision  # the worker that resumes the task logs the end
+                # While the last line is not written yet, further changes are combined into the next one.
                 if (logging_line is None or logging_line.done()) and (line := poller.progress_message(now=at)):
                     logging_line = loop.run_in_executor(_LOG_THREAD, copy_context().run, self._log_line, line)
                 await asyncio.sleep(decision.seconds)
@@ -181,31 +181,31 @@ class KlingTaskTrigger(BaseTrigger):
                 logging_line.cancel()  # Airflow closes the log of a trigger that has ended
 
     def _log_line(self, line: str) -> None:
-        self.log.info(line)  # called here, so that the log names this file as the place
+        self.log.info(line)  # called here, so that the log shows this file as the source
 
     async def on_kill(self) -> None:
-        """Say what goes on when a user fails, clears or marks the task (Airflow 3.3 and later)."""
+        """Log that the job continues when a user fails, clears or marks the task (Airflow 3.3 and later)."""
         self.log.warning(
-            "The wait was ended from outside. Kling task %s goes on at the vendor, and bills; a later attempt of "
-            "this task can join it",
+            "The wait was ended from outside. Kling task %s continues at the vendor, and is billed; a later "
+            "attempt of this task can join it",
             self.kling_task_id,
         )
 
 
 class KlingSlotTrigger(BaseTrigger):
     """
-    Wait until the account may have a slot free for another job.
+    Wait until the account may have a free slot for another job.
 
-    That is when a job which this triggerer watches on the same connection finishes, or at the latest when the
-    time is up. It only waits; the submit is the worker's.
+    This is when a job that this triggerer polls on the same connection finishes, or at the latest at
+    ``at_latest``. The trigger only waits; the worker submits.
 
-    :param kling_conn_id: The Airflow connection, which stands for the account.
-    :param not_before: The earliest time to wake (epoch seconds): what the server asks for, and Airflow needs.
-    :param at_latest: The latest time to wake (epoch seconds).
-    :param deferred_at: When the worker deferred the task (epoch seconds). The two times before count from here, as
-        durations, in each process that runs this: the worker's clock wrote them, and the triggerer's may differ.
-        None, in triggers of earlier versions, takes them as they are, but no further away than the longest pause
-        that needs no server's wish.
+    :param kling_conn_id: The Airflow connection, which identifies the account.
+    :param not_before: Earliest time to wake (epoch seconds), by the server's Retry-After and Airflow's minimum.
+    :param at_latest: Latest time to wake (epoch seconds).
+    :param deferred_at: When the worker deferred the task (epoch seconds). Each process that runs this trigger
+        counts the two times above from here, as durations: they are from the worker's clock, and the triggerer's
+        may differ. None, in triggers of earlier versions, uses them as they are, but no further away than the
+        longest pause without a Retry-After.
     :param version: Version of these arguments.
     """
 
@@ -245,12 +245,12 @@ class KlingSlotTrigger(BaseTrigger):
         from airflow_provider_kling.client.async_client import shared_client
 
         async with shared_client(self.kling_conn_id) as client:
-            await client.slots.wait(seconds=last - now())
+            await client.slots.wait(timeout=last - now())
             await asyncio.sleep(first - now())
         yield TriggerEvent({"version": FORMAT, "status": "slot"})
 
     def _pauses(self, now: float) -> tuple[float, float]:
-        """Return the seconds until this may wake, and until it does."""
+        """Return the minimum and the maximum seconds until this trigger wakes."""
         if self.deferred_at is not None:
             return self.not_before - self.deferred_at, self.at_latest - self.deferred_at
         moments = (self.not_before, self.at_latest)
@@ -258,12 +258,12 @@ class KlingSlotTrigger(BaseTrigger):
         return first, last
 
 
-#: That this process has imported the HTTP client, whole.
+#: Set once this process has completely imported the HTTP client.
 _loaded = threading.Event()
 
 
 async def _client_loaded() -> None:
-    """Have the HTTP client imported in a thread: that takes long enough to hold up all triggers of the loop."""
+    """Import the HTTP client in a thread: that takes long enough to block all triggers of the loop."""
     if not _loaded.is_set():
         await asyncio.to_thread(import_module, "airflow_provider_kling.client.async_client")
         _loaded.set()

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from airflow_provider_kling import __version__
 from airflow_provider_kling.api.response import MAX_RESPONSE_BYTES
 from airflow_provider_kling.client.async_client import (
-    FAILURE_KEPT,
+    FAILURE_TTL,
     MAX_SOCKETS,
     Throttle,
     WaitQueue,
@@ -250,7 +250,7 @@ class TestTheLookUp:
             assert {type(result) for result in results} == {KlingError}
             assert BOOK.lookups == {"kling_default": 1}
             connect(url, KEY)
-            await asyncio.sleep(FAILURE_KEPT)
+            await asyncio.sleep(FAILURE_TTL)
             assert (await client.get_video("task_1")).kling_task_id == "task_1"
 
     async def test_whatever_a_look_up_ends_in_is_an_error_by_name(
@@ -352,8 +352,8 @@ class TestThePace:
 class TestWaitQueue:
     async def test_passes_over_cancelled_waiters(self) -> None:
         queue = WaitQueue()
-        assert await queue.wait(seconds=0) is False
-        leaving, next_one = (asyncio.create_task(queue.wait(seconds=10)) for _ in range(2))
+        assert await queue.wait(timeout=0) is False
+        leaving, next_one = (asyncio.create_task(queue.wait(timeout=10)) for _ in range(2))
         await asyncio.sleep(0)
         leaving.cancel()
         queue.wake_one()
@@ -364,7 +364,7 @@ class TestWaitQueue:
 
     async def test_a_waiter_cancelled_after_its_wake_up_wakes_the_next(self) -> None:
         queue = WaitQueue()
-        leaving, next_one = (asyncio.create_task(queue.wait(seconds=10)) for _ in range(2))
+        leaving, next_one = (asyncio.create_task(queue.wait(timeout=10)) for _ in range(2))
         await asyncio.sleep(0)
         queue.wake_one()
         leaving.cancel()
@@ -388,7 +388,7 @@ class TestThrottle:
     async def test_a_waiter_cancelled_with_its_slot_passes_the_slot_on(self) -> None:
         throttle = Throttle()
         await self.take_all(throttle)
-        leaving, next_one = (asyncio.create_task(throttle.wait(seconds=10)) for _ in range(2))
+        leaving, next_one = (asyncio.create_task(throttle.wait(timeout=10)) for _ in range(2))
         await asyncio.sleep(0)
         throttle.release()
         leaving.cancel()
@@ -399,7 +399,7 @@ class TestThrottle:
     async def test_a_waiter_that_leaves_an_empty_queue_keeps_no_slot(self, woken_first: bool) -> None:
         throttle = Throttle()
         await self.take_all(throttle)
-        leaving = asyncio.create_task(throttle.wait(seconds=10))
+        leaving = asyncio.create_task(throttle.wait(timeout=10))
         await asyncio.sleep(0)
         for step in (throttle.release, leaving.cancel) if woken_first else (leaving.cancel, throttle.release):
             step()
@@ -412,7 +412,7 @@ class TestThrottle:
         throttle.rate_limiter.per_second = 1e6
 
         async def ask_or_leave(number: int) -> None:
-            if throttle.try_acquire() or await throttle.wait(seconds=0.01 if number % 3 else 10):
+            if throttle.try_acquire() or await throttle.wait(timeout=0.01 if number % 3 else 10):
                 try:
                     await asyncio.sleep(number % 7 / 1000)
                 finally:
@@ -477,7 +477,7 @@ class TestAChangedKey:
     async def test_a_key_that_is_corrected_is_found_although_it_was_refused_before(
         self, connect: Connect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("airflow_provider_kling.client.async_client.KEY_SETTLED", 0.3)
+        monkeypatch.setattr("airflow_provider_kling.client.async_client.REJECTED_KEY_TTL", 0.3)
         api = Api()
         async with api.serve() as url, shared_client("kling_default"):
             connect(url, "sk-wrong")
@@ -610,7 +610,7 @@ class TestWhatLeavesTheProcess:
     async def test_a_proxy_never_sees_the_key_of_an_api_behind_tls(self, connect: Connect, user: str) -> None:
         with RawServer(answer("no", 403)) as proxy:
             connect("https://kling.example.com", KEY, proxy=f"http://{user}127.0.0.1:{proxy.port}")
-            with pytest.raises(KlingConnectionError, match="the proxy answered 403"):
+            with pytest.raises(KlingConnectionError, match="the proxy responded with 403"):
                 await ask("task_1")
         [request] = proxy.requests
         assert request.line.startswith("CONNECT kling.example.com:443 ")

@@ -166,7 +166,7 @@ def test_neither_is_one_of_the_triggerers_environment(
     monkeypatch.setenv("HTTP_PROXY", proxy)
     monkeypatch.setenv("http_proxy", proxy)
     connect("http://kling.example.com", KEY)
-    with pytest.raises(KlingValidationError, match="proxy that the environment names"), told_safely():
+    with pytest.raises(KlingValidationError, match="environment.s proxy for"), told_safely():
         asyncio.run(KlingHook().aget_video("task_1"))
 
 

@@ -16,46 +16,46 @@ from airflow_provider_kling.client.rate_limiter import (
 )
 
 
-def departures(limiter: RateLimiter, *, now: float = 0.0, late: float = 0.0) -> Iterator[float]:
-    """Yield when each of an endless line of waiters goes, if everybody is called on time."""
+def departures(limiter: RateLimiter, *, now: float = 0.0, lateness: float = 0.0) -> Iterator[float]:
+    """Yield when each request of an endless queue is sent, if all are woken on time."""
     while True:
-        while left := limiter.acquire(now=now, late=late):
+        while left := limiter.acquire(now=now, lateness=lateness):
             now += left
         yield now
 
 
-def test_turns_are_evenly_spaced() -> None:
+def test_slots_are_evenly_spaced() -> None:
     limiter = RateLimiter(per_second=10)
     times = list(islice(departures(limiter, now=100.0), 4))
     assert [round(time, 6) for time in times] == [100.0, 100.1, 100.2, 100.3]
 
 
-def test_an_idle_pace_saves_nothing_up_for_a_burst() -> None:
+def test_unused_slots_do_not_accumulate() -> None:
     limiter = RateLimiter(per_second=10)
     assert limiter.acquire(now=0.0) == 0.0
     assert limiter.acquire(now=1000.0) == 0.0
     assert limiter.acquire(now=1000.0) > 0.09
 
 
-def test_a_turn_that_is_not_taken_is_nobodys() -> None:
+def test_a_slot_that_is_not_acquired_stays_free() -> None:
     limiter = RateLimiter(per_second=10)
     limiter.acquire(now=0.0)
     assert [round(limiter.acquire(now=0.05), 6) for _ in range(100)] == [0.05] * 100
     assert limiter.acquire(now=0.1) == 0.0
 
 
-def test_who_is_called_late_does_not_delay_those_who_follow_up_to_a_point() -> None:
+def test_a_slot_served_late_does_not_delay_the_next_ones_up_to_a_limit() -> None:
     limiter = RateLimiter(per_second=10)
     limiter.acquire(now=0.0)
-    assert limiter.acquire(now=0.15, late=1.0) == 0.0
-    assert round(limiter.acquire(now=0.15, late=1.0), 6) == 0.05
+    assert limiter.acquire(now=0.15, lateness=1.0) == 0.0
+    assert round(limiter.acquire(now=0.15, lateness=1.0), 6) == 0.05
     at_once = 0
-    while not limiter.acquire(now=60.0, late=1.0):
+    while not limiter.acquire(now=60.0, lateness=1.0):
         at_once += 1
     assert 10 <= at_once <= 11
 
 
-def test_a_refusal_slows_everybody_down_and_is_forgotten_slowly() -> None:
+def test_a_429_slows_all_requests_down_and_the_rate_recovers_slowly() -> None:
     limiter = RateLimiter(per_second=10)
     limiter.refused(now=0.0, retry_after=7.0)
     assert limiter.acquire(now=0.0) == 7.0
@@ -66,7 +66,7 @@ def test_a_refusal_slows_everybody_down_and_is_forgotten_slowly() -> None:
     assert limiter.slowdown == 1.0
 
 
-def test_another_rate_counts_from_the_next_turn_on() -> None:
+def test_a_changed_rate_applies_from_the_next_slot_on() -> None:
     limiter = RateLimiter(per_second=10)
     limiter.acquire(now=0.0)
     limiter.per_second = 100
@@ -80,7 +80,7 @@ def test_never_faster_than_allowed(refusals: int, asked: int) -> None:
     limiter = RateLimiter(per_second=50)
     for number in range(refusals):
         limiter.refused(now=float(number), retry_after=None)
-    times = islice(departures(limiter, now=float(refusals), late=1.0), asked)
+    times = islice(departures(limiter, now=float(refusals), lateness=1.0), asked)
     assert all(later - sooner >= 0.02 - 1e-9 for sooner, later in pairwise(times))
 
 

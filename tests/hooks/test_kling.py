@@ -385,7 +385,7 @@ class TestASubmitWhoseFateIsUnknown:
             hook.submit_video(REQUEST)
         assert time.monotonic() - started < 3
         assert not caught.value.retryable
-        assert "not sent again on a guess" in str(caught.value)
+        assert "not sent again automatically" in str(caught.value)
         sandbox.wait_for("accepted", accepted)
         assert sandbox.requests["submit"] == 1
 

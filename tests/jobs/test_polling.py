@@ -32,7 +32,7 @@ from airflow_provider_kling.jobs.poll_schedule import Durations, delay_for
 from airflow_provider_kling.jobs.polling import (
     FAILURE_BUDGET,
     HEARTBEAT,
-    LAST_CHECK,
+    LAST_CHECK_TIMEOUT,
     MAX_BACKOFF,
     MAX_WORDS,
     Finished,
@@ -116,7 +116,7 @@ class TestCompletedWithoutUrl:
         assert isinstance(waiting.on_job(DONE_WITHOUT_URL, grace=GRACE, now=START + GRACE.url - 1), Pause)
         error = error_of(waiting.on_job(DONE_WITHOUT_URL, grace=GRACE, now=START + GRACE.url))
         assert type(error) is KlingServerError
-        assert "task_1 is completed, but the server tells no video URL" in str(error)
+        assert "task_1 is completed, but the response contains no video URL" in str(error)
         assert "made and paid for" in str(error)
 
 
@@ -168,8 +168,8 @@ class TestTransientFailures:
         error = error_of(waiting.on_error(TROUBLE, grace=GRACE, now=START))
         assert type(error) is KlingServerError
         assert error.http_status == 502
-        assert f"Gave up asking for Kling task task_1 after {FAILURE_BUDGET} failed checks in a row" in str(error)
-        assert "The job goes on at the vendor, and bills" in str(error)
+        assert f"Gave up on Kling task task_1 after {FAILURE_BUDGET} failed status checks in a row" in str(error)
+        assert "The job continues at the vendor, and is billed" in str(error)
 
     def test_one_answer_in_between_restores_the_budget(self) -> None:
         waiting = poller(timeout=100 * HOUR)
@@ -201,7 +201,7 @@ class TestTransientFailures:
         ended_with = error_of(poller().on_error(error, grace=GRACE, now=START))
         assert type(ended_with) is kind
         assert ended_with.server_message == "无效的令牌"
-        assert "The job goes on at the vendor, and bills" in str(ended_with)
+        assert "The job continues at the vendor, and is billed" in str(ended_with)
 
 
 class TestDeadline:
@@ -222,7 +222,7 @@ class TestDeadline:
 
     def test_the_message_never_invites_to_submit_again(self) -> None:
         text = str(error_of(poller(timeout=1).on_job(job(), grace=GRACE, now=START + 2)))
-        assert "The job goes on at the vendor, and bills" in text
+        assert "The job continues at the vendor, and is billed" in text
         assert "another submit would buy a second video" in text
         assert "try again" not in text.lower()
 
@@ -363,8 +363,8 @@ class TestFromTheTriggererToAWorker:
         "event",
         [None, {}, {"status": "success"}, {"status": "success", "video": "x"}, {"status": "error"}, {"error": 5}],
     )
-    def test_an_event_of_somebody_else_is_an_error_by_name(self, event: Any) -> None:
-        with pytest.raises(KlingError, match="an event that makes no sense"):
+    def test_a_foreign_event_raises_a_named_error(self, event: Any) -> None:
+        with pytest.raises(KlingError, match="an unknown event"):
             video_from_event(event)
 
 
@@ -456,8 +456,8 @@ def test_a_wait_that_began_long_after_its_job_teaches_nothing(after: float, lear
 def test_patience_for_the_last_check_outlasts_the_deadline_unless_checks_fail() -> None:
     wait = poller(timeout=100)
     assert wait.check_timeout(now=START) == 100
-    assert wait.check_timeout(now=START + 200) == LAST_CHECK
+    assert wait.check_timeout(now=START + 200) == LAST_CHECK_TIMEOUT
     wait.on_error(TROUBLE, grace=GRACE, now=START + 90)
     assert wait.check_timeout(now=START + 95) == 5
     wait.on_job(job(), grace=GRACE, now=START + 96)
-    assert wait.check_timeout(now=START + 95) == LAST_CHECK
+    assert wait.check_timeout(now=START + 95) == LAST_CHECK_TIMEOUT

@@ -41,7 +41,7 @@ DOG = VideoRequest.build(model="kling-v3-std-silent", prompt="a dog", duration=5
 Event = dict[str, Any]
 
 
-LOST = KlingUncertainSubmissionError("The submit was sent, but its answer was lost")
+LOST = KlingUncertainSubmissionError("The submit was sent, but its response was lost")
 
 
 class TestRetryJoins:
@@ -172,7 +172,7 @@ class TestAnUnknownFate:
         first, second = str(error).splitlines()
         assert first == (
             "A submit may have been accepted and billed: kling-v3-std-silent, 5 s, “a cat”, sent 2026-09-21 "
-            "14:13:20+00:00 (The submit was sent, but its answer was lost)."
+            "14:13:20+00:00 (The submit was sent, but its response was lost)."
         )
         assert second == (
             f"Look for it at the vendor, set the Airflow Variable {vendor.names()[0]} to its id, or to none if "

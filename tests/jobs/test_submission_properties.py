@@ -339,7 +339,7 @@ class Shared:
                 task_id = f"task_{len(shared.accepted)}"
                 shared.accepted.append(task_id)
                 if shared.lost[who]:
-                    raise KlingUncertainSubmissionError("its answer was lost")
+                    raise KlingUncertainSubmissionError("its response was lost")
                 return VideoJob(kling_task_id=task_id, status="queued", raw_status="queued")
 
             def look(self, task_id: str) -> VideoJob:

@@ -319,7 +319,7 @@ class TestWaiting:
     ) -> None:
         sandbox.add_fault(Fault("submit", "stuck"))
         ti = TaskInstance()
-        with pytest.raises(KlingTimeoutError, match="The job goes on at the vendor, and bills") as caught:
+        with pytest.raises(KlingTimeoutError, match="The job continues at the vendor, and is billed") as caught:
             run(operator(wait_for_completion=True, timeout=0.3, **way), ti)
         assert not isinstance(caught.value, AirflowFailException)
         assert caught.value.kling_task_id == ti.pushed["kling_task_id"]
@@ -362,7 +362,7 @@ class TestWaiting:
         with pytest.raises(TaskDeferred):
             task.execute(context())
         task.on_kill()
-        assert f"Kling task {sandbox.ledger()[0]['id']} goes on at the vendor, and bills" in task_log.text
+        assert f"Kling task {sandbox.ledger()[0]['id']} continues at the vendor, and is billed" in task_log.text
 
     def test_a_task_killed_during_its_submit_logs_so(
         self, sandbox: Sandbox, connected: str, task_log: TaskLog

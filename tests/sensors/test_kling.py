@@ -149,7 +149,7 @@ class TestDeferral:
         assert task.resume_execution("__fail__", crash, context())["kling_task_id"] == task_id
 
     def test_that_airflow_itself_ended_reports_that_the_job_goes_on(self, connected: str) -> None:
-        with pytest.raises(KlingTimeoutError, match="The job goes on at the vendor") as caught:
+        with pytest.raises(KlingTimeoutError, match="The job continues at the vendor") as caught:
             sensor().resume_execution("__fail__", {"error": DEFERRAL_TIMEOUT}, context())
         assert isinstance(caught.value, AirflowSensorTimeout)
         assert not isinstance(caught.value, TaskDeferralError)
@@ -242,7 +242,7 @@ class TestTimeout:
 
     def test_says_that_the_job_goes_on(self, sandbox: Sandbox, connected: str) -> None:
         task_id = submit(sandbox, Fault("submit", "stuck"))
-        with pytest.raises(KlingTimeoutError, match="The job goes on at the vendor, and bills") as caught:
+        with pytest.raises(KlingTimeoutError, match="The job continues at the vendor, and is billed") as caught:
             run(sensor(task_id, timeout=0.3))
         assert caught.value.kling_task_id == task_id
 

@@ -29,7 +29,7 @@ from tests.system.scene import PATIENCE, PAUSE, Scene, connect
 Scenario = Callable[[Scene], None]
 
 SCENARIOS: dict[str, Scenario] = {}
-GOES_ON = "Kling task {} goes on at the vendor, and bills"
+CONTINUES = "Kling task {} continues at the vendor, and is billed"
 JOINING = "Joining Kling task {}"
 LIES = {
     "the words of Node": ("", "socket hang up"),
@@ -188,7 +188,7 @@ def timed_out(scene: Scene, case: str) -> None:
     scene.finish_jobs()
     scene.until("success")
     assert_paid_once(scene)
-    assert "The job goes on at the vendor" in scene.log()
+    assert "The job continues at the vendor" in scene.log()
     assert "again" not in scene.log()
 
 
@@ -223,7 +223,7 @@ def cleared_while_running_and_when_finished(scene: Scene) -> None:
     scene.play("paid_once")
     task_id = scene.until_watched()
     scene.clear()
-    scene.until_logged(GOES_ON.format(task_id))
+    scene.until_logged(CONTINUES.format(task_id))
     scene.play_to_the_end()
     scene.clear()
     scene.until("success")
@@ -236,7 +236,7 @@ def marked_while_running(scene: Scene, case: str) -> None:
     scene.play("paid_once")
     task_id = scene.until_watched()
     scene.mark(case)
-    scene.until_logged(GOES_ON.format(task_id))
+    scene.until_logged(CONTINUES.format(task_id))
     scene.clear()
     scene.play_to_the_end()
     assert_paid_once(scene)
@@ -250,7 +250,7 @@ def ended_by_a_user_in_a_blocking_wait(scene: Scene, case: str) -> None:
         scene.mark("failed")
     else:
         scene.clear()
-    scene.until_logged(GOES_ON.format(task_id))
+    scene.until_logged(CONTINUES.format(task_id))
     if case == "marked failed":
         scene.clear()
     scene.finish_jobs()

@@ -114,7 +114,7 @@ class TestTheEvent:
         error = error_in(event)
         assert (event["status"], event["kling_task_id"]) == ("timeout", task_id)
         assert type(error) is KlingTimeoutError
-        assert "The job goes on at the vendor, and bills" in str(error)
+        assert "The job continues at the vendor, and is billed" in str(error)
 
     async def test_a_deadline_that_passed_while_no_triggerer_ran(self, sandbox: Sandbox, connected: str) -> None:
         """The job is asked for once all the same: it may be finished by now."""
@@ -279,7 +279,7 @@ class TestManyTriggers:
 
     async def test_one_that_is_killed_says_that_its_job_goes_on(self, task_log: TaskLog) -> None:
         await trigger_for("task_1").on_kill()
-        assert "Kling task task_1 goes on at the vendor, and bills" in task_log.text
+        assert "Kling task task_1 continues at the vendor, and is billed" in task_log.text
 
 
 @pytest.mark.asyncio
