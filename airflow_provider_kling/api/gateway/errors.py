@@ -289,7 +289,16 @@ def is_missing_route(response: Response, names: ErrorNames) -> bool:
         return names.among(["api_not_implemented"])
     if status == 405 and response.json is None:
         return True
-    return status in (404, 405, 410) and bool(NO_ROUTE.search(names.words))
+    if not NO_ROUTE.search(names.words):
+        return False
+    # Some servers say so under 200, in an error or in an envelope that reports a failure.
+    return status in (404, 405, 410) or (
+        status == 200 and _is_failure(response) and not NO_TASK.search(names.words)
+    )
+
+
+def _is_failure(response: Response) -> bool:
+    return bool(error_object(response)) or as_mapping(response.json).get("success") is False
 
 
 def why_absent(response: Response) -> str | None:

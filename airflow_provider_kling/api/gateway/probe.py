@@ -16,10 +16,10 @@ from airflow_provider_kling.api.gateway.errors import (
     status_meant,
     why_absent,
 )
+from airflow_provider_kling.api.gateway.job_object import find_job
 from airflow_provider_kling.api.gateway.routes import NO_ROUTE
 from airflow_provider_kling.api.gateway.status import (
     read_status,
-    status_word_in,
 )
 from airflow_provider_kling.api.response import is_html
 from airflow_provider_kling.exceptions import (
@@ -58,12 +58,12 @@ def read_probe(response: Response) -> str | None:
             request_id=error.request_id,
             retry_after=response.retry_after,
         )
-    body = as_mapping(response.json)
+    data = as_mapping(as_mapping(response.json).get("data"))
     if (
         (error_object(response) and serves_route(response))
         or says_no_task(response, error_names(response))
-        or status_word_in(body)
-        or status_word_in(as_mapping(body.get("data")))
+        or status_word_in(data)
+        or ((job := find_job(response.json, PROBE_TASK_ID)) is not None and job.has_id)
     ):
         return None
     shape = "not JSON" if response.json is None else "in a form that nobody knows"

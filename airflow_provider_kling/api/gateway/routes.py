@@ -44,14 +44,15 @@ _ABSENT = (
 #: OpenAI and Groq (unknown_url), Flask and Apache, and the words that many others have for it.
 #: Not here: what also says that a *task* is unknown, such as FastAPI's {"detail": "Not Found"}.
 NO_ROUTE = re.compile(
-    r"Invalid URL \([A-Z]+ /|^\s*404 page not found|Cannot (?:GET|POST) /|Route (?:GET|POST):/\S{0,400} not found"
+    r"Invalid URL \([A-Z]+ /|^[ \t]*404 page not found|Cannot (?:GET|POST) /"
+    r"|Route (?:GET|POST):/\S{0,400} not found"
     r"|No static resource|No handler found for|The route \S{1,400} could not be found"
     r"|no Route matched with those values"
-    r"|404 Route Not Found|^\s*Application not found\s*$"
+    r"|404 Route Not Found|^[ \t]*Application not found[ \t]*$"
     r"|\b(?:invalid|unknown|unrecogni[sz]ed|unsupported|undefined|no such|no matching|no)[ _-]"
     r"(?:api[ _-]|request[ _-])?(?:route|endpoint|path|url|uri)\b"
     rf"|\b{_PLACE}\b(?:\W{{1,3}}(?:GET|POST)\b)?(?:\W{{0,3}}/\S{{0,400}})?['\"`”)]{{0,2}} {_ABSENT}"
-    r"|\b(?:route|endpoint|path|url)[ _-]not[ _-]found\b|^\s*page not found|\bpage (?:was |is )?not found\s*$"
+    r"|\b(?:route|endpoint|path|url)[ _-]not[ _-]found\b|^[ \t]*page not found|\bpage (?:was |is )?not found[ \t]*$"
     r"|the requested URL was not found on th"
     r"|\bmethod[ _]not[ _]allowed\b"
     r"|(?:接口|路由|路径|请求地址|请求路径|地址|页面|API)\s?(?:不存在|未找到|未定义|未注册|找不到)"
@@ -59,13 +60,17 @@ NO_ROUTE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 
+#: What servers call a job.
+_JOB = r"(?:task|job|video|generation|prediction|operation|record)"
 #: How servers say that a *task* is unknown, which only the API itself knows.
 NO_TASK = re.compile(
-    r"\btask[ _]not[ _](?:exist|found)|\b(?:task|job|video|generation)(?: id)?\b(?!s?/)"
+    rf"\btask[ _]not[ _](?:exist|found)|\b{_JOB}(?: with)?(?: the)?(?: id)?\b(?!s?/)"
     r"(?:\W{1,3}(?!model|channel|provider|user|group|url|file|route|endpoint|page|api|path)[\w-]{1,80}['\"`”)\]]{0,2})?"
     r"\W{1,3}(?:was |is |does |could |can |has )?(?:not|n't|cannot) ?(?:be )?(?:found|exist)"
-    r"|\b(?:no such|unknown|invalid|(?:not|n't|cannot) find(?: \w+)?)[ _](?:task|job|video)(?:[ _]id)?\b"
-    r"(?![ _](?:model|url|file))"
-    r"|任务\s?(?:id|编号)?\s?(?:不存在|未找到|找不到|无效)|(?:找不到|未找到|不存在|无效)的?(?:该|此)?(?:任务|作业)",
+    r"|\b(?:no such|unknown|invalid|unable to find|(?:not|n't|cannot) find(?: \w+)?)[ _](?:the )?"
+    rf"{_JOB}(?:[ _]id)?\b(?![ _](?:model|url|file))"
+    rf"|\bno {_JOB}s? (?:was |were )?found\b|\brecordInfo is null"
+    r"|任[务務]\s?(?:记录|記錄)?\s?(?:id|编号)?\s?(?:不存在|未找到|找不到|无效)"
+    r"|(?:找不到|未找到|不存在|无效|未查询到|查询不到)的?(?:该|此|該)?(?:任[务務]|作业)",
     re.IGNORECASE,
 )

@@ -958,10 +958,10 @@ class TestIdsBesideAnError:
             assert caught.value.kling_task_id == "task_9"
 
     def test_a_hostile_response_does_not_make_the_search_long(self) -> None:
-        started = time.perf_counter()
-        for body in ([["{" * 8000] * 100] * 100, [{"message": "{" * 8000}] * 100):
+        started = time.process_time()
+        for body in ([["{" * 8000] * 4] * 4, [{"message": "{" * 8000}] * 16):
             is_definite_refusal(answer(body, 400))
-        assert time.perf_counter() - started < 5
+        assert time.process_time() - started < 0.5
 
     @pytest.mark.parametrize("http_status", [302, 400, 500])
     @pytest.mark.parametrize("body", [{"id": "task_9", "status": "queued"}, {"data": "task_9"}], ids=str)
