@@ -205,7 +205,7 @@ class TestTheTaskId:
     ) -> None:
         with RawServer(COMPLETED) as server:
             connect(server.base_url)
-            with pytest.raises(KlingValidationError, match="is no Kling task id, but a path"):
+            with pytest.raises(KlingValidationError, match="is not a Kling task id, but a path"):
                 get_video(task_id)
             assert server.connections == 0
 

@@ -71,7 +71,7 @@ class TestTheSecondRouteOnly:
         connect(second_only.base_url, "sk-wrong")
         works, words = KlingHook().test_connection()
         assert not works
-        assert "refuses the key" in words
+        assert "rejects the key" in words
         with pytest.raises(KlingAuthenticationError):
             generate().execute(context())
         assert second_only.ledger() == []
@@ -183,10 +183,10 @@ def test_a_wrong_path_is_told_from_a_wrong_key(rendered: Path, connect: Connect)
         connect(f"{sandbox.base_url}/kling", "sk-wrong")
         works, words = KlingHook().test_connection()
         assert not works
-        assert "no such route, so the key was not looked at" in words
+        assert "no such route, so the key was not checked" in words
         assert "Invalid URL (GET /kling/v1/videos/airflow-connection-test)" in words
         connect(sandbox.base_url, "sk-wrong")
-        assert "refuses the key" in KlingHook().test_connection()[1]
+        assert "rejects the key" in KlingHook().test_connection()[1]
 
 
 def test_a_server_with_the_first_route_is_asked_once(sandbox: Sandbox, connected: str) -> None:

@@ -549,13 +549,13 @@ class TestAClockThatIsSetWhileAVideoIsWaitedFor:
 
 class TestConnectionTest:
     def test_a_good_key(self, sandbox: Sandbox, hook: KlingHook) -> None:
-        assert hook.test_connection() == (True, "Connected: the API answers, and accepts the key.")
+        assert hook.test_connection() == (True, "Connected: the API responds, and accepts the key.")
         assert sandbox.requests == {"submit": 0, "status": 0, "probe": 1, "content": 0, "accepted": 0}
 
     def test_a_bad_key(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:
         works, words = hook_on(sandbox.base_url, "sk-wrong").test_connection()
         assert not works
-        assert "refuses the key" in words
+        assert "rejects the key" in words
         assert "sk-wrong" not in words
 
     def test_no_key(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes of a job's status, and how servers say that there is no such route."""
+"""The routes of a job's status, and the words of servers that have no such route."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from urllib.parse import quote
 
 from airflow_provider_kling.exceptions import KlingValidationError
 
-#: Where gateways serve the status of a job: the documented route, and that of older and of smaller ones. As text
-#: they are stored in the arguments of triggers.
+#: The routes on which gateways serve the status of a job: the documented one, and that of older and smaller
+#: gateways. They are stored as text in the arguments of triggers.
 STATUS_ROUTES = ("/v1/videos", "/v1/video/generations")
 
 
 def status_path(kling_task_id: str, route: str | None = None) -> str:
     """
-    Return the path of the status of a task; the id is quoted, since ids are opaque.
+    Return the path of a task's status; the id is quoted, since ids are opaque.
 
     :param kling_task_id: The task.
-    :param route: One of :data:`STATUS_ROUTES`; any other stands for the first.
-    :raises KlingValidationError: if the id is ``.`` or ``..``, which would be another path of the API. Clients
-        resolve ``%2E%2E`` as well, and some servers leave out what follows a semicolon.
+    :param route: One of :data:`STATUS_ROUTES`; any other value means the first.
+    :raises KlingValidationError: if the id is ``.`` or ``..``, which would lead to another path of the API.
+        Clients resolve ``%2E%2E`` too, and some servers ignore the part after a semicolon.
     """
     if kling_task_id.partition(";")[0] in {".", ".."}:
         raise KlingValidationError(
-            f"{kling_task_id!r} is no Kling task id, but a path",
+            f"{kling_task_id!r} is not a Kling task id, but a path",
             kling_task_id=kling_task_id,
             advice="Nothing was requested. Correct the id.",
         )
@@ -39,10 +39,10 @@ _ABSENT = (
     r"(?:found|exist|registered|defined|supported|recogni[sz]ed|implemented|matched)"
 )
 
-#: How servers say that there is no such route, so that the API is not there: one-api and its forks
+#: The words of servers that have no such route, so that the API is unavailable: one-api and its forks
 #: (RelayNotFound), Go's net/http, gin and Traefik, NestJS, Fastify, Spring, Laravel, Kong, APISIX, Railway,
-#: OpenAI and Groq (unknown_url), Flask and Apache, and the words that many others have for it.
-#: Not here: what also says that a *task* is unknown, such as FastAPI's {"detail": "Not Found"}.
+#: OpenAI and Groq (unknown_url), Flask and Apache, and words that many others use.
+#: Not here: words that may also mean an unknown *task*, such as FastAPI's {"detail": "Not Found"}.
 NO_ROUTE = re.compile(
     r"Invalid URL \([A-Z]+ /|^\s*404 page not found|Cannot (?:GET|POST) /|Route (?:GET|POST):/\S{0,400} not found"
     r"|No static resource|No handler found for|The route \S{1,400} could not be found"
@@ -59,7 +59,7 @@ NO_ROUTE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 
-#: How servers say that a *task* is unknown, which only the API itself knows.
+#: The words of servers for an unknown *task*, which only the API itself can report.
 NO_TASK = re.compile(
     r"\btask[ _]not[ _](?:exist|found)|\b(?:task|job|video|generation)(?: id)?\b(?!s?/)"
     r"(?:\W{1,3}(?!model|channel|provider|user|group|url|file|route|endpoint|page|api|path)[\w-]{1,80}['\"`”)\]]{0,2})?"

@@ -163,8 +163,8 @@ class TestWords:
 
     def test_a_bare_quota_with_seconds_to_wait_is_a_limit(self) -> None:
         assert kind_of_words("Quota exceeded") is KlingBalanceError
-        assert kind_of_words("Quota exceeded", asks_to_wait=True) is KlingRateLimitError
-        assert kind_of_words("Insufficient credits", asks_to_wait=True) is KlingBalanceError
+        assert kind_of_words("Quota exceeded", has_retry_after=True) is KlingRateLimitError
+        assert kind_of_words("Insufficient credits", has_retry_after=True) is KlingBalanceError
 
 
 class TestErrors:

@@ -114,7 +114,7 @@ class TestStatusWords:
 
     @pytest.mark.parametrize("status", [None, 5, [], {}, True, ""])
     def test_no_status_at_all_is_an_error_that_waiting_may_cure(self, status: Any) -> None:
-        with pytest.raises(KlingServerError, match="holds no status") as caught:
+        with pytest.raises(KlingServerError, match="contains no status") as caught:
             status_of(status=status)
         assert caught.value.kling_task_id == "task_1"
 
@@ -1022,7 +1022,7 @@ class TestTheConnectionsRefusalCodes:
         with pytest.raises(KlingUncertainSubmissionError) as caught:
             read_submit(answer(body, http_status))
         ending = (
-            " If the vendor says that it buys nothing, add to the connection's extra: "
+            " If the vendor confirms that such a submit is not billed, add to the connection's extra: "
             f'"refusal_codes": ["{entry}"]'
         )
         assert str(caught.value).endswith(ending)
@@ -1146,8 +1146,8 @@ class TestProbe:
     @pytest.mark.parametrize(
         ("body", "http_status", "words"),
         [
-            (openai("", "无效的令牌"), 401, "The API refuses the key"),
-            (b"", 401, "The API refuses the key"),
+            (openai("", "无效的令牌"), 401, "The API rejects the key"),
+            (b"", 401, "The API rejects the key"),
             (openai("access_denied"), 403, "does not serve this connection"),
             (openai("insufficient_user_quota"), 403, "does not serve this connection"),
             (openai("", "overloaded"), 500, "does not serve this connection"),
