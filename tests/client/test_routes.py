@@ -229,7 +229,7 @@ class TestASubmitThatARefusalAnswersWith200:
     def test_a_web_page_stays_uncertain(self, sandbox: Sandbox, connected: str, was_accepted: bool) -> None:
         sandbox.add_fault(Fault("submit", "error", accepted=was_accepted, status=200, body="html"))
         store = StateStore()
-        with pytest.raises(KlingUncertainSubmissionError, match="A web page, and no response of the API"):
+        with pytest.raises(KlingUncertainSubmissionError, match="a web page, not a response of the API"):
             generate().execute(context(TaskInstance(), store))
         with pytest.raises(KlingUncertainSubmissionError):
             generate().execute(context(TaskInstance(try_number=2), store))

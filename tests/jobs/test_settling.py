@@ -129,7 +129,8 @@ class TestTwoIds:
     def test_if_the_server_knows_neither_both_are_named(self) -> None:
         waiting = poller(other_id="task_2")
         assert isinstance(waiting.on_error(NOT_FOUND, grace=GRACE, now=START + 61), Pause)
-        unknown = KlingNotFoundError("The status request was refused", kling_task_id="task_2")
+        refused = "The status request for Kling task task_2 was refused"
+        unknown = KlingNotFoundError(refused, kling_task_id="task_2")
         decision = waiting.on_error(unknown, grace=GRACE, now=START + 66)
         assert isinstance(decision, Finished)
         assert type(decision.error) is KlingNotFoundError

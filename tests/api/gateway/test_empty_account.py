@@ -314,7 +314,7 @@ class TestRefusedWith200:
         assert read_submit(answer(body)).kling_task_id == "task_9"
 
     def test_a_web_page_is_called_one(self) -> None:
-        with pytest.raises(KlingUncertainSubmissionError, match="A web page, and no response of the API"):
+        with pytest.raises(KlingUncertainSubmissionError, match="a web page, not a response of the API"):
             read_submit(answer(b"<!DOCTYPE html><title>Console</title>"))
 
     @pytest.mark.parametrize(

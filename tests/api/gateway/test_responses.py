@@ -1421,5 +1421,5 @@ def test_a_full_account_is_one_in_any_words() -> None:
 
 
 def test_an_interim_response_is_not_called_accepted() -> None:
-    with pytest.raises(KlingUncertainSubmissionError, match="An interim response"):
+    with pytest.raises(KlingUncertainSubmissionError, match="an interim one"):
         read_submit(Response(http_status=103, body=b""))
