@@ -287,7 +287,7 @@ class TestTheLookUp:
 
 @pytest.mark.asyncio
 class TestThePace:
-    async def test_recovers_for_those_who_wait_already(self, connect: Connect) -> None:
+    async def test_recovers_for_requests_that_wait_already(self, connect: Connect) -> None:
         """After a few refusals, the waiting requests speed up as the server accepts again."""
         refusals = 6
 

@@ -132,7 +132,7 @@ async def test_a_flood_is_parsed_in_small_pieces(name: str, connect: Connect, re
 
 
 @pytest.mark.asyncio
-async def test_one_refusal_holds_nobody_up_for_an_hour(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_429_delays_no_request_for_an_hour(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty finished videos wait on one connection, and one check is answered with 429 and Retry-After: 3600."""
     monkeypatch.setattr("airflow_provider_kling.client.rate_limiter.LONGEST_PAUSE", 0.5)
     assert LONGEST_PAUSE == 60.0

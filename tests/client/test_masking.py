@@ -127,7 +127,7 @@ def test_no_error_carries_the_password_of_a_proxy(connect: Connect, call: str, s
     ["http://user:hunter2@h:99999", "http://user:hunter2@[::1", "http://user:hun/hunter2@h:1", "hunter2@h:x"],
 )
 @pytest.mark.parametrize("call", ["submit", "status", "download"])
-def test_a_proxy_of_the_environment_that_is_no_url_is_told_without_its_password(
+def test_an_invalid_proxy_of_the_environment_is_reported_without_its_password(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, call: str, address: str
 ) -> None:
     monkeypatch.setenv("http_proxy", address)
@@ -149,7 +149,7 @@ def test_a_proxy_of_the_environment_that_is_no_url_is_told_without_its_password(
     ],
 )
 @pytest.mark.parametrize("call", [CALLS["status"], CALLS["status on the triggerer"]])
-def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
+def test_an_unusable_proxy_is_reported_without_its_password(
     connect: Connect, call: Callable[[KlingHook], Any], proxy: str
 ) -> None:
     hook = KlingHook(connect("http://kling.example.com", KEY, proxy=proxy))
@@ -171,7 +171,7 @@ def test_neither_is_one_of_the_triggerers_environment(
 
 
 @pytest.mark.parametrize("of_the_environment", [True, False])
-def test_a_proxy_that_is_not_there_is_told_without_its_password(
+def test_an_absent_proxy_is_reported_without_its_password(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, of_the_environment: bool
 ) -> None:
     proxy = f"user:hunter2@127.0.0.1:{free_port()}"

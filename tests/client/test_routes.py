@@ -178,7 +178,7 @@ class TestNoRoute:
         assert set(paths(no_route)) == {FIRST, SECOND}
 
 
-def test_a_wrong_path_is_told_from_a_wrong_key(rendered: Path, connect: Connect) -> None:
+def test_a_wrong_path_is_distinguished_from_a_wrong_key(rendered: Path, connect: Connect) -> None:
     with Sandbox(cache_dir=rendered, unknown_routes="new-api") as sandbox:
         connect(f"{sandbox.base_url}/kling", "sk-wrong")
         works, words = KlingHook().test_connection()

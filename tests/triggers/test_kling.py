@@ -252,8 +252,8 @@ class TestManyTriggers:
         assert await watch < 0.35
         assert trigger._log.lines > 0
 
-    async def test_a_log_that_nobody_reads_holds_up_nobody(self, sandbox: Sandbox, connected: str) -> None:
-        """No trigger, and no thread of the loop, which looks up host names in them for everybody."""
+    async def test_a_blocked_log_delays_no_trigger(self, sandbox: Sandbox, connected: str) -> None:
+        """Neither a trigger nor a thread of the loop, which resolves host names for all triggers."""
         read, lines = threading.Event(), []
 
         class Unread:
@@ -292,7 +292,7 @@ class TestWaitingForASlot:
         assert (finished["status"], freed) == ("success", {"version": 1, "status": "slot"})
         assert time.time() - now < 10
 
-    async def test_a_clock_that_jumps_back_holds_nobody(
+    async def test_a_clock_that_jumps_back_delays_no_trigger(
         self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         task_id = submit(sandbox, Fault("submit", "stuck"))
@@ -312,7 +312,7 @@ class TestWaitingForASlot:
         assert time.time() - now < 5
 
 
-def test_nobody_there_is_ridden_out_until_the_deadline(connect: Connect) -> None:
+def test_an_absent_server_is_retried_until_the_deadline(connect: Connect) -> None:
     connect(f"http://127.0.0.1:{free_port()}")
     event = asyncio.run(event_of(trigger_for("task_1", deadline=time.time() + 0.5)))
     error = error_in(event)
