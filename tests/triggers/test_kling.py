@@ -34,7 +34,7 @@ from tests.fixtures.event_loop import longest_lag
 from tests.fixtures.requests import PROMPT, REQUEST, submit
 from tests.fixtures.responses import RAW_RESPONSES
 from tests.fixtures.triggers import event_of, trigger_for
-from tests.raw_server import RawServer, Request, answer, free_port
+from tests.raw_server import RawServer, Request, free_port, http_response
 
 
 def error_in(event: dict[str, Any]) -> KlingError:
@@ -347,7 +347,9 @@ STATES = st.fixed_dictionaries(
     },
 )
 ANSWERS = RAW_RESPONSES | st.builds(
-    lambda body, wrap, status, headers: answer(json.dumps({"data": body} if wrap else body), status, **headers),
+    lambda body, wrap, status, headers: http_response(
+        json.dumps({"data": body} if wrap else body), status, **headers
+    ),
     STATES,
     st.booleans(),
     st.sampled_from([200, 200, 200, 201, 204, 302, 400, 401, 403, 404, 429, 500, 502, 503]),
