@@ -111,7 +111,7 @@ def test_the_message_contains_all_details_once() -> None:
     text = str(KlingRateLimitError("The submit was refused", **FACTS))
     assert text == (
         "The submit was refused (Kling task task_1, HTTP 429, code 1303, request req-1). "
-        "The server says: “并发超限”. Wait."
+        "The server reported: “并发超限”. Wait."
     )
 
 
