@@ -76,7 +76,7 @@ class KlingError(Exception):
             text += f" ({', '.join(filter(None, where))})"
         text += "."
         if self.server_message:
-            text += f" The server says: “{self.server_message}”."
+            text += f" The server reported: “{self.server_message}”."
         if self.advice:
             text += ("\n" if self.advice_on_a_line_of_its_own else " ") + self.advice
         return text

@@ -26,7 +26,7 @@ class Request:
         return self.line.split(" ")[1]
 
 
-#: What to do with a request: the socket to answer on is open until the function returns.
+#: What to do with a request: the socket for the response is open until the function returns.
 Handler = Callable[[socket.socket, Request], None]
 
 
@@ -35,7 +35,7 @@ class RawServer:
     """
     Take connections on a free port, read one request from each, and leave the rest to ``handler``.
 
-    :param handler: Called for each request; or the bytes to answer each with.
+    :param handler: Called for each request; or the bytes to send to each.
     :param tls: Context to wrap every connection with.
     """
 
@@ -110,8 +110,10 @@ def _read(connection: socket.socket) -> Request | None:
     return Request(line, headers, body) if line else None
 
 
-def answer(body: bytes | str = b"", status: int = 200, length: int | None = None, **headers: str | int) -> bytes:
-    """Return a whole HTTP answer, after which the connection closes; ``length`` announces another length."""
+def http_response(
+    body: bytes | str = b"", status: int = 200, length: int | None = None, **headers: str | int
+) -> bytes:
+    """Return a whole HTTP response, after which the connection closes; ``length`` announces another length."""
     body = body.encode() if isinstance(body, str) else body
     lines = [f"HTTP/1.1 {status} Whatever", "Connection: close"]
     lines += [f"Content-Length: {len(body) if length is None else length}"] if length != -1 else []

@@ -107,11 +107,11 @@ def test_a_subclass_made_elsewhere_travels_as_the_public_class() -> None:
     assert type(KlingError.from_dict(MineError("Broke").to_dict())) is KlingBalanceError
 
 
-def test_the_message_tells_all_facts_once() -> None:
+def test_the_message_contains_all_details_once() -> None:
     text = str(KlingRateLimitError("The submit was refused", **FACTS))
     assert text == (
         "The submit was refused (Kling task task_1, HTTP 429, code 1303, request req-1). "
-        "The server says: “并发超限”. Wait."
+        "The server reported: “并发超限”. Wait."
     )
 
 
@@ -210,7 +210,7 @@ class TestSignatures:
         assert "0a1b" in short_repr(long)
         assert "0a1b" not in str(KlingValidationError.from_problems([Problem("image", long, "must be public")]))
 
-    def test_what_is_no_text_is_left_to_whoever_reads_it(self) -> None:
+    def test_a_value_that_is_not_a_text_is_left_unchanged(self) -> None:
         error = KlingError.from_dict({"type": "KlingError", "message": 5, "code": 1303, "advice": ["a"]})
         assert (error.message, error.code, error.advice) == (5, 1303, ["a"])
 

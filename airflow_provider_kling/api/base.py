@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The seam between this package and an API that makes videos.
+The interface between this package and an API that makes videos.
 
-An API object says what to send and reads what came back. It does no I/O itself, as h11 and wsproto do: the clients
-only send. Everything that is one API's own habit, from its paths to its error codes, lives behind this interface.
+An API object builds requests and reads responses. Like h11 and wsproto it does no I/O itself: the clients do.
+Everything specific to one API, from its paths to its error codes, is behind this interface.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class HttpCall(NamedTuple):
     One HTTP request, without host and key.
 
     :param method: ``GET`` or ``POST``.
-    :param path: Path and query, from the base URL on.
+    :param path: Path and query, relative to the base URL.
     :param body: The JSON object to send, None for no body.
     """
 
@@ -35,10 +35,10 @@ class HttpCall(NamedTuple):
 
 class Credentials(NamedTuple):
     """
-    What an account is known by.
+    The credentials of an account.
 
     :param secret: The key; the password of the Airflow connection.
-    :param login: The name beside it, for an API that has one; the login of the Airflow connection.
+    :param login: The account name, for an API that has one; the login of the Airflow connection.
     """
 
     secret: str
@@ -47,12 +47,12 @@ class Credentials(NamedTuple):
 
 class Grace(NamedTuple):
     """
-    Seconds for which a status response of an API may lag behind what it has done already.
+    Seconds for which an API's status responses may lag behind the real state of a job.
 
     :param visibility: After a submit: "no such task" means "not stored yet".
     :param url: After the first "completed": the URL of the video may still be missing.
-    :param unknown_word: After the first response with a URL and progress 100: a status word that is not known may
-        still mean "running".
+    :param unknown_word: After the first response with a URL and progress 100: an unknown status word may still
+        mean "running".
     """
 
     visibility: float
@@ -61,29 +61,29 @@ class Grace(NamedTuple):
 
 
 class KlingApi(Protocol):
-    """One API. The connection chooses it; nothing else knows which one it is."""
+    """One API. The connection selects it; nothing else depends on which one it is."""
 
-    #: Jobs that one status request may ask for.
+    #: Maximum number of jobs in one status request.
     max_ids_per_status: ClassVar[int]
-    #: The routes on which servers of this API may tell the state of jobs, the usual one first; see
+    #: The routes on which servers of this API may have the status of jobs, the usual one first; see
     #: :class:`airflow_provider_kling.api.routes.RouteSearch`.
     status_routes: ClassVar[Sequence[str]]
     grace: ClassVar[Grace]
 
     def base_path(self, path: str) -> str:
-        """Return the path of a base URL as this API's own paths continue it."""
+        """Return the path of a base URL in the form to which this API's own paths are appended."""
         ...
 
     def secrets(self, credentials: Credentials) -> Sequence[str]:
-        """Return what must not leave in a log: the key, in each form in which this API repeats it."""
+        """Return the texts to mask: the key, in each form in which this API echoes it."""
         ...
 
     def check(self, request: VideoRequest, credentials: Credentials) -> list[Problem]:
-        """Return what is wrong with a request by this API's own limits, when the task runs."""
+        """Return the problems of a request by this API's own limits, when the task runs."""
         ...
 
     def authorization(self, credentials: Credentials, *, now: float) -> str:
-        """Return the ``Authorization`` header of one request; a token may live for minutes only."""
+        """Return the ``Authorization`` header of one request; a token may be valid for only minutes."""
         ...
 
     def submit(self, request: VideoRequest, *, client_token: str | None = None) -> HttpCall:
@@ -94,15 +94,16 @@ class KlingApi(Protocol):
         """
         Return the job that a submit started.
 
-        :param refusal_codes: Codes by which this vendor refuses before anything is bought, besides those known.
+        :param refusal_codes: Error codes with which this vendor refuses a submit before anything is bought,
+            besides the known ones.
         :raises KlingUncertainSubmissionError: if a job may exist.
-        :raises KlingError: any other, by name: the submit was refused, and no job exists.
+        :raises KlingError: any other named error: the submit was refused, and no job exists.
         """
         ...
 
     def status(self, kling_task_ids: Sequence[str], *, route: str | None = None) -> HttpCall:
         """
-        Return the call that asks for the state of jobs, at most :attr:`max_ids_per_status`.
+        Return the status request for jobs, at most :attr:`max_ids_per_status`.
 
         :param route: One of :attr:`status_routes`; the usual one if None.
         """
@@ -112,7 +113,7 @@ class KlingApi(Protocol):
         """
         Return whether the server has the status route that this response came from.
 
-        Unless it is True, the request is sent on the next route. None leaves it open. Trouble that has nothing to
+        Unless it is True, the request is sent on the next route. None means unknown. An error that has nothing to
         do with routes is True.
         """
         ...
@@ -121,23 +122,23 @@ class KlingApi(Protocol):
         self, response: Response, kling_task_ids: Sequence[str]
     ) -> Mapping[str, VideoJob | KlingError]:
         """
-        Return the state of each job, or the error that concerns this job alone.
+        Return the state of each job, or the error that concerns only this job.
 
         :raises KlingError: if the response is an error for all of them.
         """
         ...
 
     def find(self, client_token: str, request: VideoRequest) -> HttpCall | None:
-        """Return the call that looks up a submit whose response was lost; None: this API cannot."""
+        """Return the request that looks up a submit whose response was lost; None if this API has none."""
         ...
 
     def content(self, kling_task_id: str, *, route: str | None = None) -> HttpCall | None:
-        """Return the call for the file of a job without a URL; None: this API has none."""
+        """Return the request for the file of a job without a URL; None if this API has none."""
         ...
 
     def probe(self, *, route: str | None = None) -> HttpCall:
         """
-        Return a call that costs nothing and shows whether the API is there and takes the key.
+        Return a free request that shows whether the API is available and accepts the key.
 
         :param route: As in :meth:`status`.
         """
@@ -145,10 +146,10 @@ class KlingApi(Protocol):
 
     def read_probe(self, response: Response) -> str | None:
         """
-        Return None if the API is there, or what is odd about its response, as a sentence to log.
+        Return None if the API is available, or what is odd about its response, as a sentence to log.
 
-        :raises KlingAuthenticationError: if the key is refused.
-        :raises KlingUnavailableError: if the API is surely not there.
+        :raises KlingAuthenticationError: if the key is rejected.
+        :raises KlingUnavailableError: if the API is provably unavailable.
         """
         ...
 
@@ -157,5 +158,5 @@ class KlingApi(Protocol):
         ...
 
     def account(self) -> HttpCall | None:
-        """Return the call for what is left on the account; None: this API does not say."""
+        """Return the request for the balance of the account; None if this API has none."""
         ...

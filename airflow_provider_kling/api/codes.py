@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the codes and words of errors mean, whichever server sends them."""
+"""Map the codes and words of errors to named errors, for every server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def nested_codes(message: str, depth: int = 3) -> Iterator[str]:
-    """Yield the codes of the JSON objects inside a message, and inside theirs."""
+    """Yield the codes of the JSON objects inside a message, and inside their messages."""
     for nested in nested_objects(message):
         error = as_mapping(nested.get("error"))
         if code := as_text(nested.get("code")) or as_text(error.get("code")):
@@ -35,7 +35,7 @@ def nested_codes(message: str, depth: int = 3) -> Iterator[str]:
             yield from nested_codes(inner, depth - 1)
 
 
-#: Official codes (https://app.klingai.com), which surface inside messages of gateways in front of it.
+#: Official codes (https://app.klingai.com), which appear inside messages of gateways in front of it.
 _KIND_OF_OFFICIAL_CODE: dict[str, type[KlingError]] = {
     **dict.fromkeys(("1000", "1001", "1002", "1003", "1004"), KlingAuthenticationError),
     **dict.fromkeys(("1100", "1101", "1102"), KlingBalanceError),
@@ -72,7 +72,7 @@ KIND_OF_HTTP_STATUS: dict[int, type[KlingError]] = {
 }
 
 
-#: Codes by which the official platform refuses; under 5000 to 5002 a task may exist.
+#: Codes with which the official platform refuses a request; after 5000 to 5002 a task may exist.
 OFFICIAL_REFUSALS = frozenset(
     code for code, kind in _KIND_OF_OFFICIAL_CODE.items() if kind is not KlingServerError
 )
@@ -97,7 +97,7 @@ _NAMED_CODE = re.compile(
 
 
 def official_code(message: str) -> str | None:
-    """Return the official platform's code that a message carries, in nested JSON or in words."""
+    """Return the official platform's code in a message, from nested JSON or from its words."""
     for code in nested_codes(message):
         if code in _KIND_OF_OFFICIAL_CODE:
             return code

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Whether the words of an error say that the account has no money left.
+Recognise an empty account by the words of an error.
 
-Waiting does not cure an empty account, but it cures a rate limit, and servers send both under the same status, the
-same type and often the same word: *quota*. So this is a rule rather than a list. A word for money beside a word
-for its lack is an empty account. *Quota* beside a word for its lack is one too, unless the error also speaks of
-requests, of jobs at once, or of a span of time that a wait outlasts: then it is a rate limit.
+Waiting does not help with an empty account, but with a rate limit it does. Servers send both with the same status,
+the same type and often the same word: *quota*. So this is a rule rather than a list. A word for money near a word
+for its lack means an empty account. *Quota* near a word for its lack does too, unless the error also mentions
+requests, concurrent jobs, or a period that passes by waiting: then it is a rate limit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MONEY = (
     r"(?:(?<!white )(?<!color )(?<!colour )(?<!load )balance|credits?|funds|money|wallet|points|coins"
     r"|resource pack(?:age)?s?)"
 )
-#: A few characters of the same sentence; the point of an amount ($0.10) does not end one.
+#: A few characters of the same sentence; the decimal point of an amount ($0.10) does not end one.
 _NEAR = r"(?:(?!\. |\bbut\b|\bwhile\b|\bslot|\bconcurren|\bparallel)[^\n;!?。；！？]){0,24}?"
 _NEAR_HAN = "(?:(?!充足|足够|足夠|并发|並發|併發|但)[^。；\n]){0,10}"
 _LACKING = (
@@ -32,13 +32,13 @@ _LACKING = (
     r"|(?:has |have )?r[ua]n out)\b"
 )
 
-#: Money is lacking, whatever else the error speaks of.
+#: Money is lacking, whatever else the error mentions.
 _NO_MONEY = re.compile(
     r"(?:\b(?:insufficient|inadequate|lack(?:s|ing)?(?: of)?|too few|not)|n't)(?: have)?(?: enough| sufficient)?"
     rf"(?<!not)(?<!n't)(?<!have)(?: (?!permission|right|privilege|scope)[\w$]+){{0,2}} {_MONEY}\b"
     rf"|\b{_MONEY}\b{_NEAR}\b{_LACKING}"
     rf"|\bout of (?:\w+ )?{_MONEY}\b"
-    # "No credits were charged" is something else.
+    # "No credits were charged" means something else.
     rf"|\bno (?:\w+ ){{0,2}}{_MONEY}(?: (?:left|remaining|available|in)\b|\W*$|[.!])"
     # A balance of 0.00.
     r"|\b(?:balance|credits?|funds)\b\W{0,3}(?:(?:is|of|left|remaining)\W{1,3}){0,2}"
@@ -74,7 +74,7 @@ _NO_QUOTA = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 
-#: What a wait outlasts: the words of a limit of requests, of jobs at once, or of a day's share.
+#: Words of limits that pass by waiting: on requests, on concurrent jobs, or on a daily quota.
 _RATE = re.compile(
     r"\bper[ -](?:second|sec|minute|min|hour|day)\b|/ ?(?:s|sec|second|min|minute|h|hour|day)\b|\b[rtq]p[smhd]\b"
     r"|\brequests\b|\brequest (?:quota|limit|rate|count|frequency)|\bconcurren|\bparallel"
@@ -86,16 +86,16 @@ _RATE = re.compile(
     re.IGNORECASE,
 )
 
-#: A line that is a name, of a code or a type, and no sentence.
+#: A line that is a name (of a code or a type) and not a sentence.
 _NAME = re.compile(r"[\w.:-]+")
 
 
-def kind_of_words(text: str, *, asks_to_wait: bool = False) -> type[KlingError] | None:
+def kind_of_words(text: str, *, has_retry_after: bool = False) -> type[KlingError] | None:
     """
-    Return the error of an empty account, that of a rate limit that sounds like one, or None for neither.
+    Return the error class for an empty account, or for a rate limit with similar words, or None for neither.
 
-    :param text: The words of an error, its code and its type, each on a line of its own.
-    :param asks_to_wait: Whether the server names seconds to wait, which it would not do for an empty account.
+    :param text: The words of an error, its code and its type, each on its own line.
+    :param has_retry_after: Whether the response has a Retry-After, which it would not have for an empty account.
     """
     names: list[str] = []
     sentences: list[str] = []
@@ -103,12 +103,12 @@ def kind_of_words(text: str, *, asks_to_wait: bool = False) -> type[KlingError] 
         (names if _NAME.fullmatch(line.strip()) and line.isascii() else sentences).append(line)
     # InsufficientBalance, insufficient_user_quota
     spelled = [re.sub(r"(?<=[a-z])(?=[A-Z])|[_.:-]", " ", name) for name in names]
-    said = re.sub(r"[ \t]+", " ", "\n".join([*spelled, *(line.replace("_", " ") for line in sentences)]))
-    if _NO_MONEY.search(said):
+    words = re.sub(r"[ \t]+", " ", "\n".join([*spelled, *(line.replace("_", " ") for line in sentences)]))
+    if _NO_MONEY.search(words):
         return KlingBalanceError
-    if not _NO_QUOTA.search(said):
+    if not _NO_QUOTA.search(words):
         return None
-    # A type says little: "rate_limit_error" was seen beside "Insufficient credits".
-    if asks_to_wait or _RATE.search("\n".join(sentences)):
+    # The type proves little: "rate_limit_error" was seen together with "Insufficient credits".
+    if has_retry_after or _RATE.search("\n".join(sentences)):
         return KlingRateLimitError
     return KlingBalanceError

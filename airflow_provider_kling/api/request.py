@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be asked of the API: the request, checked before a cent is spent."""
+"""A request for a video, checked before anything is billed."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class VideoRequest(NamedTuple):
     @classmethod
     def build(cls, **arguments: Any) -> VideoRequest:
         """
-        Return the request that these arguments describe.
+        Return the request with these arguments.
 
-        Rendered templates are strings, so ``"5"`` is taken as a duration, ``"[...]"`` as a list, and ``""``
+        Rendered templates are strings, so ``"5"`` is accepted as a duration, ``"[...]"`` as a list, and ``""``
         as absent.
 
-        :raises KlingValidationError: naming every problem, if there is one.
+        :raises KlingValidationError: listing every problem, if there is one.
         """
         values, problems = _normalise(arguments)
         problems += _check(values)
@@ -76,7 +76,7 @@ class VideoRequest(NamedTuple):
         return cls(**values)
 
     def warnings(self) -> Iterator[str]:
-        """Yield what the vendor may not honour: allowed by its page, but past a limit it is known to have."""
+        """Yield warnings about values that the vendor's page allows, but that exceed its known limits."""
         if self.image and self.aspect_ratio:
             yield f"aspect_ratio={self.aspect_ratio!r} may not be honoured: the video follows the image's ratio"
         for name in ("prompt", "negative_prompt"):
@@ -97,11 +97,11 @@ class VideoRequest(NamedTuple):
         if len(self.multi_prompt) > 6:
             yield f"multi_prompt has {len(self.multi_prompt)} shots; the official platform takes at most 6"
         seconds = [parse_number(shot.get("duration")) for shot in self.multi_prompt if isinstance(shot, Mapping)]
-        told = [second for second in seconds if second is not None]
-        if any(second < 1 for second in told):
+        known = [second for second in seconds if second is not None]
+        if any(second < 1 for second in known):
             yield "a shot of multi_prompt is shorter than 1 second, the official platform's minimum"
-        if self.duration and len(told) == len(self.multi_prompt) and sum(told) != self.duration:
-            yield f"the shots of multi_prompt last {sum(told):g} seconds together, not duration={self.duration}"
+        if self.duration and len(known) == len(self.multi_prompt) and sum(known) != self.duration:
+            yield f"the shots of multi_prompt last {sum(known):g} seconds together, not duration={self.duration}"
 
 
 REQUEST_FIELDS = VideoRequest._fields
@@ -109,7 +109,7 @@ REQUEST_FIELDS = VideoRequest._fields
 
 def find_problems(arguments: Mapping[str, Any], unknown: Collection[str] = ()) -> list[Problem]:
     """
-    Return what is wrong with a request of which some fields are not known yet.
+    Return the problems of a request of which some fields are not known yet.
 
     :param arguments: The arguments of :meth:`VideoRequest.build` whose values are known.
     :param unknown: Names of fields whose value comes later (a template, an upstream task's output).
@@ -119,28 +119,28 @@ def find_problems(arguments: Mapping[str, Any], unknown: Collection[str] = ()) -
 
 
 def _normalise(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """Bring every argument to its own type and place; what cannot be brought there stays, for the check."""
+    """Convert every argument to its type and move it to its place; invalid values stay, for the check."""
     given = _parsed(arguments)
     extra = given.pop("extra_body", {})
     if not isinstance(extra, Mapping):
         return given, [Problem("extra_body", extra, "must be an object (dict)")]
     own_place = {name for name in extra if name in REQUEST_FIELDS and name != "extra_body"}
-    brought = _parsed({name: extra[name] for name in own_place})
+    moved = _parsed({name: extra[name] for name in own_place})
     problems = [
         Problem(
             f"extra_body.{name}",
             value,
             f"differs from the argument {name}={short_repr(given[name])}; give it once",
         )
-        for name, value in brought.items()
+        for name, value in moved.items()
         if name in given and given[name] != value
     ]
     passed_through = {name: value for name, value in extra.items() if name not in own_place}
-    return brought | given | ({"extra_body": passed_through} if passed_through else {}), problems
+    return moved | given | ({"extra_body": passed_through} if passed_through else {}), problems
 
 
 def _parsed(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that are given at all, each in its own type where it can be brought to that."""
+    """Return the arguments that have a value, each converted to its type if possible."""
     return {
         name: _PARSERS[name](value) if name in _PARSERS else value
         for name, value in arguments.items()
@@ -250,7 +250,7 @@ def _check_choices(values: Mapping[str, Any], unknown: Collection[str]) -> Itera
 
 def _check_combinations(values: Mapping[str, Any], unknown: frozenset[str]) -> Iterator[Problem]:
     given = values.keys()
-    # extra_body may still bring any of the fields, so nothing can be called missing before it is known.
+    # extra_body may still contain any of the fields, so no field counts as missing before it is known.
     maybe_given = set(REQUEST_FIELDS) if "extra_body" in unknown else unknown
     if "last_image" in given and "image" not in given and "image" not in maybe_given:
         yield Problem("last_image", values["last_image"], "needs image too, which is the first frame")

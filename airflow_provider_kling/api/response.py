@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An HTTP response as plain values, whichever library brought it."""
+"""An HTTP response as plain values, independent of the HTTP library."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from airflow_provider_kling.utils.coerce import parse_number
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: Bytes of a response, which has a few hundred. Decoding one holds up all triggers of a triggerer, for a second
-#: where a kilobyte on the wire unpacks to a mebibyte of nested lists.
+#: Maximum bytes of a response; a usual one has a few hundred. Decoding blocks all triggers of a triggerer, for a
+#: second where a kilobyte on the wire decompresses to a mebibyte of nested lists.
 MAX_RESPONSE_BYTES = 128 << 10
 
 
-#: Lists and objects of a JSON body, of which a response has a few dozen. Making tens of thousands of them starts a
-#: full garbage collection. That visits every object of the process, and stops a triggerer's loop for a tenth of a
-#: second or longer.
+#: Maximum number of lists and objects in a JSON body; a usual one has a few dozen. Creating tens of thousands of
+#: them starts a full garbage collection. That visits every object of the process, and stops a triggerer's loop for
+#: a tenth of a second or longer.
 MAX_CONTAINERS = 4000
 
 #: Characters of a body that are masked before it is read. Masking the largest body would hold up all triggers for
 #: 20 ms.
 MAX_MASKED = 16 << 10
-#: Headers in which servers of this kind name an exchange.
+#: Headers with the id of an exchange at servers of this kind.
 REQUEST_ID_HEADERS = ("X-Oneapi-Request-Id", "X-Request-Id", "Request-Id")
-#: A server that asks for more patience than this is taken at this: an hour.
+#: Maximum seconds of a Retry-After; a longer one is cut to this.
 MAX_RETRY_AFTER = 3600.0
 
 
@@ -40,8 +40,8 @@ class Response:
     An HTTP response.
 
     :param http_status: The status.
-    :param body: The body, unpacked.
-    :param retry_after: Seconds that the server asks to wait.
+    :param body: The decompressed body.
+    :param retry_after: Seconds to wait by the Retry-After header.
     :param location: Target of a redirect.
     :param request_id: The server's id of this exchange.
     """
@@ -51,7 +51,7 @@ class Response:
     retry_after: float | None = None
     location: str | None = None
     request_id: str | None = None
-    #: The decoded body, or None where it is no JSON.
+    #: The decoded body, or None if it is not JSON.
     json: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,10 +68,10 @@ class Response:
         masked_body: Callable[[str], str] | None = None,
     ) -> Response:
         """
-        Return the response that just arrived.
+        Build a response that has just been received.
 
-        :param masked: Masks the key in a text: some servers repeat it, and a response may be logged and stored.
-        :param masked_body: Masks it in the body, where ids and URLs stand; ``masked`` by default.
+        :param masked: Masks the key in a text: some servers echo it, and a response may be logged and stored.
+        :param masked_body: Masks it in the body, which contains ids and URLs; ``masked`` by default.
         """
         location = headers.get("Location")
         return cls(
@@ -84,7 +84,7 @@ class Response:
 
 
 def _parse_json(body: bytes) -> Any:
-    """Return the value of a JSON body; None where it is no JSON, or of a shape that no response has."""
+    """Return the value of a JSON body; None if it is not JSON, or nested as no real response is."""
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
         return None if _has_more_containers(text, MAX_CONTAINERS) else json.loads(text)
@@ -93,10 +93,10 @@ def _parse_json(body: bytes) -> Any:
 
 
 def _has_more_containers(text: str, most: int) -> bool:
-    """Return whether JSON opens more lists and objects than this, without making them."""
+    """Return whether JSON opens more lists and objects than this, without creating them."""
     if text.count("[") + text.count("{") <= most:
         return False
-    # Brackets inside texts open nothing: without its escapes, every second part between quotes is a text.
+    # Brackets inside strings open nothing. Once escapes are removed, every second part between quotes is a string.
     outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
     return outside.count("[") + outside.count("{") > most
 
@@ -110,14 +110,14 @@ def _masked_body(body: bytes, masked: Callable[[str], str]) -> bytes:
     """
     Return a body with the key masked, in the encoding in which ``json.loads`` reads it.
 
-    What is made of the body is masked again later. Its beginning is masked here too, since an excerpt of it may
+    The values read from the body are masked again later. Its beginning is masked here too, since an excerpt of it may
     end in the middle of a key.
     """
     encoding, errors = json.detect_encoding(body), "surrogatepass"
     try:
         text = body.decode(encoding, errors)
     except UnicodeDecodeError:
-        encoding, errors = "utf-8", "surrogateescape"  # takes any bytes at all
+        encoding, errors = "utf-8", "surrogateescape"  # decodes any bytes
         text = body.decode(encoding, errors)
     begin, rest = text[:MAX_MASKED], text[MAX_MASKED:]
     cleaned = masked(begin)
@@ -125,7 +125,7 @@ def _masked_body(body: bytes, masked: Callable[[str], str]) -> bytes:
 
 
 def _header_text(header: str) -> str:
-    """Return a header that was read as Latin-1, as HTTP libraries do, in UTF-8 if it is that."""
+    """Decode a header as UTF-8 if possible; HTTP libraries decode it as Latin-1."""
     try:
         return header.encode("latin-1").decode()
     except UnicodeError:
@@ -133,23 +133,23 @@ def _header_text(header: str) -> str:
 
 
 def retry_after_seconds(header: str | None, *, now: float) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for, in either of its forms."""
+    """Return the seconds of a ``Retry-After`` header, in either of its forms."""
     if not header:
         return None
     seconds = parse_number(header)
     if seconds is None:
         try:
             moment = parsedate_to_datetime(header)
-            # HTTP dates are UTC. Without a zone Python would take this machine's.
+            # HTTP dates are UTC. Without a zone Python would use this machine's.
             seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
         except (ValueError, TypeError, OverflowError):
             return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
-def is_html(answer: Response) -> bool:
-    return answer.json is None and answer.body[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+def is_html(response: Response) -> bool:
+    return response.json is None and response.body[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
 
 
-def is_page(answer: Response) -> bool:
-    return bool(answer.body.strip()) and answer.json is None
+def is_page(response: Response) -> bool:
+    return bool(response.body.strip()) and response.json is None

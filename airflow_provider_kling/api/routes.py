@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of an API's status routes a server has, found by asking."""
+"""Find out which of an API's status routes a server has."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class _Found(NamedTuple):
 
 class RouteSearch:
     """
-    One status request, sent on one route after the other until the server has the route.
+    One status request, sent on one route after another until the server has the route.
 
     Iterate over it, send the request on each route that it yields, and pass the response to :meth:`add`. A server
-    that has the first route is asked once.
+    that has the first route gets one request.
 
     :param api: The API.
-    :param known: The route that this server had before; it is tried first. An unknown one is ignored, since it may
-        come from a newer version.
+    :param known: The route that this server had before; it is tried first. An unknown route is ignored, since it
+        may come from a newer version.
     """
 
     def __init__(self, api: KlingApi, known: str | None = None) -> None:
@@ -42,22 +42,22 @@ class RouteSearch:
                 return
 
     def add(self, route: str, response: Response) -> None:
-        """Take the response to the request on a route."""
+        """Add the response to the request on a route."""
         self._found.append(_Found(route, response, self._api.serves_route(response)))
 
     @property
     def response(self) -> Response:
         """
-        The response that counts: of the route that the server has, or else of the first.
+        The decisive response: that of the route that the server has, or else that of the first route.
 
-        A response that leaves it open whether there is such a route does not outweigh one that denies the first:
-        a server whose status cannot be read must not be bought from.
+        A response that does not show whether its route exists does not outweigh one that denies the first route:
+        nothing may be bought from a server whose status cannot be read.
         """
         return (self._served or self._found[0]).response
 
     @property
     def route(self) -> str | None:
-        """The route to go on with; None while none is known."""
+        """The route for further requests; None while none is known."""
         return self._served.route if self._served else self._known
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tasks of this package share: the hook, and rendered templates without signatures of URLs."""
+"""The base of all tasks of this package: the hook, and rendered templates without signatures of URLs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class KlingTask:
     if TYPE_CHECKING:
         kling_conn_id: str
 
-    #: Template fields that are texts, also where the DAG renders to Python values.
+    #: Template fields that stay texts, even if the DAG renders templates to Python values.
     text_fields: ClassVar[Sequence[str]] = ("kling_conn_id",)
 
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, seen_oids: set[int]
     ) -> None:
-        """Render as every operator does, mapped or not. Signatures of URLs are masked, and a text stays a text."""
+        """Render as in every operator, mapped or not. Signatures of URLs are masked, and a text stays a text."""
         texts = [name for name in template_fields if name in self.text_fields]
         templates = {name: getattr(self, name, None) for name in template_fields}
         with masking_signatures(self):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What rendering does to template fields: signatures are masked, and a text stays a text."""
+"""Render template fields so that signatures are masked and a text stays a text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def masking_signatures(task: Any) -> Iterator[None]:
     Wrap ``_do_render_template_fields``, since ``render_template_fields`` is not called for a mapped task. The
     signatures are registered before rendering too, since a template that fails is logged unrendered.
 
-    A field with a signature where the masker does not look becomes JSON text, as a template may render it too.
+    A field with a signature that is nested too deep for the masker becomes JSON text, as from a template.
     """
     _mask(task)
     try:
@@ -46,15 +46,15 @@ def render_texts(task: Any, names: Iterable[str], context: Any, jinja_env: Any) 
     """
     Render template fields that are texts as text, where the DAG renders to Python values.
 
-    With ``render_template_as_native_obj=True`` Airflow reads what a template renders to as a Python literal: the
-    prompt ``2025`` would become a number, and ``1e5`` another text. A template that is nothing but one dict, list
-    or None stays that, so that it can be refused, or taken for a finished video.
+    With ``render_template_as_native_obj=True`` Airflow parses a rendered template as a Python literal: the prompt
+    ``2025`` would become a number, and ``1e5`` another text. A template that consists of one dict, list or None
+    stays that value, so that it can be rejected, or used as a finished video.
 
-    :param task: The task, whose fields are set.
+    :param task: The task; its fields are set.
     :param names: Names of its fields that are texts.
     :param context: Airflow's context.
     :param jinja_env: The environment of the DAG's templates.
-    :return: Names of the fields that need no more rendering.
+    :return: Names of the fields that are completely rendered.
     """
     if not _is_native(jinja_env):
         return set()

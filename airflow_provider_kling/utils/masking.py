@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mask secrets in texts of other programs, whichever escapes, letter case or invisible characters they use."""
+"""Mask secrets in texts of other programs, with any escapes, letter case or invisible characters."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 MASK = "***"
-#: Times that a text is decoded: JSON inside JSON, a URL inside a URL. What is escaped more often is not read.
+#: How often a text is decoded: JSON inside JSON, a URL inside a URL. Secrets escaped more often are not found.
 MAX_ROUNDS = 3
-#: Minimum length at which the beginning of a secret is masked at the end of a text; shorter, it may be a word.
+#: Minimum length at which the beginning of a secret is masked at the end of a text; a shorter one may be a word.
 MIN_PREFIX = 8
 #: The same where an ellipsis shows that the text was cut.
 MIN_CUT_PREFIX = 4
 #: Minimum length of a part of a secret, and of a secret in Base64; shorter ones may be part of a word.
 MIN_ENCODED = 12
 
-#: The escapes of JSON, Python, URLs and HTML. Each begins with a literal, which lets the search skip all else.
+#: The escapes of JSON, Python, URLs and HTML. Each starts with a literal, so that the search skips all other text.
 _ESCAPE = re.compile(
     r"(\\{1,8}(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[bfnrtv]|[!-/:-@\[\]-`{-~])?"
     r"|%(?:[0-7][0-9A-Fa-f]|[C-Fc-f][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f]){1,3})"
     r"|&(?:#(?:\d{1,10}|[xX][0-9A-Fa-f]{1,8});?|\w{1,12};))",
     re.ASCII,
 )
-#: An escape that is not complete, at the end of a text.
+#: An incomplete escape at the end of a text.
 _CUT_ESCAPE = re.compile(r"(?:\\+(?:u[0-9A-Fa-f]{0,3}|x[0-9A-Fa-f]?)?|%[0-9A-Fa-f]?|&#?\w{0,12})$", re.ASCII)
 _CONTROL_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-#: Characters that a reader does not see, halves of a character, and what stands for a byte that is no character.
+#: Invisible characters, halves of a character, and replacements of bytes that are not a character.
 _INVISIBLE = re.compile(
     "([\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
     "\u202a-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffd"
@@ -45,12 +45,12 @@ _SPACE = re.compile(r"(\s+)")
 
 class SecretMask:
     """
-    Replaces secrets in texts by ``***``; all else in a text stays as it is written.
+    Replaces secrets in texts by ``***``; the rest of a text stays unchanged.
 
-    A secret is found in any letter case, behind escapes, and with whitespace or invisible characters inside.
+    A secret is found in any letter case, in escaped form, and with whitespace or invisible characters inside.
 
-    A text is decoded and then searched, rather than matched with a pattern of all spellings: so the time grows
-    with the length of the text alone, whatever the secret is and whatever a server sends.
+    A text is decoded and then searched, and not matched with a pattern of all spellings. So the time grows only
+    with the length of the text, for any secret and any text that a server sends.
 
     :param secrets: The secrets, of printable ASCII characters.
     """
@@ -84,7 +84,7 @@ class SecretMask:
             return text
         if _is_plain(text):
             folded = _folded(text)
-            # What nearly every response is: plain text without a secret.
+            # The usual case: plain text without a secret.
             for needle in self._beginnings if was_cut else self._needles:
                 if needle in folded:
                     break
@@ -97,7 +97,7 @@ class SecretMask:
         return MASK.join([*kept, text[end:]]) if kept else text
 
     def _spans(self, text: str, *, was_cut: bool) -> Iterator[tuple[int, int]]:
-        """Yield where secrets stand in a text."""
+        """Yield the start and the end of each secret in a text."""
         layers: list[DecodedText] = []
         shown = text.rstrip("…") if was_cut else text
         shortest = (MIN_PREFIX if len(shown) == len(text) else MIN_CUT_PREFIX) if was_cut else None
@@ -121,7 +121,7 @@ class SecretMask:
             shown = layers[-1].text
 
     def _found(self, folded: str) -> Iterator[tuple[int, int]]:
-        """Yield where secrets stand in a folded text."""
+        """Yield the start and the end of each secret in a folded text."""
         for needle in self._needles:
             start = folded.find(needle)
             while start >= 0:
@@ -129,7 +129,7 @@ class SecretMask:
                 start = folded.find(needle, start + len(needle))
 
     def _cut(self, folded: str, shortest: int) -> Iterator[tuple[int, int]]:
-        """Yield where a secret begins that the end of a folded text cuts off, or one of its escapes."""
+        """Yield the span of a secret that the end of a folded text cuts off, even inside an escape."""
         tail_at = max(0, len(folded) - self._longest)
         tail = _CUT_ESCAPE.sub("", folded[tail_at:])
         for needle in self._needles:
@@ -148,7 +148,7 @@ def mask(secrets: Iterable[str], text: str) -> str:
 
 def forms_of(secret: str, *, parts: bool = True) -> Iterator[str]:
     """
-    Yield a secret, its parts where a URL divides it, and its Base64 forms.
+    Yield a secret, its parts as a URL would split it, and its Base64 forms.
 
     The parts may be names, of an account for example.
 
@@ -165,7 +165,7 @@ def forms_of(secret: str, *, parts: bool = True) -> Iterator[str]:
         return
     for offset in range(3):
         encoded = b64encode(b"\0" * offset + secret.encode()).decode().rstrip("=")
-        # The first and the last character may hold bits of the neighbours.
+        # The first and the last character may contain bits of the text around the secret.
         part = encoded[-(-offset * 8 // 6) : len(encoded) - ((offset + len(secret)) % 3 > 0)]
         yield part
         if "+" in part or "/" in part:
@@ -174,23 +174,23 @@ def forms_of(secret: str, *, parts: bool = True) -> Iterator[str]:
 
 class DecodedText:
     """
-    A text without its escapes, and where in the original each of its characters is written.
+    A text without its escapes, with the position of each of its characters in the original.
 
     :param original: The text.
-    :param pattern: What is replaced, in one group.
-    :param decode: Returns what to put in place of a match.
+    :param pattern: The pattern to replace, as one group.
+    :param decode: Returns the replacement of a match.
     """
 
     def __init__(
         self, original: str, pattern: re.Pattern[str] = _ESCAPE, decode: Callable[[str], str] | None = None
     ) -> None:
-        self._original = pattern.split(original)  # in turn plain text and an escape
+        self._original = pattern.split(original)  # alternately plain text and an escape
         self._decoded = self._original.copy()
         self._decoded[1::2] = map(decode or _unescaped, self._original[1::2])
         self.text = "".join(self._decoded)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Return from where to where the original spells these characters of :attr:`text`."""
+        """Return the start and the end in the original of these characters of :attr:`text`."""
         return self._where(start)[0], self._where(end - 1)[1]
 
     def _where(self, index: int) -> tuple[int, int]:
@@ -203,7 +203,7 @@ class DecodedText:
 
     @cached_property
     def _starts(self) -> tuple[list[int], list[int]]:
-        """Where each part begins, decoded and in the original."""
+        """The start of each part, in the decoded text and in the original."""
         decoded, original = (
             list(accumulate(map(len, parts), initial=0)) for parts in (self._decoded, self._original)
         )
@@ -211,7 +211,7 @@ class DecodedText:
 
 
 def _is_plain(text: str) -> bool:
-    """Return whether a text reads as it is written: no escapes, nothing invisible."""
+    """Return whether a text has neither escapes nor invisible characters."""
     return text.isascii() and text.isprintable() and not ("\\" in text or "%" in text or "&" in text)
 
 
@@ -222,16 +222,16 @@ def _decoded(text: str) -> str:
 
 
 def _folded(text: str) -> str:
-    """Return a text without whitespace, in one letter case; of two characters none becomes one."""
+    """Return a text without whitespace, in lower case; every other character stays one character."""
     text = "".join(text.split())
     if not text.isascii():
-        # Lower-case, the first has two characters; the second is the long form of an s, and has no other case.
+        # In lower case, the first becomes two characters; the second is a long s, which has no other lower case.
         text = text.replace("\u0130", "i").replace("\u017f", "s")
     return text.lower()
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield spans in their order, those that overlap as one."""
+    """Yield the spans in order; overlapping ones are merged."""
     last: tuple[int, int] | None = None
     for start, end in sorted(spans):
         if last is not None and start < last[1]:
@@ -250,7 +250,7 @@ def _nothing(_: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _unescaped(escape: str) -> str:
-    """Return the character that an escape stands for; nothing for backslashes, of which there may be several."""
+    """Return the character of an escape; an empty text for backslashes, of which there may be several."""
     if escape[0] == "&":
         return unescape(escape).replace("\\", "")
     if escape[0] == "%":

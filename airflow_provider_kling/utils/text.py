@@ -55,13 +55,13 @@ def innermost_message(message: str) -> str:
 def excerpt(body: bytes) -> str | None:
     """Return the start of a body that is not a JSON error as readable text: an HTML page without its tags."""
     text = body[:4000].decode("utf-8", errors="replace")
-    # Each alternative matches, or fails at the next "<": a page of nothing but "<" takes no quadratic time.
+    # Each alternative matches, or fails at the next "<": a page that consists of "<" takes no quadratic time.
     text = re.sub(r"(?is)<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", " ", text)
     return shorten(text) or None
 
 
 def shorten(text: str, most: int = 500) -> str:
-    """Return a text for a message: on one line, without signatures, and cut where it is long."""
+    """Return a text for a message: on one line, without signatures, and shortened if it is long."""
     text = mask_signatures(" ".join(clean_text(text[:MAX_MESSAGE]).split()))
     return text if len(text) <= most else text[: most - 1] + "…"
 

@@ -167,7 +167,7 @@ class TestWhatIsRefused:
         with pytest.raises(KlingValidationError, match="durration=5: is not a field of the API"):
             VideoRequest.build(**{**GOOD, "durration": 5})
 
-    def test_all_problems_are_told_at_once(self) -> None:
+    def test_all_problems_are_reported_at_once(self) -> None:
         message = refusal(
             model="kling-v9",
             duration=99,
@@ -214,7 +214,7 @@ class TestWhatATemplateDidNotFind:
         assert payload_of(VideoRequest.build(**GOOD, **{name: nothing})) == GOOD
 
     @pytest.mark.parametrize("prompt", ["None of them looks up", "nullify", "none", "An undefined shape"])
-    def test_is_told_from_a_prompt_with_that_word(self, prompt: str) -> None:
+    def test_is_distinguished_from_a_prompt_with_that_word(self, prompt: str) -> None:
         assert VideoRequest.build(**GOOD | {"prompt": prompt}).prompt == prompt
 
 
@@ -284,7 +284,7 @@ class TestImagesThatTheVendorCannotFetch:
         ],
     )
     @pytest.mark.parametrize("name", ["image", "last_image"])
-    def test_the_reason_is_told(self, name: str, url: str, reason: str) -> None:
+    def test_the_reason_is_reported(self, name: str, url: str, reason: str) -> None:
         message = refusal(**GOOD | {"image": IMAGE} | {name: url})
         assert f"{name}={url!r}: " in message
         assert reason in message
@@ -408,7 +408,7 @@ class TestWhatIsNotKnownYet:
     def test_a_missing_image_may_still_come(self, unknown: str) -> None:
         assert find_problems({**GOOD, "last_image": IMAGE}, unknown=[unknown]) == []
 
-    def test_what_is_known_to_be_wrong_is_told_all_the_same(self) -> None:
+    def test_known_problems_are_reported_all_the_same(self) -> None:
         problems = find_problems({"duration": 99, "image": "a.png"}, unknown=["model", "prompt", "extra_body"])
         assert {problem.field for problem in problems} == {"duration", "image"}
 

@@ -42,7 +42,7 @@ from tests.connections import BOOK
 from tests.fixtures.event_loop import longest_lag, until
 from tests.fixtures.requests import REQUEST
 from tests.fixtures.responses import COMPLETED, KEY, RAW_RESPONSES
-from tests.raw_server import RawServer, Request, Silent, answer, free_port
+from tests.raw_server import RawServer, Request, Silent, free_port, http_response
 from tests.tls import server_context
 
 
@@ -134,7 +134,7 @@ class TestManyUsers:
 
         def slowly(connection: socket.socket, request: Request) -> None:
             time.sleep(0.8)
-            connection.sendall(answer(json.dumps({"status": "queued"}).encode()))
+            connection.sendall(http_response(json.dumps({"status": "queued"}).encode()))
 
         with RawServer(slowly) as server:
             connect(server.base_url, connect_timeout=1, read_timeout=1, max_requests_per_second=1000)
@@ -287,13 +287,13 @@ class TestTheLookUp:
 
 @pytest.mark.asyncio
 class TestThePace:
-    async def test_recovers_for_those_who_wait_already(self, connect: Connect) -> None:
+    async def test_recovers_for_requests_that_wait_already(self, connect: Connect) -> None:
         """After a few refusals, the waiting requests speed up as the server accepts again."""
         refusals = 6
 
         def moody(connection: socket.socket, request: Request) -> None:
             refused = len(server.requests) <= refusals
-            connection.sendall(answer("{}", 429, Retry_After=0) if refused else COMPLETED)
+            connection.sendall(http_response("{}", 429, Retry_After=0) if refused else COMPLETED)
 
         with RawServer(moody) as server:
             connect(server.base_url, KEY, max_requests_per_second=1000)
@@ -495,7 +495,7 @@ class TestAChangedKey:
         def moody(connection: socket.socket, request: Request) -> None:
             key, status = next(keys, ("sk-new", 200))
             assert request.headers["Authorization"] == f"Bearer {key}"
-            connection.sendall(answer("{}", status, Retry_After=0) if status > 200 else COMPLETED)
+            connection.sendall(http_response("{}", status, Retry_After=0) if status > 200 else COMPLETED)
 
         with RawServer(moody) as server:
             connect(server.base_url, KEY, max_requests_per_second=2)
@@ -573,7 +573,7 @@ class TestWhatLeavesTheProcess:
         assert "X-Evil" not in request.headers
 
     async def test_no_cookie_is_kept(self, connect: Connect) -> None:
-        with RawServer(answer('{"status": "queued"}', Set_Cookie="a=b")) as server:
+        with RawServer(http_response('{"status": "queued"}', Set_Cookie="a=b")) as server:
             connect(server.base_url, KEY)
             async with shared_client("kling_default") as client:
                 await client.get_video("task_1")
@@ -608,7 +608,7 @@ class TestWhatLeavesTheProcess:
 
     @pytest.mark.parametrize("user", ["", "user:word@"])
     async def test_a_proxy_never_sees_the_key_of_an_api_behind_tls(self, connect: Connect, user: str) -> None:
-        with RawServer(answer("no", 403)) as proxy:
+        with RawServer(http_response("no", 403)) as proxy:
             connect("https://kling.example.com", KEY, proxy=f"http://{user}127.0.0.1:{proxy.port}")
             with pytest.raises(KlingConnectionError, match="the proxy responded with 403"):
                 await ask("task_1")
@@ -632,7 +632,7 @@ class TestWhatLeavesTheProcess:
     async def test_a_redirect_is_explained_and_not_followed(self, connect: Connect) -> None:
         with (
             RawServer(COMPLETED) as other,
-            RawServer(answer(status=302, Location=f"{other.base_url}/v1/videos/task_1")) as server,
+            RawServer(http_response(status=302, Location=f"{other.base_url}/v1/videos/task_1")) as server,
         ):
             connect(server.base_url, KEY)
             with pytest.raises(KlingServerError, match=f"It redirects to {other.base_url}"):
@@ -682,7 +682,7 @@ class TestTheServer:
     ) -> None:
         """A kilobyte on the wire must not make thousands of other triggers wait."""
         nested = b"[" + b"[]," * (size // 3 - 1) + b"1]"
-        with RawServer(answer(gzip.compress(nested), status, Content_Encoding="gzip")) as server:
+        with RawServer(http_response(gzip.compress(nested), status, Content_Encoding="gzip")) as server:
             connect(server.base_url)
             async with shared_client("kling_default") as client:
                 with suppress(KlingError):

@@ -36,7 +36,7 @@ from tests.conftest import Connect, TaskLog
 from tests.connections import BOOK, ConnectionBook
 from tests.fixtures.requests import submit
 from tests.fixtures.responses import COMPLETED
-from tests.raw_server import FullBacklog, RawServer, Request, Silent, answer, free_port, reset
+from tests.raw_server import FullBacklog, RawServer, Request, Silent, free_port, http_response, reset
 from tests.tls import server_context
 
 GetVideo = Callable[[str], Any]
@@ -111,24 +111,24 @@ def peak_memory() -> Iterator[list[int]]:
 
 JOB = {"id": "task_1", "task_id": "task_1", "status": "completed", "video_url": "https://cdn.example.com/a.mp4"}
 RESPONSES: dict[str, bytes] = {
-    "a job": answer(json.dumps(JOB)),
-    "a running job": answer(json.dumps({"id": "task_1", "status": "in_progress", "progress": "30%"})),
-    "a failed job": answer(
+    "a job": http_response(json.dumps(JOB)),
+    "a running job": http_response(json.dumps({"id": "task_1", "status": "in_progress", "progress": "30%"})),
+    "a failed job": http_response(
         json.dumps({"id": "task_1", "status": "failed", "error": {"message": "敏感", "code": "1301"}})
     ),
-    "a response of 100 KB": answer(json.dumps({**JOB, "padding": "x" * 100_000})),
-    "a response of 200 KB": answer(json.dumps({**JOB, "padding": "x" * 200_000})),
-    "not found": answer(json.dumps({"error": {"code": "task_not_exist", "message": "no"}}), 400),
-    "a bad key": answer(json.dumps({"error": {"message": "invalid key"}}), 401),
-    "too many requests": answer("{}", 429, Retry_After="7"),
-    "an empty account": answer(json.dumps({"error": {"code": "insufficient_quota", "message": "no"}}), 429),
-    "server trouble": answer(json.dumps({"error": {"message": "later"}}), 500),
-    "a page": answer("<html><body>Bad Gateway</body></html>", 502),
-    "an empty response": answer(""),
-    "no JSON": answer("hello"),
-    "a list": answer("[]"),
-    "a redirect": answer("", 302, Location="https://elsewhere.example.com/"),
-    "half a body": answer("{}", length=100),
+    "a response of 100 KB": http_response(json.dumps({**JOB, "padding": "x" * 100_000})),
+    "a response of 200 KB": http_response(json.dumps({**JOB, "padding": "x" * 200_000})),
+    "not found": http_response(json.dumps({"error": {"code": "task_not_exist", "message": "no"}}), 400),
+    "a bad key": http_response(json.dumps({"error": {"message": "invalid key"}}), 401),
+    "too many requests": http_response("{}", 429, Retry_After="7"),
+    "an empty account": http_response(json.dumps({"error": {"code": "insufficient_quota", "message": "no"}}), 429),
+    "server trouble": http_response(json.dumps({"error": {"message": "later"}}), 500),
+    "a page": http_response("<html><body>Bad Gateway</body></html>", 502),
+    "an empty response": http_response(""),
+    "no JSON": http_response("hello"),
+    "a list": http_response("[]"),
+    "a redirect": http_response("", 302, Location="https://elsewhere.example.com/"),
+    "half a body": http_response("{}", length=100),
 }
 
 
@@ -207,7 +207,7 @@ class TestTheTaskId:
     ) -> None:
         with RawServer(COMPLETED) as server:
             connect(server.base_url)
-            with pytest.raises(KlingValidationError, match="is no Kling task id, but a path"):
+            with pytest.raises(KlingValidationError, match="is not a Kling task id, but a path"):
                 get_video(task_id)
             assert server.connections == 0
 
@@ -235,7 +235,7 @@ class TestAConnectionThatBreaks:
             b"HTTP/1.1 200 OK\r\nContent-",
             b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"status',
             COMPLETED[:-10],
-            answer("{}", length=99),
+            http_response("{}", length=99),
             b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
         ],
         ids=["nothing", "half a header", "half a body", "most of a body", "less than announced", "a long header"],
@@ -359,7 +359,7 @@ class TestAHostileResponse:
     def test_that_is_a_bomb_inside_a_bomb(self, connect: Connect, get_video: GetVideo, encoding: str) -> None:
         bomb = gzip.compress(gzip.compress(bytes(128 << 20), 9), 9)
         assert len(bomb) < 1000
-        with RawServer(answer(bomb, Content_Encoding=encoding)) as server:
+        with RawServer(http_response(bomb, Content_Encoding=encoding)) as server:
             connect(server.base_url, read_timeout=30)
             with peak_memory() as peak, pytest.raises(KlingServerError):
                 get_video("task_1")
@@ -369,7 +369,7 @@ class TestAHostileResponse:
     @pytest.mark.parametrize("level", [1, 9])
     def test_that_is_a_bomb_of_any_level(self, connect: Connect, get_video: GetVideo, level: int) -> None:
         bomb = gzip.compress(bytes(128 << 20), level)
-        with RawServer(answer(bomb, Content_Encoding="gzip")) as server:
+        with RawServer(http_response(bomb, Content_Encoding="gzip")) as server:
             connect(server.base_url, read_timeout=30)
             with peak_memory() as peak, pytest.raises(KlingServerError, match="larger than 131072 bytes"):
                 get_video("task_1")
@@ -380,7 +380,7 @@ class TestACompressedResponse:
     PACKED = gzip.compress(b'{"id": "task_1", "status": "completed", "model": "' + b"m" * 5000 + b'"}')
 
     def test_is_understood(self, connect: Connect, get_video: GetVideo) -> None:
-        with RawServer(answer(self.PACKED, Content_Encoding="gzip")) as server:
+        with RawServer(http_response(self.PACKED, Content_Encoding="gzip")) as server:
             connect(server.base_url)
             assert get_video("task_1").status == "completed"
 
@@ -400,7 +400,7 @@ class TestACompressedResponse:
         "spoiled", [PACKED[:-4], PACKED[:-9], b"{" + PACKED], ids=["cut in its sum", "cut", "garbled"]
     )
     def test_that_is_spoiled(self, connect: Connect, get_video: GetVideo, spoiled: bytes) -> None:
-        with RawServer(answer(spoiled, Content_Encoding="gzip")) as server:
+        with RawServer(http_response(spoiled, Content_Encoding="gzip")) as server:
             connect(server.base_url)
             with pytest.raises(
                 KlingConnectionError, match=r"compressed response is incomplete|cannot be decompressed"

@@ -293,7 +293,7 @@ class TestExtras:
         with suppress(KlingValidationError):
             assert (parse(extra={"proxy": proxy}).proxy or "http://").lower().startswith(("http://", "https://"))
 
-    def test_all_problems_are_told_at_once(self) -> None:
+    def test_all_problems_are_reported_at_once(self) -> None:
         message = refusal(host="", password="", extra={"connect_timeout": 0, "read_timeout": "x"})
         for name in ("host", "password", "extra.connect_timeout", "extra.read_timeout"):
             assert f"\n  - {name}=" in message
@@ -437,7 +437,7 @@ class TestPrivateHosts:
             "//nas.local",
         ],
     )
-    def test_what_is_none_is_told(self, entry: str) -> None:
+    def test_an_invalid_entry_is_reported(self, entry: str) -> None:
         message = refusal(extra={"private_hosts": f"other.local, {entry}"})
         assert "extra.private_hosts=" in message
         assert "must be host, host:port or scheme://host:port" in message

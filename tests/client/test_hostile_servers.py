@@ -17,7 +17,7 @@ from airflow_provider_kling.exceptions import KlingError, KlingRateLimitError, K
 from airflow_provider_kling.hooks.kling import KlingHook
 from tests.conftest import Connect
 from tests.fixtures.responses import COMPLETED
-from tests.raw_server import RawServer, Request, answer, reset
+from tests.raw_server import RawServer, Request, http_response, reset
 
 
 def endless(beginning: bytes, unit: bytes, *, at_once: int = 65536) -> Callable[[socket.socket, Request], None]:
@@ -65,12 +65,12 @@ HANDLERS = {
     "HTTP 100 that drips": dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     "a body that drips": dripping(OK + b"\r\n", b" "),
     "chunks that drip": dripping(CHUNKED, b"1\r\n \r\n"),
-    "a body shorter than announced": answer(b"{", length=1000),
-    "a body of an announced exbibyte": answer(b"{", length=1 << 60),
+    "a body shorter than announced": http_response(b"{", length=1000),
+    "a body of an announced exbibyte": http_response(b"{", length=1 << 60),
     "two lengths": OK + b"Content-Length: 2\r\nContent-Length: 7\r\n\r\n{}",
-    "a negative length": answer(b"{}", length=-2),
-    "a redirect to itself": answer(b"", 307, Location="/v1/videos/task_1"),
-    "a redirect to nowhere": answer(b"", 302, Location="http://[::1"),
+    "a negative length": http_response(b"{}", length=-2),
+    "a redirect to itself": http_response(b"", 307, Location="/v1/videos/task_1"),
+    "a redirect to nowhere": http_response(b"", 302, Location="http://[::1"),
     "a connection that is reset": lambda connection, request: reset(connection),
     "a connection that is closed": lambda connection, request: None,
     "no HTTP": b"SSH-2.0-OpenSSH_9.6\r\n",
@@ -132,14 +132,14 @@ async def test_a_flood_is_parsed_in_small_pieces(name: str, connect: Connect, re
 
 
 @pytest.mark.asyncio
-async def test_one_refusal_holds_nobody_up_for_an_hour(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_429_delays_no_request_for_an_hour(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty finished videos wait on one connection, and one check is answered with 429 and Retry-After: 3600."""
     monkeypatch.setattr("airflow_provider_kling.client.rate_limiter.LONGEST_PAUSE", 0.5)
     assert LONGEST_PAUSE == 60.0
 
     def respond(connection: socket.socket, request: Request) -> None:
         refuses = len(server.requests) == 1
-        connection.sendall(answer("{}", 429, Retry_After=3600) if refuses else COMPLETED)
+        connection.sendall(http_response("{}", 429, Retry_After=3600) if refuses else COMPLETED)
 
     async def ask() -> str:
         try:
@@ -158,6 +158,9 @@ async def test_one_refusal_holds_nobody_up_for_an_hour(connect: Connect, monkeyp
 
 
 def test_a_shape_that_no_response_has_is_refused_by_name(connect: Connect) -> None:
-    with RawServer(answer("[" + "[]," * 43_000 + "1]")) as server, pytest.raises(KlingServerError) as caught:
+    with (
+        RawServer(http_response("[" + "[]," * 43_000 + "1]")) as server,
+        pytest.raises(KlingServerError) as caught,
+    ):
         KlingHook(connect(server.base_url)).get_video("task_1")
     assert "is not a JSON object" in str(caught.value)

@@ -26,7 +26,7 @@ from airflow_provider_kling.jobs.result import generation_error
 from airflow_provider_kling.media.download import download
 from tests.conftest import Connect
 from tests.fixtures.requests import REQUEST
-from tests.raw_server import RawServer, Request, answer, free_port
+from tests.raw_server import RawServer, Request, free_port, http_response
 
 SECRET = '9f3Kx/7Lq+2WmAbCdE="x'
 KEY = f"sk-{SECRET}"
@@ -67,16 +67,18 @@ def test_a_hostile_answer_costs_no_time() -> None:
 
 
 ANSWERS: dict[str, Callable[[str], bytes]] = {
-    "a JSON error": lambda key: answer(json.dumps({"error": {"message": f"bad {key}", "code": key}}), 401),
-    "an HTML page": lambda key: answer(f"<html>Authorization: Bearer {key}</html>", 502),
-    "plain text": lambda key: answer(f"no such key: {key}", 400),
-    "a redirect": lambda key: answer("", 302, Location=f"https://elsewhere.example/{key}?key={quote(key)}"),
-    "no JSON": lambda key: answer(f"{key}", 200),
-    "no status": lambda key: answer(json.dumps({"note": key}), 200),
-    "a failed job": lambda key: answer(json.dumps({"status": "failed", "fail_reason": key, "error": key}), 200),
+    "a JSON error": lambda key: http_response(json.dumps({"error": {"message": f"bad {key}", "code": key}}), 401),
+    "an HTML page": lambda key: http_response(f"<html>Authorization: Bearer {key}</html>", 502),
+    "plain text": lambda key: http_response(f"no such key: {key}", 400),
+    "a redirect": lambda key: http_response("", 302, Location=f"https://elsewhere.example/{key}?key={quote(key)}"),
+    "no JSON": lambda key: http_response(f"{key}", 200),
+    "no status": lambda key: http_response(json.dumps({"note": key}), 200),
+    "a failed job": lambda key: http_response(
+        json.dumps({"status": "failed", "fail_reason": key, "error": key}), 200
+    ),
     "a status line": lambda key: f"HTTP/9.9 {key}\r\n\r\n".encode(),
-    "a header": lambda key: answer("{}", 200, Content_Type=f"text/{key}"),
-    "a long page": lambda key: answer("x" * 490 + key, 403),
+    "a header": lambda key: http_response("{}", 200, Content_Type=f"text/{key}"),
+    "a long page": lambda key: http_response("x" * 490 + key, 403),
 }
 CALLS: dict[str, Callable[[KlingHook], Any]] = {
     "submit": lambda hook: hook.submit_video(REQUEST),
@@ -113,7 +115,7 @@ def test_no_error_carries_the_key(
 @pytest.mark.parametrize("status", [407, 502])
 @pytest.mark.parametrize("call", list(CALLS)[:3])
 def test_no_error_carries_the_password_of_a_proxy(connect: Connect, call: str, status: int, base_url: str) -> None:
-    with RawServer(answer("no", status)) as proxy:
+    with RawServer(http_response("no", status)) as proxy:
         address = f"http://user:{SECRET[:5]}@127.0.0.1:{proxy.port}"
         hook = KlingHook(connect(base_url, KEY, proxy=address))
         with hook.client.session, pytest.raises(KlingError) as caught:
@@ -127,7 +129,7 @@ def test_no_error_carries_the_password_of_a_proxy(connect: Connect, call: str, s
     ["http://user:hunter2@h:99999", "http://user:hunter2@[::1", "http://user:hun/hunter2@h:1", "hunter2@h:x"],
 )
 @pytest.mark.parametrize("call", ["submit", "status", "download"])
-def test_a_proxy_of_the_environment_that_is_no_url_is_told_without_its_password(
+def test_an_invalid_proxy_of_the_environment_is_reported_without_its_password(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, call: str, address: str
 ) -> None:
     monkeypatch.setenv("http_proxy", address)
@@ -149,7 +151,7 @@ def test_a_proxy_of_the_environment_that_is_no_url_is_told_without_its_password(
     ],
 )
 @pytest.mark.parametrize("call", [CALLS["status"], CALLS["status on the triggerer"]])
-def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
+def test_an_unusable_proxy_is_reported_without_its_password(
     connect: Connect, call: Callable[[KlingHook], Any], proxy: str
 ) -> None:
     hook = KlingHook(connect("http://kling.example.com", KEY, proxy=proxy))
@@ -171,7 +173,7 @@ def test_neither_is_one_of_the_triggerers_environment(
 
 
 @pytest.mark.parametrize("of_the_environment", [True, False])
-def test_a_proxy_that_is_not_there_is_told_without_its_password(
+def test_an_absent_proxy_is_reported_without_its_password(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, of_the_environment: bool
 ) -> None:
     proxy = f"user:hunter2@127.0.0.1:{free_port()}"
@@ -187,7 +189,7 @@ def test_a_proxy_that_is_not_there_is_told_without_its_password(
 def test_a_proxy_that_repeats_what_it_was_sent(connect: Connect, call: Callable[[KlingHook], Any]) -> None:
     def repeat(connection: socket.socket, request: Request) -> None:
         credentials = request.headers["Proxy-Authorization"]
-        connection.sendall(answer(f"you are {credentials}, http://user:hunter%32@127.0.0.1", 400))
+        connection.sendall(http_response(f"you are {credentials}, http://user:hunter%32@127.0.0.1", 400))
 
     with RawServer(repeat) as proxy:
         address = f"user:hunter%32@127.0.0.1:{proxy.port}"

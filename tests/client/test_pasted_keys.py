@@ -23,7 +23,7 @@ from airflow_provider_kling.client.pasted_keys import clean_key, looks_like_key,
 from airflow_provider_kling.exceptions import KlingError, KlingValidationError
 from airflow_provider_kling.hooks.kling import KlingHook
 from tests.conftest import Connect
-from tests.raw_server import RawServer, answer
+from tests.raw_server import RawServer, http_response
 
 SECRET = "9f3Kx7Lq2WmAbCdE4tYu"
 KEY = f"sk-{SECRET}"
@@ -139,7 +139,7 @@ class TestPassword:
         assert clean_key(clean_key(pasted)) == clean_key(pasted)
 
     def test_the_key_is_sent_clean_by_both_clients(self, connect: Connect) -> None:
-        with RawServer(answer(json.dumps({"id": "t", "status": "queued"}))) as server:
+        with RawServer(http_response(json.dumps({"id": "t", "status": "queued"}))) as server:
             hook = KlingHook(connect(server.base_url, f' "Bearer {KEY}"\n'))
             with hook.client.session:
                 hook.get_video("t")

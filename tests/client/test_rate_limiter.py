@@ -114,7 +114,7 @@ def test_a_server_that_refuses_no_more_is_soon_asked_at_full_pace_by_all_who_wai
     refusals=st.lists(st.none() | st.floats(0, 1e9), max_size=60),
     waiting=st.integers(1, 50),
 )
-def test_the_last_of_those_who_wait_goes_within_a_bounded_time_after_the_last_refusal(
+def test_the_last_waiting_request_is_sent_within_a_bounded_time_after_the_last_429(
     per_second: float, refusals: list[float | None], waiting: int
 ) -> None:
     limiter = RateLimiter(per_second)

@@ -71,7 +71,7 @@ class TestTheSecondRouteOnly:
         connect(second_only.base_url, "sk-wrong")
         works, words = KlingHook().test_connection()
         assert not works
-        assert "refuses the key" in words
+        assert "rejects the key" in words
         with pytest.raises(KlingAuthenticationError):
             generate().execute(context())
         assert second_only.ledger() == []
@@ -178,15 +178,15 @@ class TestNoRoute:
         assert set(paths(no_route)) == {FIRST, SECOND}
 
 
-def test_a_wrong_path_is_told_from_a_wrong_key(rendered: Path, connect: Connect) -> None:
+def test_a_wrong_path_is_distinguished_from_a_wrong_key(rendered: Path, connect: Connect) -> None:
     with Sandbox(cache_dir=rendered, unknown_routes="new-api") as sandbox:
         connect(f"{sandbox.base_url}/kling", "sk-wrong")
         works, words = KlingHook().test_connection()
         assert not works
-        assert "no such route, so the key was not looked at" in words
+        assert "no such route, so the key was not checked" in words
         assert "Invalid URL (GET /kling/v1/videos/airflow-connection-test)" in words
         connect(sandbox.base_url, "sk-wrong")
-        assert "refuses the key" in KlingHook().test_connection()[1]
+        assert "rejects the key" in KlingHook().test_connection()[1]
 
 
 def test_a_server_with_the_first_route_is_asked_once(sandbox: Sandbox, connected: str) -> None:
@@ -229,7 +229,7 @@ class TestASubmitThatARefusalAnswersWith200:
     def test_a_web_page_stays_uncertain(self, sandbox: Sandbox, connected: str, was_accepted: bool) -> None:
         sandbox.add_fault(Fault("submit", "error", accepted=was_accepted, status=200, body="html"))
         store = StateStore()
-        with pytest.raises(KlingUncertainSubmissionError, match="A web page, and no response of the API"):
+        with pytest.raises(KlingUncertainSubmissionError, match="a web page, not a response of the API"):
             generate().execute(context(TaskInstance(), store))
         with pytest.raises(KlingUncertainSubmissionError):
             generate().execute(context(TaskInstance(try_number=2), store))

@@ -40,7 +40,7 @@ from airflow_provider_kling.media.download import download
 from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 from airflow_provider_kling.utils.masking import SecretMask, forms_of
 from tests.conftest import Connect
-from tests.raw_server import RawServer, Request, answer
+from tests.raw_server import RawServer, Request, http_response
 
 SECRET = "Zx9Qv7Kp3Lm8Rt2Wy5Nb4Hc6Jd1Fg0Sa/9+T="
 KEY = f"sk-{SECRET}"
@@ -255,7 +255,7 @@ def test_every_spelling_in_every_place(connect: Connect, records: Records, call:
 
     def repeat(connection: socket.socket, request: Request) -> None:
         body = WAYS[way].shape(current[0]).encode("utf-8", "surrogatepass")
-        connection.sendall(answer(body, WAYS[way].status))
+        connection.sendall(http_response(body, WAYS[way].status))
 
     with RawServer(repeat) as server:
         hook = KlingHook(connect(server.base_url, KEY, connect_timeout=2, read_timeout=2))
@@ -271,7 +271,7 @@ def test_every_encoding(
 ) -> None:
     error = {"error": {"message": f"x {KEY} y", "code": KEY.upper()}, "status": "failed", "id": "t"}
     for text in (json.dumps(error), f"<html>{KEY}</html>", "x" * 480 + KEY):
-        with RawServer(answer(text.encode(encoding), 401)) as server:
+        with RawServer(http_response(text.encode(encoding), 401)) as server:
             hook = KlingHook(connect(server.base_url, KEY, connect_timeout=2, read_timeout=2))
             assert_no_key(everything_of(outcome_of(call, hook)))
     assert_no_key("\n".join(records.lines))
@@ -300,23 +300,23 @@ def test_an_excerpt_ends_nowhere_inside_the_key(cut: int, spelling: str) -> None
 
 
 HEADERS: dict[str, bytes] = {
-    "a redirect": answer("", 302, Location=f"https://elsewhere.example.com/?key={quote(KEY)}"),
-    "a redirect to a host": answer("", 302, Location=f"https://{KEY}/x"),
-    "a redirect to this machine": answer("", 302, Location=f"http://user:{KEY}@127.0.0.1:9/{KEY}.mp4"),
-    "a redirect with a control character": answer("", 302, Location=f"/{KEY[:9]}\x7f{KEY[9:]}"),
-    "a redirect in capitals": answer("", 302, Location=f"https://elsewhere.example.com/{KEY.upper()}"),
+    "a redirect": http_response("", 302, Location=f"https://elsewhere.example.com/?key={quote(KEY)}"),
+    "a redirect to a host": http_response("", 302, Location=f"https://{KEY}/x"),
+    "a redirect to this machine": http_response("", 302, Location=f"http://user:{KEY}@127.0.0.1:9/{KEY}.mp4"),
+    "a redirect with a control character": http_response("", 302, Location=f"/{KEY[:9]}\x7f{KEY[9:]}"),
+    "a redirect in capitals": http_response("", 302, Location=f"https://elsewhere.example.com/{KEY.upper()}"),
     "a redirect, zero-width": (
         "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\nLocation: /"
         + spread(KEY, "\u200b")
         + "\r\n\r\n"
     ).encode(),
-    "a request id": answer('{"error": {"message": "no"}}', 400, X_Request_Id=KEY),
-    "a request id in capitals": answer(
+    "a request id": http_response('{"error": {"message": "no"}}', 400, X_Request_Id=KEY),
+    "a request id in capitals": http_response(
         '{"error": {"message": "no"}}', 400, X_Oneapi_Request_Id="r" * 80 + KEY.upper()
     ),
-    "a pause": answer('{"error": {"message": "no"}}', 429, Retry_After=KEY),
-    "a content type": answer("{}", 200, Content_Type=f"text/{KEY}"),
-    "a content encoding": answer("{}", 200, Content_Encoding=KEY),
+    "a pause": http_response('{"error": {"message": "no"}}', 429, Retry_After=KEY),
+    "a content type": http_response("{}", 200, Content_Type=f"text/{KEY}"),
+    "a content encoding": http_response("{}", 200, Content_Encoding=KEY),
     "a reason phrase": f"HTTP/1.1 401 {KEY}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode(),
     "a status line": f"HTTP/9.9 {KEY}\r\n\r\n".encode(),
     "no status line": f"{KEY}\r\n\r\n".encode(),
@@ -389,14 +389,14 @@ class TestLogsOfLibraries:
         assert_no_key("\n".join(records.lines))
 
     def test_the_records_of_our_own_requests_stay_otherwise(self, connect: Connect, records: Records) -> None:
-        with RawServer(answer(json.dumps({"id": "t", "status": "queued"}))) as server:
+        with RawServer(http_response(json.dumps({"id": "t", "status": "queued"}))) as server:
             outcome_of(CALLS["status"], KlingHook(connect(server.base_url, KEY)))
             text = "\n".join(records.lines)
             assert f'http://127.0.0.1:{server.port} "GET /v1/videos/t HTTP/1.1" 200' in text
             assert f"Starting new HTTP connection (1): 127.0.0.1:{server.port}" in text
 
     def test_the_signature_of_a_video_is_in_no_record(self, connect: Connect, records: Records) -> None:
-        with RawServer(answer("no", 403)) as server:
+        with RawServer(http_response("no", 403)) as server:
             hook = KlingHook(connect(server.base_url, KEY))
             url = f"{server.base_url}/x.mp4?X-Amz-Signature=0123456789abcdef0123456789abcdef"
             outcome_of(lambda hook: download(hook.client, url, io.BytesIO(), seconds=5), hook)
@@ -408,7 +408,7 @@ class TestLogsOfLibraries:
         self, connect: Connect, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], call: Any
     ) -> None:
         monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
-        with RawServer(answer(json.dumps({"error": {"message": KEY}}), 401)) as server:
+        with RawServer(http_response(json.dumps({"error": {"message": KEY}}), 401)) as server:
             outcome_of(call, KlingHook(connect(server.base_url, KEY)))
         assert_no_key("".join(capfd.readouterr()))
 

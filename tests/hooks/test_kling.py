@@ -35,7 +35,7 @@ from airflow_provider_kling.sandbox import DIALECTS, Fault, Sandbox
 from tests.conftest import Connect, TaskLog
 from tests.fixtures.requests import REQUEST
 from tests.fixtures.responses import ACCEPTED, COMPLETED, KEY, RAW_RESPONSES, RUNNING
-from tests.raw_server import FullBacklog, RawServer, Request, Silent, answer, free_port, reset
+from tests.raw_server import FullBacklog, RawServer, Request, Silent, free_port, http_response, reset
 from tests.tls import server_context
 
 
@@ -243,7 +243,9 @@ class TestASubmitThatWasRefused:
     def test_a_redirect_is_explained_and_not_followed(
         self, sandbox: Sandbox, hook_on: Callable[..., KlingHook], status: int
     ) -> None:
-        with RawServer(answer(status=status, Location=f"{sandbox.base_url}/v1/video/generations")) as server:
+        with RawServer(
+            http_response(status=status, Location=f"{sandbox.base_url}/v1/video/generations")
+        ) as server:
             with pytest.raises(KlingNotFoundError, match=f"It redirects to {sandbox.base_url}"):
                 hook_on(server.base_url).submit_video(REQUEST)
             assert server.connections == 1
@@ -335,7 +337,7 @@ class TestASubmitThatSurelyNeverArrived:
 
     @pytest.mark.parametrize("status", [403, 407, 502, 504])
     def test_a_proxy_that_does_not_open_a_tunnel(self, hook_on: Callable[..., KlingHook], status: int) -> None:
-        with RawServer(answer("<html>no</html>", status=status)) as proxy:
+        with RawServer(http_response("<html>no</html>", status=status)) as proxy:
             with pytest.raises(KlingConnectionError, match="Tunnel connection failed"):
                 hook_on("https://kling.example.com", proxy=proxy.base_url).submit_video(REQUEST)
             assert [request.line.split()[0] for request in proxy.requests] == ["CONNECT"]
@@ -549,13 +551,13 @@ class TestAClockThatIsSetWhileAVideoIsWaitedFor:
 
 class TestConnectionTest:
     def test_a_good_key(self, sandbox: Sandbox, hook: KlingHook) -> None:
-        assert hook.test_connection() == (True, "Connected: the API answers, and accepts the key.")
+        assert hook.test_connection() == (True, "Connected: the API responds, and accepts the key.")
         assert sandbox.requests == {"submit": 0, "status": 0, "probe": 1, "content": 0, "accepted": 0}
 
     def test_a_bad_key(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:
         works, words = hook_on(sandbox.base_url, "sk-wrong").test_connection()
         assert not works
-        assert "refuses the key" in words
+        assert "rejects the key" in words
         assert "sk-wrong" not in words
 
     def test_no_key(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:
@@ -582,13 +584,13 @@ class TestConnectionTest:
     @pytest.mark.parametrize(
         "foreign",
         [
-            answer("<html>Not Found</html>", 404),
-            answer("<html>Welcome to nginx</html>"),
-            answer('{"detail": "Not Found"}', 404),
-            answer('{"swagger": "2.0"}'),
-            answer("", 204),
-            answer("<html>Bad Gateway</html>", 502),
-            answer(status=301, Location="https://www.example.com/"),
+            http_response("<html>Not Found</html>", 404),
+            http_response("<html>Welcome to nginx</html>"),
+            http_response('{"detail": "Not Found"}', 404),
+            http_response('{"swagger": "2.0"}'),
+            http_response("", 204),
+            http_response("<html>Bad Gateway</html>", 502),
+            http_response(status=301, Location="https://www.example.com/"),
         ],
         ids=["html 404", "html 200", "json 404", "json 200", "empty", "html 502", "redirect"],
     )

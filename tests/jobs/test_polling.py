@@ -226,7 +226,7 @@ class TestDeadline:
         assert "another submit would buy a second video" in text
         assert "try again" not in text.lower()
 
-    def test_it_tells_of_checks_that_failed_at_the_end(self) -> None:
+    def test_it_reports_failed_checks_at_the_end(self) -> None:
         waiting = poller(timeout=60)
         waiting.on_job(job(), grace=GRACE, now=START)
         waiting.on_error(TROUBLE, grace=GRACE, now=START + 30)
@@ -259,7 +259,7 @@ def lines_of(response: Callable[[int], VideoJob | None], *, seconds: int, every:
 
 
 class TestLogLines:
-    def test_a_change_is_told_once(self) -> None:
+    def test_a_change_is_logged_once(self) -> None:
         waiting = poller()
         waiting.on_job(job(progress=10), grace=GRACE, now=START + 75)
         assert (
@@ -296,7 +296,7 @@ class TestLogLines:
             False,
         ]
 
-    def test_small_steps_of_progress_are_told_once_a_minute(self) -> None:
+    def test_small_steps_of_progress_are_logged_once_a_minute(self) -> None:
         told = lines_of(lambda second: job(progress=second // 5), seconds=150, every=5)
         assert [second for second, _ in told] == [0, 50, 100]
         assert len(lines_of(lambda second: job(progress=second // 60), seconds=600, every=5)) == 10
@@ -417,7 +417,7 @@ def test_any_course_of_events_keeps_its_promises(
         assert now <= waiting.deadline + 1e-3
 
 
-def test_checks_that_fail_for_long_are_told_now_and_then() -> None:
+def test_failing_checks_are_logged_now_and_then() -> None:
     waiting = poller(timeout=HOUR)
     lines = []
     for second in range(0, 900, 60):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs whose end shows in more than one response: no URL, a word that nobody knows, an id of two."""
+"""Jobs whose end shows in more than one response: no URL, an unknown word, an id of two."""
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ class TestTwoIds:
     def test_if_the_server_knows_neither_both_are_named(self) -> None:
         waiting = poller(other_id="task_2")
         assert isinstance(waiting.on_error(NOT_FOUND, grace=GRACE, now=START + 61), Pause)
-        unknown = KlingNotFoundError("Asking for Kling task task_2 was refused", kling_task_id="task_2")
+        refused = "The status request for Kling task task_2 was refused"
+        unknown = KlingNotFoundError(refused, kling_task_id="task_2")
         decision = waiting.on_error(unknown, grace=GRACE, now=START + 66)
         assert isinstance(decision, Finished)
         assert type(decision.error) is KlingNotFoundError

@@ -29,7 +29,7 @@ from airflow_provider_kling.sandbox import Fault, Sandbox
 from tests.fixtures.requests import REQUEST
 from tests.fixtures.responses import KEY, RAW_RESPONSES
 from tests.fixtures.videos import BOXES, MP4, VIDEO
-from tests.raw_server import FullBacklog, RawServer, Request, answer, free_port, reset
+from tests.raw_server import FullBacklog, RawServer, Request, free_port, http_response, reset
 from tests.tls import server_context
 
 
@@ -91,7 +91,7 @@ class TestAVideo:
     )
     @pytest.mark.parametrize("length", [None, -1])
     def test_of_every_kind_is_one(self, hook: KlingHook, head: bytes, length: int | None) -> None:
-        with RawServer(answer(head + bytes(500), length=length)) as server:
+        with RawServer(http_response(head + bytes(500), length=length)) as server:
             assert fetch(hook, f"{server.base_url}/x.mp4") == head + bytes(500)
 
     def test_in_chunks_arrives_whole(self, hook: KlingHook) -> None:
@@ -148,14 +148,17 @@ class TestWhereTheKeyGoes:
     def test_not_along_a_redirect_to_another_host(self, hook_on: Callable[..., KlingHook]) -> None:
         with (
             RawServer(VIDEO) as other,
-            RawServer(answer(status=302, Location=f"{other.base_url}/x.mp4")) as api,
+            RawServer(http_response(status=302, Location=f"{other.base_url}/x.mp4")) as api,
         ):
             assert fetch(hook_on(api.base_url, private_hosts="127.0.0.1:*"), f"{api.base_url}/content") == MP4
             assert "Authorization" in api.requests[0].headers
             assert "Authorization" not in other.requests[0].headers
 
     def test_along_a_redirect_back_to_its_own_host(self, hook_on: Callable[..., KlingHook]) -> None:
-        with RawServer(VIDEO) as api, RawServer(answer(status=307, Location=f"{api.base_url}/x.mp4")) as other:
+        with (
+            RawServer(VIDEO) as api,
+            RawServer(http_response(status=307, Location=f"{api.base_url}/x.mp4")) as other,
+        ):
             assert fetch(hook_on(api.base_url, private_hosts="127.0.0.1:*"), f"{other.base_url}/x") == MP4
             assert "Authorization" not in other.requests[0].headers
             assert api.requests[0].headers["Authorization"] == f"Bearer {KEY}"
@@ -192,7 +195,7 @@ class TestWhereTheKeyGoes:
             assert "Authorization" not in proxy.requests[0].headers
 
     def test_the_signature_of_a_link_stands_in_no_error(self, hook: KlingHook) -> None:
-        with RawServer(answer("denied", 403)) as server, pytest.raises(KlingDownloadError) as caught:
+        with RawServer(http_response("denied", 403)) as server, pytest.raises(KlingDownloadError) as caught:
             fetch(hook, f"{server.base_url}/x.mp4?X-Signature=s3cr3t")
         assert "s3cr3t" not in str(caught.value)
 
@@ -214,7 +217,7 @@ class TestWhereTheKeyGoes:
         assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
 
     def test_nor_does_the_password_of_one(self, hook: KlingHook) -> None:
-        with RawServer(answer("denied", 403)) as server, pytest.raises(KlingDownloadError) as caught:
+        with RawServer(http_response("denied", 403)) as server, pytest.raises(KlingDownloadError) as caught:
             fetch(hook, f"http://user:s3cr3t@127.0.0.1:{server.port}/@x.mp4")
         assert f"http://127.0.0.1:{server.port}/@x.mp4" in str(caught.value)
         assert "s3cr3t" not in str(caught.value)
@@ -256,7 +259,7 @@ class TestAddressesInsideThisNetwork:
     def test_nor_along_a_redirect(self, hook_on: Callable[..., KlingHook]) -> None:
         def redirect(connection: socket.socket, request: Request) -> None:
             where = f"http://127.0.0.1:{inside.port}\\@127.0.0.1:{api.port}/latest"
-            connection.sendall(answer(status=302, Location=where))
+            connection.sendall(http_response(status=302, Location=where))
 
         with RawServer(VIDEO) as inside, RawServer(redirect) as api:
             with pytest.raises(KlingAddressRefusedError):
@@ -295,7 +298,7 @@ class TestAddressesInsideThisNetwork:
     def test_are_refused_along_a_redirect_too(self, hook_on: Callable[..., KlingHook]) -> None:
         with (
             RawServer(VIDEO) as inside,
-            RawServer(answer(status=302, Location=f"http://127.0.0.1:{inside.port}/x")) as api,
+            RawServer(http_response(status=302, Location=f"http://127.0.0.1:{inside.port}/x")) as api,
         ):
             with pytest.raises(KlingAddressRefusedError):
                 fetch(hook_on(api.base_url), f"{api.base_url}/content")
@@ -423,7 +426,7 @@ class TestWhatIsNoVideo:
     )
     @pytest.mark.parametrize("length", [None, -1])
     def test_is_refused(self, hook: KlingHook, body: bytes, length: int | None) -> None:
-        with RawServer(answer(body, length=length, Content_Type="video/mp4")) as server:
+        with RawServer(http_response(body, length=length, Content_Type="video/mp4")) as server:
             with pytest.raises(KlingDownloadError, match=r"is not a video \(video/mp4\)") as caught:
                 fetch(hook, server.base_url)
             assert caught.value.http_status == 200
@@ -432,7 +435,7 @@ class TestWhatIsNoVideo:
     def test_its_message_is_reported(self, hook_on: Callable[..., KlingHook], length: int | None) -> None:
         body = f'{{"error": {{"message": "链接已过期",\n "key": "{KEY}"}}}}'
         with (
-            RawServer(answer(body, length=length, Content_Type="application/json")) as server,
+            RawServer(http_response(body, length=length, Content_Type="application/json")) as server,
             pytest.raises(KlingDownloadError, match=r"is not a video \(application/json\)") as caught,
         ):
             fetch(hook_on(server.base_url), server.base_url)
@@ -441,7 +444,7 @@ class TestWhatIsNoVideo:
 
     def test_its_message_is_reported_though_it_does_not_end(self, hook: KlingHook) -> None:
         def stall(connection: socket.socket, request: Request) -> None:
-            connection.sendall(answer('{"error": "gone"}', length=1000))
+            connection.sendall(http_response('{"error": "gone"}', length=1000))
             server.stopping.wait(10)
 
         with RawServer(stall) as server, pytest.raises(KlingDownloadError) as caught:
@@ -450,16 +453,16 @@ class TestWhatIsNoVideo:
 
     @pytest.mark.parametrize("body", [b"GIF89a" + bytes(50), gzip.compress(bytes(9000))])
     def test_what_is_no_text_is_not_shown(self, hook: KlingHook, body: bytes) -> None:
-        with RawServer(answer(body)) as server, pytest.raises(KlingDownloadError) as caught:
+        with RawServer(http_response(body)) as server, pytest.raises(KlingDownloadError) as caught:
             fetch(hook, server.base_url)
         assert caught.value.server_message is None
 
     @pytest.mark.parametrize(
         "raw",
         [
-            answer("no video at all", Content_Type="\x1b[2J\x1b[1;31mvideo/mp4" + "x" * 9000),
-            answer("no video at all", Content_Type="video/mp4\r\n INFO - a line of its own"),
-            answer(status=302, Location="ftp://\x1b[2J/x"),
+            http_response("no video at all", Content_Type="\x1b[2J\x1b[1;31mvideo/mp4" + "x" * 9000),
+            http_response("no video at all", Content_Type="video/mp4\r\n INFO - a line of its own"),
+            http_response(status=302, Location="ftp://\x1b[2J/x"),
         ],
         ids=["escapes", "folded", "redirect"],
     )
@@ -471,13 +474,13 @@ class TestWhatIsNoVideo:
 
     def test_nothing_of_it_is_written(self, hook: KlingHook) -> None:
         sink = io.BytesIO()
-        with RawServer(answer("<html>" + "x" * 5000)) as server, pytest.raises(KlingDownloadError):
+        with RawServer(http_response("<html>" + "x" * 5000)) as server, pytest.raises(KlingDownloadError):
             download(hook.client, server.base_url, sink, seconds=5)
         assert sink.getvalue() == b""
 
     def test_a_compressed_one_is_not_unpacked(self, hook: KlingHook) -> None:
         bomb = gzip.compress(MP4 + bytes(10 << 20))
-        with RawServer(answer(bomb, Content_Encoding="gzip")) as server:
+        with RawServer(http_response(bomb, Content_Encoding="gzip")) as server:
             with pytest.raises(KlingDownloadError, match="is not a video"):
                 fetch(hook, server.base_url)
             assert server.requests[0].headers["Accept-Encoding"] == "identity"
@@ -534,7 +537,7 @@ class TestWhatDoesNotArriveWhole:
     @pytest.mark.parametrize(
         "cut",
         [
-            answer(MP4, length=len(MP4) + 1),
+            http_response(MP4, length=len(MP4) + 1),
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(MP4), MP4),
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n" + MP4,
             b"",
@@ -553,7 +556,7 @@ class TestWhatDoesNotArriveWhole:
         cut = b"\x00\x00\x00\x10ftypisom\0\0\2\0" + size + b"mdat" + (10**7).to_bytes(8) + bytes(1000)
         hook = hook_on("https://api.example.com", private_hosts="127.0.0.1:*", verify=str(certificate))
         with (
-            RawServer(answer(cut, length=-1), tls=server_context(certificate) if tls else None) as server,
+            RawServer(http_response(cut, length=-1), tls=server_context(certificate) if tls else None) as server,
             pytest.raises(KlingConnectionError, match="in the middle of a box"),
         ):
             fetch(hook, server.base_url)
@@ -570,7 +573,7 @@ class TestWhatDoesNotArriveWhole:
     def test_a_file_that_ends_inside_a_box_though_all_that_was_announced_came(
         self, hook: KlingHook, cut: int
     ) -> None:
-        file = answer(BOXES[:-cut])
+        file = http_response(BOXES[:-cut])
         with RawServer(file) as server, pytest.raises(KlingDownloadError, match="end in the middle of a box"):
             fetch(hook, server.base_url)
 
@@ -582,12 +585,15 @@ class TestWhatDoesNotArriveWhole:
     ) -> None:
         """Many encoders write it last, and a connection may break right before it."""
         file = BOXES[:16] + BOXES[32:]
-        with RawServer(answer(file, length=length)) as server, pytest.raises(kind, match="without the box moov"):
+        with (
+            RawServer(http_response(file, length=length)) as server,
+            pytest.raises(kind, match="without the box moov"),
+        ):
             fetch(hook, server.base_url)
 
     def test_a_file_with_something_else_behind_its_boxes_is_whole(self, hook: KlingHook) -> None:
         file = BOXES + b"\xff\xfe\x01\x02\x03\x04\x05\x06\x07"
-        with RawServer(answer(file)) as server:
+        with RawServer(http_response(file)) as server:
             assert fetch(hook, server.base_url) == file
 
     def test_an_answer_cut_in_its_headers_is_no_video(self, hook: KlingHook) -> None:
@@ -619,7 +625,7 @@ class TestWhatDoesNotArriveWhole:
         def drip(connection: socket.socket, request: Request) -> None:
             if request.path == "/":
                 set_clock(off)
-                connection.sendall(answer(status=302, Location="/x.mp4"))
+                connection.sendall(http_response(status=302, Location="/x.mp4"))
                 return
             connection.sendall(VIDEO[:-10])
             for byte in VIDEO[-10:]:
@@ -635,7 +641,7 @@ class TestWhatDoesNotArriveWhole:
 
     def test_a_server_that_falls_silent(self, hook: KlingHook) -> None:
         def stall(connection: socket.socket, request: Request) -> None:
-            connection.sendall(answer(MP4, length=10**6))
+            connection.sendall(http_response(MP4, length=10**6))
             server.stopping.wait(10)
 
         started = time.monotonic()
@@ -645,7 +651,7 @@ class TestWhatDoesNotArriveWhole:
 
     @pytest.mark.parametrize("tls", [False, True])
     @pytest.mark.parametrize(
-        "head", [b"HTTP/1.1 200 OK\r\nX: ", answer(MP4, length=10**6)], ids=["headers", "body"]
+        "head", [b"HTTP/1.1 200 OK\r\nX: ", http_response(MP4, length=10**6)], ids=["headers", "body"]
     )
     def test_a_server_that_drips_is_given_up_in_time(
         self, hook_on: Callable[..., KlingHook], certificate: Path, tls: bool, head: bytes
@@ -674,7 +680,10 @@ class TestWhatDoesNotArriveWhole:
 class TestWhatIsNotThere:
     @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520])
     def test_a_temporary_problem_of_the_host_is_not_an_expired_link(self, hook: KlingHook, status: int) -> None:
-        with RawServer(answer("upstream is down", status)) as server, pytest.raises(KlingDownloadError) as caught:
+        with (
+            RawServer(http_response("upstream is down", status)) as server,
+            pytest.raises(KlingDownloadError) as caught,
+        ):
             fetch(hook, f"{server.base_url}/x.mp4")
         assert caught.value.http_status == status
         assert caught.value.server_message == "upstream is down"
@@ -693,7 +702,7 @@ class TestWhatIsNotThere:
     )
     def test_is_reported_with_its_status_and_advice(self, hook: KlingHook, status: int, advice: str) -> None:
         body = "" if status in (204, 304) else "<Error>What the host says</Error>"
-        with RawServer(answer(body, status)) as server, pytest.raises(KlingDownloadError) as caught:
+        with RawServer(http_response(body, status)) as server, pytest.raises(KlingDownloadError) as caught:
             fetch(hook, f"{server.base_url}/x.mp4")
         assert caught.value.http_status == status
         assert (caught.value.server_message or "") == body
@@ -736,15 +745,15 @@ class TestWhatIsNotThere:
             if request.path == "/vid%C3%A9o.mp4":
                 connection.sendall(VIDEO)
             elif request.path == "/":
-                connection.sendall(answer(status=302, Location="/vidéo.mp4"))
+                connection.sendall(http_response(status=302, Location="/vidéo.mp4"))
             else:
-                connection.sendall(answer(status=404))
+                connection.sendall(http_response(status=404))
 
         with RawServer(redirect) as server:
             assert fetch(hook, server.base_url) == MP4
 
     def test_a_redirect_to_nowhere(self, hook: KlingHook) -> None:
-        with RawServer(answer(status=302)) as server, pytest.raises(KlingDownloadError) as caught:
+        with RawServer(http_response(status=302)) as server, pytest.raises(KlingDownloadError) as caught:
             fetch(hook, server.base_url)
         assert caught.value.http_status == 302
 
@@ -761,7 +770,7 @@ class TestWhatIsNotThere:
             assert fetch(hook, server.base_url, 3) == MP4
 
     def test_endless_redirects(self, hook: KlingHook) -> None:
-        with RawServer(answer(status=302, Location="?again")) as server:
+        with RawServer(http_response(status=302, Location="?again")) as server:
             with pytest.raises(KlingDownloadError, match=f"redirects more than {MAX_REDIRECTS} times"):
                 fetch(hook, server.base_url)
             assert server.connections == MAX_REDIRECTS + 1
@@ -772,7 +781,7 @@ class TestTheBound:
     def test_what_is_announced_to_be_longer_is_refused_unread(self, hook: KlingHook, length: int) -> None:
         sink = io.BytesIO()
         refused = pytest.raises(KlingDownloadError, match=f"has {length} bytes, more than max_bytes=1000")
-        with RawServer(answer(MP4, length=length)) as server, refused:
+        with RawServer(http_response(MP4, length=length)) as server, refused:
             download(hook.client, server.base_url, sink, seconds=5, max_bytes=1000)
         assert sink.getvalue() == b""
 
@@ -801,7 +810,7 @@ class TestTheBound:
 
     def test_is_four_gigabytes_by_default(self, hook: KlingHook) -> None:
         refused = pytest.raises(KlingDownloadError, match="more than max_bytes=4294967296")
-        with RawServer(answer(MP4, length=(4 << 30) + 1)) as server, refused:
+        with RawServer(http_response(MP4, length=(4 << 30) + 1)) as server, refused:
             fetch(hook, server.base_url)
 
     @pytest.mark.parametrize("length", ["9" * 5000, "-5", "1e3", "٣", "5, 6"])

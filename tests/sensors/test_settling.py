@@ -10,7 +10,7 @@ from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.sensors.kling import KlingTaskSensor
 from tests.conftest import Connect
 from tests.fixtures.responses import KEY
-from tests.raw_server import RawServer, answer
+from tests.raw_server import RawServer, http_response
 from tests.task_context import context
 
 
@@ -28,7 +28,7 @@ def test_a_job_that_seems_finished_is_settled_in_one_poke(
     sensor = KlingTaskSensor(
         task_id="wait", kling_task_id="task_1", poke_interval=0.1, timeout=20, deferrable=False, mode="reschedule"
     )
-    with RawServer(answer(status)) as server:
+    with RawServer(http_response(status)) as server:
         connect(server.base_url, KEY)
         found = sensor.poke(context())
     assert found.xcom_value["video_url"].endswith(url)
@@ -38,7 +38,7 @@ def test_a_running_job_is_left_to_the_next_poke(connect: Connect) -> None:
     sensor = KlingTaskSensor(
         task_id="wait", kling_task_id="task_1", poke_interval=0.1, timeout=20, deferrable=False, mode="reschedule"
     )
-    with RawServer(answer('{"id":"task_1","status":"dreamt","progress":50}')) as server:
+    with RawServer(http_response('{"id":"task_1","status":"dreamt","progress":50}')) as server:
         connect(server.base_url, KEY)
         assert sensor.poke(context()) is False
     assert len(server.requests) == 1

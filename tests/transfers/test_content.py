@@ -16,7 +16,7 @@ from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObje
 from tests.conftest import Connect
 from tests.fixtures.responses import KEY
 from tests.fixtures.videos import VIDEO
-from tests.raw_server import RawServer, Request, answer
+from tests.raw_server import RawServer, Request, http_response
 from tests.task_context import context
 
 Reply = Callable[[Request], bytes]
@@ -25,7 +25,7 @@ DONE = {"id": "task_1", "status": "completed", "file_id": "9021"}
 
 def serving(status: Any, content: bytes) -> Callable[[socket.socket, Request], None]:
     def handle(connection: socket.socket, request: Request) -> None:
-        told = content if request.path.endswith("/content") else answer(json.dumps(status))
+        told = content if request.path.endswith("/content") else http_response(json.dumps(status))
         connection.sendall(told)
 
     return handle
@@ -51,14 +51,16 @@ def test_the_content_is_fetched_with_the_key(connect: Connect, tmp_path: Path) -
 
 def test_a_redirect_away_from_the_api_is_followed_without_the_key(connect: Connect, tmp_path: Path) -> None:
     with RawServer(VIDEO) as other:
-        redirect = answer(status=302, Location=f"{other.base_url}/x.mp4")
+        redirect = http_response(status=302, Location=f"{other.base_url}/x.mp4")
         with RawServer(serving(DONE, redirect)) as server:
             connect(server.base_url, KEY, private_hosts="127.0.0.1:*")
             store(content_of(server), tmp_path)
     assert "Authorization" not in other.requests[0].headers
 
 
-@pytest.mark.parametrize("content", [answer("{}"), answer('{"error":"no"}', 404), answer("no", 400)])
+@pytest.mark.parametrize(
+    "content", [http_response("{}"), http_response('{"error":"no"}', 404), http_response("no", 400)]
+)
 @pytest.mark.parametrize("is_waited_for", [False, True])
 def test_no_video_there_is_an_error_that_quotes_the_status(
     connect: Connect, tmp_path: Path, content: bytes, is_waited_for: bool
@@ -79,13 +81,13 @@ def test_no_video_there_is_an_error_that_quotes_the_status(
 def test_a_url_that_came_meanwhile_is_taken(connect: Connect, tmp_path: Path) -> None:
     with RawServer(VIDEO) as other:
         status = {**DONE, "video_url": f"{other.base_url}/x.mp4"}
-        with RawServer(serving(status, answer("{}", 404))) as server:
+        with RawServer(serving(status, http_response("{}", 404))) as server:
             connect(server.base_url, KEY, private_hosts="127.0.0.1:*")
             assert store(content_of(server), tmp_path)
 
 
 def test_a_link_that_expired_falls_back_to_the_content(connect: Connect, tmp_path: Path) -> None:
-    with RawServer(answer("expired", 403)) as old, RawServer(serving(DONE, VIDEO)) as server:
+    with RawServer(http_response("expired", 403)) as old, RawServer(serving(DONE, VIDEO)) as server:
         connect(server.base_url, KEY, private_hosts="127.0.0.1:*")
         assert store({"kling_task_id": "task_1", "video_url": f"{old.base_url}/x.mp4"}, tmp_path)
 
@@ -95,7 +97,7 @@ def test_a_job_whose_word_is_unknown_is_not_finished_but_its_link_is_renewed(
 ) -> None:
     with RawServer(VIDEO) as other:
         status = {"id": "task_1", "status": "dreamt", "progress": 100, "video_url": f"{other.base_url}/x.mp4"}
-        with RawServer(serving(status, answer("{}", 404))) as server:
+        with RawServer(serving(status, http_response("{}", 404))) as server:
             connect(server.base_url, KEY, private_hosts="127.0.0.1:*")
             with pytest.raises(KlingError, match="no video to store yet"):
                 store("task_1", tmp_path)

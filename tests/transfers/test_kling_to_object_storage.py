@@ -38,7 +38,7 @@ from tests.conftest import Connect, TaskLog
 from tests.fixtures.requests import REQUEST
 from tests.fixtures.responses import KEY
 from tests.fixtures.videos import BOXES, MP4, VIDEO
-from tests.raw_server import RawServer, Request, answer
+from tests.raw_server import RawServer, Request, http_response
 from tests.task_context import context
 
 try:
@@ -236,10 +236,10 @@ class TestNoHalfFile:
     @pytest.mark.parametrize(
         ("broken", "kind"),
         [
-            (answer(MP4, length=len(MP4) + 1), KlingConnectionError),
-            (answer("<html>Link expired</html>"), KlingDownloadError),
-            (answer(b""), KlingDownloadError),
-            (answer("no", 500), KlingDownloadError),
+            (http_response(MP4, length=len(MP4) + 1), KlingConnectionError),
+            (http_response("<html>Link expired</html>"), KlingDownloadError),
+            (http_response(b""), KlingDownloadError),
+            (http_response("no", 500), KlingDownloadError),
             (b"", KlingConnectionError),
         ],
         ids=["short", "html", "empty", "500", "cut"],
@@ -271,7 +271,7 @@ class TestNoHalfFile:
             raise Killed
 
         def stall(connection: socket.socket, request: Request) -> None:
-            connection.sendall(answer(MP4, length=10**6))
+            connection.sendall(http_response(MP4, length=10**6))
             server.stopping.wait(10)
 
         previous = signal.signal(signal.SIGALRM, kill)
@@ -312,7 +312,7 @@ class TestWhatIsTriedAgain:
 
     def test_a_file_of_unknown_length_that_ends_inside_a_box(self, connect: Connect, tmp_path: Path) -> None:
         def cut_once(connection: socket.socket, request: Request) -> None:
-            connection.sendall(answer(BOXES if server.connections > 1 else BOXES[:-9], length=-1))
+            connection.sendall(http_response(BOXES if server.connections > 1 else BOXES[:-9], length=-1))
 
         with RawServer(cut_once) as server:
             connect(server.base_url)
@@ -322,7 +322,11 @@ class TestWhatIsTriedAgain:
 
     @pytest.mark.parametrize("response", ["400", "200", "a box", "the bound"])
     def test_but_nothing_that_would_end_the_same(self, connect: Connect, tmp_path: Path, response: str) -> None:
-        answers = {"400": answer("no", 400), "200": answer('{"error": "gone"}'), "a box": answer(BOXES[:-9])}
+        answers = {
+            "400": http_response("no", 400),
+            "200": http_response('{"error": "gone"}'),
+            "a box": http_response(BOXES[:-9]),
+        }
         with RawServer(answers.get(response, VIDEO)) as server:
             connect(server.base_url)
             with pytest.raises(KlingDownloadError):
@@ -341,7 +345,7 @@ class TestWhatIsTriedAgain:
     def test_a_link_that_expired_is_renewed_through_the_api(
         self, sandbox: Sandbox, video: dict[str, Any], connect: Connect, tmp_path: Path, status: int
     ) -> None:
-        with RawServer(answer("<Error>Request has expired</Error>", status)) as store_of_the_vendor:
+        with RawServer(http_response("<Error>Request has expired</Error>", status)) as store_of_the_vendor:
             connect(sandbox.base_url, sandbox.api_key, read_timeout=30, private_hosts="127.0.0.1:*")
             expired = {**video, "video_url": f"{store_of_the_vendor.base_url}/clip.mp4?Expires=1"}
             store(expired, f"file://{tmp_path}/clip.mp4")
@@ -413,7 +417,7 @@ class TestWhatCannotBeStored:
         ],
     )
     def test_a_video_without_a_url_in_the_response(self, connect: Connect, tmp_path: Path, response: str) -> None:
-        with RawServer(answer(response)) as server:
+        with RawServer(http_response(response)) as server:
             connect(server.base_url)
             with pytest.raises(KlingError) as caught:
                 store("task_1", f"file://{tmp_path}/clip.mp4")
@@ -440,7 +444,10 @@ class TestWhereTheKeyGoes:
     @pytest.fixture
     def two_servers(self, connect: Connect) -> Iterator[tuple[RawServer, RawServer]]:
         """The API, which redirects to another server, and that one."""
-        with RawServer(VIDEO) as other, RawServer(answer(status=302, Location=f"{other.base_url}/x.mp4")) as api:
+        with (
+            RawServer(VIDEO) as other,
+            RawServer(http_response(status=302, Location=f"{other.base_url}/x.mp4")) as api,
+        ):
             connect(api.base_url, KEY, private_hosts="127.0.0.1:*")
             yield api, other
 
@@ -503,7 +510,7 @@ class TestArguments:
 
     def test_all_attempts_together_end_at_the_timeout(self, connect: Connect, tmp_path: Path) -> None:
         def stall(connection: socket.socket, request: Request) -> None:
-            connection.sendall(answer(MP4, length=10**6))
+            connection.sendall(http_response(MP4, length=10**6))
             server.stopping.wait(0.5)
 
         started = time.monotonic()
@@ -516,7 +523,7 @@ class TestArguments:
 
     def test_a_download_that_drips_ends_at_the_timeout(self, connect: Connect, tmp_path: Path) -> None:
         def drip(connection: socket.socket, request: Request) -> None:
-            connection.sendall(answer(MP4, length=10**6))
+            connection.sendall(http_response(MP4, length=10**6))
             while not server.stopping.wait(0.05):
                 connection.sendall(b"y")
 

@@ -16,7 +16,7 @@ from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 from tests.conftest import Connect
 from tests.fixtures.responses import KEY
 from tests.fixtures.triggers import event_of, trigger_for
-from tests.raw_server import RawServer, Request, answer
+from tests.raw_server import RawServer, Request, http_response
 
 URL = "https://cdn.example.com/1.mp4"
 
@@ -26,8 +26,10 @@ def knowing(**jobs: Any) -> Any:
 
     def handle(connection: socket.socket, request: Request) -> None:
         task_id = request.path.rpartition("/")[2]
-        missing = answer('{"code":"task_not_exist","message":"no"}', 400)
-        connection.sendall(answer(json.dumps({"id": task_id, **jobs[task_id]})) if task_id in jobs else missing)
+        missing = http_response('{"code":"task_not_exist","message":"no"}', 400)
+        connection.sendall(
+            http_response(json.dumps({"id": task_id, **jobs[task_id]})) if task_id in jobs else missing
+        )
 
     return handle
 

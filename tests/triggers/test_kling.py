@@ -34,7 +34,7 @@ from tests.fixtures.event_loop import longest_lag
 from tests.fixtures.requests import PROMPT, REQUEST, submit
 from tests.fixtures.responses import RAW_RESPONSES
 from tests.fixtures.triggers import event_of, trigger_for
-from tests.raw_server import RawServer, Request, answer, free_port
+from tests.raw_server import RawServer, Request, free_port, http_response
 
 
 def error_in(event: dict[str, Any]) -> KlingError:
@@ -252,8 +252,8 @@ class TestManyTriggers:
         assert await watch < 0.35
         assert trigger._log.lines > 0
 
-    async def test_a_log_that_nobody_reads_holds_up_nobody(self, sandbox: Sandbox, connected: str) -> None:
-        """No trigger, and no thread of the loop, which looks up host names in them for everybody."""
+    async def test_a_blocked_log_delays_no_trigger(self, sandbox: Sandbox, connected: str) -> None:
+        """Neither a trigger nor a thread of the loop, which resolves host names for all triggers."""
         read, lines = threading.Event(), []
 
         class Unread:
@@ -292,7 +292,7 @@ class TestWaitingForASlot:
         assert (finished["status"], freed) == ("success", {"version": 1, "status": "slot"})
         assert time.time() - now < 10
 
-    async def test_a_clock_that_jumps_back_holds_nobody(
+    async def test_a_clock_that_jumps_back_delays_no_trigger(
         self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         task_id = submit(sandbox, Fault("submit", "stuck"))
@@ -312,7 +312,7 @@ class TestWaitingForASlot:
         assert time.time() - now < 5
 
 
-def test_nobody_there_is_ridden_out_until_the_deadline(connect: Connect) -> None:
+def test_an_absent_server_is_retried_until_the_deadline(connect: Connect) -> None:
     connect(f"http://127.0.0.1:{free_port()}")
     event = asyncio.run(event_of(trigger_for("task_1", deadline=time.time() + 0.5)))
     error = error_in(event)
@@ -347,7 +347,9 @@ STATES = st.fixed_dictionaries(
     },
 )
 ANSWERS = RAW_RESPONSES | st.builds(
-    lambda body, wrap, status, headers: answer(json.dumps({"data": body} if wrap else body), status, **headers),
+    lambda body, wrap, status, headers: http_response(
+        json.dumps({"data": body} if wrap else body), status, **headers
+    ),
     STATES,
     st.booleans(),
     st.sampled_from([200, 200, 200, 201, 204, 302, 400, 401, 403, 404, 429, 500, 502, 503]),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The API by which gateways serve Kling v3: ``POST /v1/video/generations`` and ``GET /v1/videos/{id}``.
+The API with which gateways serve Kling v3: ``POST /v1/video/generations`` and ``GET /v1/videos/{id}``.
 
 Some serve the status under the path of the submit: ``GET /v1/video/generations/{id}``.
 """
@@ -40,21 +40,21 @@ class GatewayApi:
 
     max_ids_per_status: ClassVar[int] = 1
     status_routes: ClassVar[Sequence[str]] = STATUS_ROUTES
-    #: Gateways response a submit before they store the task, and store "completed" before the URL.
+    #: Gateways respond to a submit before they store the task, and store "completed" before the URL.
     grace: ClassVar[Grace] = Grace(visibility=60.0, url=60.0, unknown_word=60.0)
 
     def base_path(self, path: str) -> str:
-        # Documentation of OpenAI-style gateways ends the base URL with the version; the paths here begin with it.
+        # In the documentation of OpenAI-style gateways the base URL ends with the version; paths start with it.
         return re.sub(r"(^|/)v1$", "", path)
 
     def secrets(self, credentials: Credentials) -> Sequence[str]:
-        # Gateways of this kind keep their keys without the prefix, and repeat them so.
+        # Gateways of this kind store their keys without the prefix, and echo them in that form.
         rest = credentials.secret.removeprefix("sk-")
         return (rest if len(rest) >= SHORTEST_SECRET else credentials.secret,)
 
     def check(self, request: VideoRequest, credentials: Credentials) -> list[Problem]:
         if request.model in MODELS:
-            return []  # the checks of every request cover what else the vendor's page says
+            return []  # the checks of every request cover the other limits of the vendor's page
         return [Problem("model", request.model, f"is not served by this API; one of {', '.join(MODELS)}")]
 
     def authorization(self, credentials: Credentials, *, now: float) -> str:

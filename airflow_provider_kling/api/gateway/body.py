@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The fields of a response body, in bounded work: what they are called, and which of them repeat the request.
+The fields of a response body, read with bounded work: their names, and which of them echo the request.
 
-Gateways put the same fact in many places, and anyone may have written a body. So a search goes breadth first,
-looks at a bounded number of values, and reads each value once.
+Gateways put the same fact in many places, and a body is untrusted. So a search is breadth-first, visits a bounded
+number of values, and reads each value once.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-#: Values of a body that a search looks at; a response has a few dozen.
+#: Maximum number of values of a body that a search visits; a usual response has a few dozen.
 MAX_VALUES = 600
-#: Levels of a body that a search looks at.
+#: Maximum depth of a search in a body.
 MAX_DEPTH = 12
-#: Texts of a body that are decoded as JSON (``resultJson``), and the characters that one may have.
+#: Maximum number of texts of a body that are decoded as JSON (``resultJson``), and maximum characters of each.
 MAX_DECODED, MAX_DECODED_LENGTH = 4, 16 << 10
-#: Characters of a name that are looked at, and of a text that are shown.
+#: Maximum characters of a name that are read, and of a text that are shown.
 MAX_NAME, MAX_SHOWN = 64, 300
 
 
 def vocabulary(words: str) -> frozenset[str]:
-    """Return the words of a text with spaces between."""
+    """Return the words of a space-separated text."""
     return frozenset(words.split())
 
 
-#: Words in the names of fields that repeat the request.
+#: Words in the names of fields that echo the request.
 ECHO = vocabulary(
     """
     input inputs request requests param params parameter parameters payload arg args argument arguments option
@@ -41,7 +41,7 @@ ECHO = vocabulary(
     template conditioning guide guidance element elements subject subjects
     """
 )
-#: Words in the names of fields that say what went wrong; ``input_error`` does not repeat the request.
+#: Words in the names of fields that describe an error; ``input_error`` does not echo the request.
 ERROR = vocabulary(
     """
     error errors err errno fail failed failure failures reason reasons cause exception exceptions fault blocked
@@ -49,13 +49,13 @@ ERROR = vocabulary(
     """
 )
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W_A-Za-z0-9]+")
-#: The kind of a job names what it was made from: ``image_to_video`` holds a video, and no image.
+#: The kind of a job includes its input: ``image_to_video`` contains a video, and no image.
 _KIND_OF_JOB = re.compile(
     r"(?:text|txt|image|img|video|frames?|start_end)[ _-]?(?:to|2)[ _-]?video", re.IGNORECASE
 )
 
 
-#: Words that count inside a longer one, too.
+#: Words that also count inside a longer word.
 _STEMS = (
     "image",
     "cover",
@@ -73,13 +73,13 @@ _STEMS = (
 
 class Field(NamedTuple):
     """
-    A value of a body that is neither object nor list.
+    A value of a body that is neither an object nor a list.
 
     :param name: Its name; the items of a list have the name of the list.
     :param around: The words in the names of all objects around it.
     :param value: The value.
-    :param holder: The object that it, or the list around it, stands in.
-    :param is_echo: Whether it repeats the request.
+    :param holder: The object that contains it, or the list around it.
+    :param is_echo: Whether it echoes the request.
     :param is_inside: Whether it belongs to the first of the objects that were searched.
     """
 
@@ -92,14 +92,14 @@ class Field(NamedTuple):
 
 
 def words_of(name: str) -> frozenset[str]:
-    """Return the words of a name in lower case, however it separates them: ``firstFrame_url``."""
+    """Return the words of a name in lower case, with any separators: ``firstFrame_url``."""
     return _words_of(name[:MAX_NAME])
 
 
 @lru_cache(maxsize=4096)
 def _words_of(name: str) -> frozenset[str]:
     words = {word.lower() for word in _WORD.findall(_KIND_OF_JOB.sub("video", name))}
-    # Some names separate nothing: failreason, errormsg, coverurl.
+    # Some names have no separators: failreason, errormsg, coverurl.
     for word in tuple(words):
         words.update(stem for stem in _STEMS if stem in word)
         if word.startswith(("error", "errmsg", "fail")) or word.endswith(("error", "reason")):
@@ -110,18 +110,18 @@ def _words_of(name: str) -> frozenset[str]:
 
 
 def is_echo(name: str) -> bool:
-    """Return whether a field of this name repeats the request."""
+    """Return whether a field of this name echoes the request."""
     words = words_of(name)
     return name == "extra_body" or (not words.isdisjoint(ECHO) and words.isdisjoint(ERROR))
 
 
 def fields_of(first: Any, whole: Any = None, *, without: Collection[int] = ()) -> Iterator[Field]:
     """
-    Yield the values of a body: those of one object first, then the others; nearer ones before deeper ones.
+    Yield the values of a body: those of one object first, then the others; higher levels before deeper ones.
 
-    :param first: The object to begin with.
-    :param whole: The body around it; None to leave out the rest.
-    :param without: The ``id()`` of objects to leave out.
+    :param first: The object to start with.
+    :param whole: The body around it; None to skip the rest.
+    :param without: The ``id()`` of objects to skip.
     """
     search = _Search()
     yield from search.fields_of(first, without, is_inside=True)
@@ -138,7 +138,7 @@ class _Place(NamedTuple):
 
 
 class _Search:
-    """A search, and what it may still look at."""
+    """A search, with the number of values and texts that it may still read."""
 
     def __init__(self) -> None:
         self.values, self.texts = MAX_VALUES, MAX_DECODED
@@ -166,7 +166,7 @@ class _Search:
             yield child, _Place(name, around, value, place.is_echo or is_echo(name), place.depth + 1)
 
     def _decoded(self, value: Any) -> Any:
-        """Return the object or list that a text spells in JSON (``resultJson``), or None."""
+        """Return the object or list that a text contains as JSON (``resultJson``), or None."""
         if not isinstance(value, str) or value[:1] not in ("{", "[") or len(value) > MAX_DECODED_LENGTH:
             return None
         if not self.texts:
@@ -179,7 +179,7 @@ class _Search:
 
 
 def without_echoes(body: Any, room: int = 100) -> Any:
-    """Return the beginning of a body without what repeats the request, the prompt for example."""
+    """Return the beginning of a body without echoes of the request, for example the prompt."""
     left = [room]
 
     def pruned(value: Any, depth: int) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an error response of a gateway means."""
+"""Interpret the error responses of gateways."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ from airflow_provider_kling.utils.text import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-#: Objects and texts of a response that are looked at.
+#: Maximum number of objects and texts of a response that are read.
 MAX_PARTS = 200
 
 
-#: Codes of the flat envelope that never stand beside an accepted job.
+#: Codes of the flat envelope that never occur with an accepted job.
 NO_SUCCESS = ("fail", "failed", "failure", "error")
 
 
@@ -65,28 +65,28 @@ def has_error(data: Any) -> bool:
 
 
 def error_names(response: Response) -> ErrorNames:
-    """Return what the error of a response goes by, in whatever envelope it came."""
+    """Return the code, the type and the words of a response's error, in any envelope."""
     body = response.json
     if not isinstance(body, dict):
         words = [] if is_html(response) or body is not None else [response.body.decode("utf-8", errors="replace")]
         deeper, is_cut = _other_words(body, words)
         return ErrorNames(text=_lines(words), deeper=deeper, is_cut=is_cut)
-    told = error_object(response) or body
-    message = message_in(told)
-    words = [value for holder in (told, body) for value in holder.values() if isinstance(value, str)]
+    error = error_object(response) or body
+    message = message_in(error)
+    words = [value for holder in (error, body) for value in holder.values() if isinstance(value, str)]
     deeper, is_cut = _other_words(body, words)
     nested: list[str] = []
     if message:
-        # Unpacked once more: nested JSON may hide Chinese behind escapes.
+        # Decoded once more: nested JSON may have Chinese text in escapes.
         words.append(innermost_message(message))
         nested += nested_codes(message)
         if (named := official_code(message)) not in OFFICIAL_REFUSALS and named:
-            # In words a code proves no refusal, but it may name a lost upstream.
+            # A code inside words proves no refusal, but it may indicate a lost upstream response.
             nested.append(named)
-    code = code_in(told) or code_in(body) or ""
+    code = code_in(error) or code_in(body) or ""
     return ErrorNames(
         code="" if code == "0" else code,
-        type=as_text(told.get("type")) or "",
+        type=as_text(error.get("type")) or "",
         nested=tuple(nested),
         text=_lines(words),
         deeper=deeper,
@@ -99,19 +99,19 @@ def _lines(words: Iterable[str]) -> str:
 
 
 def _other_words(body: Any, known: Iterable[str]) -> tuple[str, bool]:
-    """Return the texts of a body that are not known yet, and whether it is too long to be looked at as a whole."""
+    """Return the texts of a body that are not known yet, and whether it is too long to be read completely."""
     known = set(known)
     parts = list(parts_of(body))
     texts = {part: None for part in parts if isinstance(part, str) and part not in known}
     is_cut = len(parts) == MAX_PARTS or sum(map(len, known)) + sum(map(len, texts)) > MAX_MESSAGE
-    # What is cut proves nothing, so its words need not be looked at.
+    # A cut body proves nothing, so its words need not be read.
     return ("", True) if is_cut else (_lines(texts), False)
 
 
 def parts_of(body: Any) -> Iterator[Any]:
-    """Yield the objects and texts of a response, however deep, but those that repeat the request."""
+    """Yield the objects and texts of a response at any depth, apart from those that echo the request."""
     left = deque([body])
-    for _ in range(MAX_PARTS):  # nor may a hostile response buy itself much work
+    for _ in range(MAX_PARTS):  # a hostile response must not cause much work
         if not left:
             return
         part = left.popleft()
@@ -125,24 +125,25 @@ def parts_of(body: Any) -> Iterator[Any]:
 
 
 def uncertain_error(
-    response: Response, what: str, kling_task_id: str | None = None
+    response: Response, message: str, kling_task_id: str | None = None
 ) -> KlingUncertainSubmissionError:
-    told = error_of(response, what)
+    error = error_of(response, message)
     advice = KlingUncertainSubmissionError.default_advice
     if kling_task_id:
-        advice = f"The response names Kling task {kling_task_id}: see what became of it. {advice}"
+        advice = f"The response contains the id of Kling task {kling_task_id}: check its state. {advice}"
     elif error_object(response) and (entry := error_names(response).entry()):
         listed = json.dumps([entry], ensure_ascii=False)
         advice += (
-            f' If the vendor says that it buys nothing, add to the connection\'s extra: "refusal_codes": {listed}'
+            " If the vendor confirms that such a submit is not billed, add to the connection's extra: "
+            f'"refusal_codes": {listed}'
         )
     return KlingUncertainSubmissionError(
-        what,
+        message,
         kling_task_id=kling_task_id,
-        http_status=told.http_status,
-        code=told.code,
-        server_message=told.server_message,
-        request_id=told.request_id,
+        http_status=error.http_status,
+        code=error.code,
+        server_message=error.server_message,
+        request_id=error.request_id,
         advice=advice,
     )
 
@@ -156,17 +157,17 @@ _MESSAGE_NAMES = ("message", "msg", "error_message", "errorMessage", "error_msg"
 _CODE_NAMES = ("code", "error_code", "errorCode", "errcode", "err_code", "status_code", "statusCode")
 
 
-def message_in(told: Mapping[str, Any]) -> str:
-    """Return the message of an error object, under whatever name; empty if there is none."""
-    found = (told.get(name) for name in _MESSAGE_NAMES)
+def message_in(error: Mapping[str, Any]) -> str:
+    """Return the message of an error object, under any of its names; empty if there is none."""
+    found = (error.get(name) for name in _MESSAGE_NAMES)
     return next((text for text in found if isinstance(text, str) and text.strip()), "")
 
 
-def code_in(told: Mapping[str, Any]) -> str | None:
-    """Return the code of an error object, under whatever name; None if there is none, or it means success."""
-    found = [told.get(name) for name in _CODE_NAMES]
-    if type(told.get("status")) is int:
-        found.append(told["status"])
+def code_in(error: Mapping[str, Any]) -> str | None:
+    """Return the code of an error object, under any of its names; None if there is none, or it means success."""
+    found = [error.get(name) for name in _CODE_NAMES]
+    if type(error.get("status")) is int:
+        found.append(error["status"])
     return next((text for code in found if not _means_success(code) and (text := as_text(code))), None)
 
 
@@ -175,47 +176,47 @@ def _means_success(code: Any) -> bool:
 
 
 def status_meant(response: Response, code: str | None) -> int:
-    """Return the HTTP status that an error means: some servers send 200 with all, and put it into ``code``."""
+    """Return the effective HTTP status of an error: some servers always send 200, and the status in ``code``."""
     if 200 <= response.http_status < 300 and code and re.fullmatch(r"[45]\d\d", code):
         return int(code)
     return response.http_status
 
 
-#: Where servers repeat the request that they complain of (FastAPI: input): its words are no error's.
+#: Fields in which servers echo the rejected request (FastAPI: ``input``); its words do not describe an error.
 _REPEATED = frozenset({"input", "prompt", "negative_prompt", "multi_prompt"})
 
 
-#: Ambiguous statuses below 500, where the job may exist: a redirect to what the POST has made (302, 303); a
-#: timeout or a client that went away after the request was forwarded (408; 444 and 499 of nginx; 460 of Amazon's
-#: load balancer); a conflict (409) with the same request, which a proxy in between may have sent twice; a model
-#: that failed behind the server (424, as Amazon Bedrock and Hugging Face response then).
+#: Ambiguous statuses below 500, after which the job may exist: a redirect to the result of the POST (302, 303); a
+#: timeout or a closed client connection after the request was forwarded (408; 444 and 499 of nginx; 460 of
+#: Amazon's load balancer); a conflict (409) with the same request, which a proxy in between may have sent twice; a
+#: model that failed behind the server (424, at Amazon Bedrock and Hugging Face).
 AMBIGUOUS_STATUSES = frozenset({302, 303, 408, 409, 424, 444, 460, 499})
 
 
 def error_of(
-    response: Response, what: str, kling_task_id: str | None = None, body: Mapping[str, Any] | None = None
+    response: Response, message: str, kling_task_id: str | None = None, body: Mapping[str, Any] | None = None
 ) -> KlingError:
     """
-    Return what an error response means.
+    Return the named error for an error response.
 
     An official code inside the message outweighs the textual code, and both outweigh the HTTP status:
-    gateways pass on what the platform behind them said under a status of their own.
+    gateways forward the error of the platform behind them with a status of their own.
 
     :param response: The HTTP response.
-    :param what: What failed, in our words.
-    :param kling_task_id: The Kling task asked for, if one was.
-    :param body: The error object, where the caller has found it already.
+    :param message: What failed, for the error's message.
+    :param kling_task_id: The requested Kling task, if there was one.
+    :param body: The error object, if the caller has found it already.
     """
-    told = body or find_error(response.json) or as_mapping(response.json)
-    raw = message_in(told)
-    message = innermost_message(raw)
-    code = official_code(raw) or code_in(told) or code_in(as_mapping(response.json))
+    found = body or find_error(response.json) or as_mapping(response.json)
+    raw = message_in(found)
+    server_message = innermost_message(raw)
+    code = official_code(raw) or code_in(found) or code_in(as_mapping(response.json))
     status = status_meant(response, code)
     names = error_names(response)
-    # Codes are often empty, and then the message may be nothing but the code.
-    kind = kind_of_code(code) or kind_of_code(message)
+    # Codes are often empty, and then the message may consist of the code.
+    kind = kind_of_code(code) or kind_of_code(server_message)
     advice = None
-    if response.http_status < 500 and is_content_refusal(code, message):
+    if response.http_status < 500 and is_content_refusal(code, server_message):
         kind = KlingContentRefusedError
     if response.http_status < 500 and kind in _MAYBE_EMPTY and code not in OFFICIAL_REFUSALS:
         kind = _empty_account(response, names, status) or kind
@@ -223,22 +224,22 @@ def error_of(
         kling_task_id
         and kind in (None, KlingValidationError)
         and status in (400, 422)
-        and says_no_task(response, names)
+        and is_missing_task(response, names)
     ):
         kind = KlingNotFoundError
     if kind is None and is_missing_route(response, names):
         kind = KlingUnavailableError if kling_task_id else KlingNotFoundError
-        what = f"{what}: the server has no such route"
-        advice = "This path is not the API's. Check the path of the connection's host."
+        message = f"{message}: the server has no such route"
+        advice = "The API does not have this path. Check the path of the connection's host."
     if kind is None and 300 <= status < 400:
         kind = KlingServerError if kling_task_id else KlingNotFoundError
         target = clean_text(response.location or "nowhere")
-        advice = f"It redirects to {target}; put the API's own address into the connection."
+        advice = f"It redirects to {target}; enter the API's own address in the connection."
     if kind is None and kling_task_id and status in (404, 410) and is_page(response):
-        # A page of somebody in front, during a deployment say, does not know which tasks there are.
+        # An HTML 404 comes from a proxy (for example during a deployment), not from the API.
         kind = KlingServerError
     if kind is None:
-        # In a status response, a code of 400 with HTTP 200 may mean the job as well as the request.
+        # In a status response, a code of 400 with HTTP 200 may concern the job as well as the request.
         refused = 400 <= status < 500 and (response.http_status >= 300 or kling_task_id is None)
         kind = KIND_OF_HTTP_STATUS.get(status, KlingValidationError if refused else KlingServerError)
     if kind is KlingValidationError and kling_task_id is None:
@@ -246,42 +247,42 @@ def error_of(
     if kind is KlingNotFoundError and kling_task_id is None and advice is None:
         advice = "Check the connection's host and path, and what the request refers to."
     return kind(
-        what,
+        message,
         kling_task_id=kling_task_id,
         http_status=response.http_status,
         code=code,
-        server_message=message or excerpt(response.body),
+        server_message=server_message or excerpt(response.body),
         request_id=response.request_id,
         retry_after=response.retry_after,
         advice=advice,
     )
 
 
-#: Kinds of errors by code that words of an empty account outweigh; servers send those under any of them.
+#: Errors by code that words of an empty account outweigh; servers send those words with any of these codes.
 _MAYBE_EMPTY = (None, KlingAuthenticationError, KlingPermissionError, KlingRateLimitError, KlingValidationError)
 
 
 def _empty_account(response: Response, names: ErrorNames, status: int) -> type[KlingError] | None:
     kind = empty_account(response, names)
-    # A quota of requests is only worth a wait where the server refuses for that.
+    # A quota of requests counts as a rate limit only with a status that can mean one.
     return None if kind is KlingRateLimitError and status not in (400, 403, 429) else kind
 
 
 def empty_account(response: Response, names: ErrorNames) -> type[KlingError] | None:
-    """Return what the words of an error say of the account's money; see :func:`kind_of_words`."""
+    """Return the error class for the account's balance by the words of an error; see :func:`kind_of_words`."""
     if is_html(response):
         return None
-    # Without what repeats the request: a prompt may speak of anything.
+    # Without echoes of the request: a prompt may mention anything.
     texts = (part[:MAX_WORDS] for part in parts_of(response.json) if isinstance(part, str))
-    said = names.text if response.json is None else "\n".join(texts)
+    words = names.text if response.json is None else "\n".join(texts)
     message = innermost_message(message_in(error_object(response) or as_mapping(response.json)))
     return kind_of_words(
-        f"{names.code}\n{names.type}\n{message}\n{said}"[:MAX_WORDS], asks_to_wait=bool(response.retry_after)
+        f"{names.code}\n{names.type}\n{message}\n{words}"[:MAX_WORDS], has_retry_after=bool(response.retry_after)
     )
 
 
 def is_missing_route(response: Response, names: ErrorNames) -> bool:
-    """Return whether a response says for sure that there is no such route; then the key was not looked at."""
+    """Return whether a response proves that there is no such route; then the key was not checked."""
     status = status_meant(response, names.code)
     if _has_code_of_no_task(response, names):
         return False
@@ -302,27 +303,27 @@ def _is_failure(response: Response) -> bool:
 
 
 def why_absent(response: Response) -> str | None:
-    """Return how a response shows for sure that something else answers in the API's place, or None."""
+    """Return how a response proves that it is not from the API, or None if it does not."""
     status = response.http_status
     if 300 <= status < 400:
         return f"the request is redirected to {clean_text(response.location or 'nowhere')}"
     if is_html(response) or (200 <= status < 300 and is_web_page(response)):
-        return "a web page comes in its place"
+        return "the response is a web page"
     if status >= 500 and response.json is None:
-        return "a server error without JSON answers in its place"
+        return "the response is a server error without JSON"
     if is_missing_route(response, error_names(response)):
-        return "the server has no such route, so the key was not looked at"
+        return "the server has no such route, so the key was not checked"
     return None
 
 
 def is_web_page(response: Response) -> bool:
-    """Return whether a response is a page or another text, rather than JSON, even JSON that was cut off."""
+    """Return whether a response is a page or another text, and not JSON, not even JSON that was cut off."""
     text = response.body.strip()
     return is_html(response) or (is_page(response) and text != b"null" and text[:1] not in (b"{", b"["))
 
 
-def says_no_task(response: Response, names: ErrorNames) -> bool:
-    """Return whether a response says, in a code or in words, that there is no such task: only the API knows."""
+def is_missing_task(response: Response, names: ErrorNames) -> bool:
+    """Return whether a code or words report that there is no such task; only the API itself can know that."""
     return _has_code_of_no_task(response, names) or bool(NO_TASK.search(names.words))
 
 

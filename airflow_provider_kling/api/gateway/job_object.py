@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which object of a response speaks of the job."""
+"""Find the object of a response that describes the job."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from airflow_provider_kling.utils.text import clean_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: Names of a job's id, in the order in which they count. ``request_id`` is the id of an HTTP exchange.
+#: Names of a job's id, by precedence. ``request_id`` is the id of an HTTP exchange.
 ID_NAMES = ("task_id", "taskId", "taskID", "id", "job_id", "jobId", "generation_id", "generationId", "uuid")
-#: Those that name no other thing.
+#: The unambiguous ones.
 _TASK_ID_NAMES = ID_NAMES[:3]
 #: Objects in which gateways wrap a job.
 _WRAPPERS = frozenset({"data", "output", "result", "response", "task", "job"})
-#: Objects and lists of a body that are looked at.
+#: Maximum number of objects and lists of a body that are searched.
 MAX_OBJECTS = 500
 
 
 class JobObject(NamedTuple):
     """
-    The object of a response that speaks of the job.
+    The object of a response that describes the job.
 
     :param fields: The object.
     :param word: The word for the job's status.
-    :param has_id: Whether the body holds the id that was asked for.
-    :param others: The ``id()`` of the objects that stand beside it in a list, and concern other jobs.
+    :param has_id: Whether the body contains the requested id.
+    :param others: The ``id()`` of the other objects in the same list, which describe other jobs.
     """
 
     fields: Mapping[str, Any]
@@ -40,7 +40,7 @@ class JobObject(NamedTuple):
 
 
 def status_word_in(fields: Mapping[str, Any]) -> str | None:
-    """Return the word for a job's status in an object itself."""
+    """Return the word for a job's status directly in an object."""
     for name in STATUS_NAMES:
         word = fields.get(name)
         if word and isinstance(word, str):
@@ -49,12 +49,12 @@ def status_word_in(fields: Mapping[str, Any]) -> str | None:
 
 
 def task_id_in(fields: Mapping[str, Any]) -> str | None:
-    """Return a job's id in an object itself."""
+    """Return a job's id directly in an object."""
     return next(_ids_in(fields), None)
 
 
 def other_id_in(fields: Mapping[str, Any], kling_task_id: str) -> str | None:
-    """Return the id by which an object names a job besides this one."""
+    """Return another id of the job in an object."""
     return next((found for found in _ids_in(fields) if found != kling_task_id), None)
 
 
@@ -68,7 +68,7 @@ def _ids_in(fields: Mapping[str, Any]) -> Iterator[str]:
 
 
 def submitted_object(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the object of a submit's response that holds the id of the job; the body itself if none does."""
+    """Return the object of a submit's response that contains the id of the job; the body itself if none does."""
     data = body.get("data")
     if isinstance(data, dict) and (status_word_in(data) or task_id_in(data)):
         return data
@@ -82,10 +82,10 @@ def submitted_object(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def find_job(body: Any, kling_task_id: str) -> JobObject | None:
     """
-    Return the object that decides the status of a job, or None if the body holds no status.
+    Return the object that decides the status of a job, or None if the body contains no status.
 
-    The innermost object that holds the job's id decides: an outer ``status`` is often that of the request. Where
-    that object has no status itself, one inside it counts, and then one around it.
+    The innermost object with the job's id decides: an outer ``status`` is often that of the request. If that
+    object has no status itself, an object inside it counts, and then one around it.
     """
     parts = list(_parts_of(body))
     with_id = [part for part in parts if kling_task_id in _ids_in(part.fields)]
@@ -94,7 +94,7 @@ def find_job(body: Any, kling_task_id: str) -> JobObject | None:
         inner = with_id[0]
         candidates = [*with_id, *(part for part in parts if inner in part.outer()), *inner.outer()]
     else:
-        # A server may have an id of its own for the job, or give none.
+        # A server may use its own id for the job, or send none.
         wrapped = sorted((part for part in parts if part.is_wrapped), key=lambda part: -part.depth)
         candidates = [
             *(part for part in wrapped if any(part.fields.get(name) for name in _TASK_ID_NAMES)),
@@ -114,8 +114,8 @@ class _Part:
 
     :param fields: The object.
     :param around: The object around it.
-    :param siblings: The list that it stands in.
-    :param is_wrapped: Whether nothing but wrappers, and lists of one item, stand around it.
+    :param siblings: The list that contains it.
+    :param is_wrapped: Whether there are only wrappers, and lists of one item, around it.
     """
 
     __slots__ = ("around", "depth", "fields", "is_wrapped", "siblings")
@@ -134,7 +134,7 @@ class _Part:
         return [] if self.around is None else [self.around, *self.around.outer()]
 
     def others(self) -> frozenset[int]:
-        """Return the ``id()`` of what stands beside it, and beside what is around it, in lists."""
+        """Return the ``id()`` of the other items in its list, and in the lists of the objects around it."""
         return frozenset(
             id(other)
             for part in (self, *self.outer())
@@ -144,7 +144,7 @@ class _Part:
 
 
 def _parts_of(body: Any) -> Iterator[_Part]:
-    """Yield the objects of a body, outer ones first, without errors and what repeats the request."""
+    """Yield the objects of a body, outer ones first, without errors and echoes of the request."""
     left: deque[tuple[Any, _Part | None, list[Any] | None, bool]] = deque()
     if isinstance(body, (dict, list)):
         left.append((body, None, None, True))
@@ -153,7 +153,7 @@ def _parts_of(body: Any) -> Iterator[_Part]:
         value, around, siblings, is_wrapped = left.popleft()
         seen += 1
         if isinstance(value, list):
-            if siblings is not None:  # a list in a list holds no jobs
+            if siblings is not None:  # a list in a list contains no jobs
                 continue
             is_wrapped = is_wrapped and len(value) == 1
             left.extend(

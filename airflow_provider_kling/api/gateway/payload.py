@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON body of a submit, as the gateways' API has it."""
+"""The JSON body of a submit in the gateways' API."""
 
 from __future__ import annotations
 

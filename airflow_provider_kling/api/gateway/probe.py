@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a free request shows of the API and the key."""
+"""Check the API and the key by a free request."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from airflow_provider_kling.api.gateway.errors import (
     error_object,
     error_of,
     is_missing_route,
+    is_missing_task,
     is_web_page,
-    says_no_task,
     status_meant,
     why_absent,
 )
-from airflow_provider_kling.api.gateway.job_object import find_job
+from airflow_provider_kling.api.gateway.job_object import find_job, status_word_in
 from airflow_provider_kling.api.gateway.routes import NO_ROUTE
 from airflow_provider_kling.api.gateway.status import (
     read_status,
@@ -33,25 +33,25 @@ from airflow_provider_kling.utils.text import as_mapping
 if TYPE_CHECKING:
     from airflow_provider_kling.api.response import Response
 
-#: A task that no server has: asking for it costs nothing and shows whether the key is good.
+#: A task that no server has: its status request costs nothing and shows whether the key is valid.
 PROBE_TASK_ID = "airflow-connection-test"
 
 
 def read_probe(response: Response) -> str | None:
     """
-    Return None if the API is there to submit to, or else what is odd about its response, as a sentence to log.
+    Return None if the API is available for a submit, or else what is odd about its response, as a sentence to log.
 
     :param response: The response to a status request for a task that cannot exist (:data:`PROBE_TASK_ID`).
-    :raises KlingAuthenticationError: if the key is refused.
-    :raises KlingUnavailableError: if the response says for sure that the API is not there: a page, a redirect, a
-        5xx without JSON, or a server that has no such route and so has not looked at the key.
+    :raises KlingAuthenticationError: if the key is rejected.
+    :raises KlingUnavailableError: if the response proves that the API is unavailable: a page, a redirect, a 5xx
+        without JSON, or an error about an unknown route, for which the server has not checked the key.
     """
-    error = error_of(response, "The key of the connection is refused")
+    error = error_of(response, "The server rejected the key of the connection")
     if isinstance(error, KlingAuthenticationError):
         raise error
     if absent := why_absent(response):
         raise KlingUnavailableError(
-            f"The API is not there: {absent}",
+            f"The API is unavailable: {absent}",
             http_status=response.http_status,
             code=error.code,
             server_message=error.server_message,
@@ -61,12 +61,12 @@ def read_probe(response: Response) -> str | None:
     data = as_mapping(as_mapping(response.json).get("data"))
     if (
         (error_object(response) and serves_route(response))
-        or says_no_task(response, error_names(response))
+        or is_missing_task(response, error_names(response))
         or status_word_in(data)
         or ((job := find_job(response.json, PROBE_TASK_ID)) is not None and job.has_id)
     ):
         return None
-    shape = "not JSON" if response.json is None else "in a form that nobody knows"
+    shape = "not JSON" if response.json is None else "in an unknown form"
     if not response.body.strip():
         shape = "empty"
     return (
@@ -75,12 +75,12 @@ def read_probe(response: Response) -> str | None:
 
 
 def serves_route(response: Response) -> bool | None:
-    """Return whether the server has the status route that a response came from; None if it does not show that."""
+    """Return whether the server has the status route of a response; None if the response does not show it."""
     body, names = as_mapping(response.json), error_names(response)
     status = status_meant(response, code_in(body))
     if is_missing_route(response, names) or 300 <= status < 400:
         return False
-    if says_no_task(response, names):
+    if is_missing_task(response, names):
         return True
     if status in (404, 410):
         return False if is_html(response) else None
@@ -90,12 +90,12 @@ def serves_route(response: Response) -> bool | None:
 
 
 def describe_probe(response: Response) -> tuple[bool, str]:
-    """Return what the response about a task that cannot exist tells of a connection: whether it works, and why."""
+    """Return whether a connection works, and why, from the response about a task that cannot exist."""
     try:
         odd = read_probe(response)
         absent = None
     except KlingAuthenticationError as error:
-        return False, f"The API refuses the key. {error}"
+        return False, f"The API rejects the key. {error}"
     except KlingUnavailableError as error:
         odd, absent = None, error
     try:
@@ -103,9 +103,9 @@ def describe_probe(response: Response) -> tuple[bool, str]:
     except KlingError as error:
         if odd or absent:
             where = (
-                f"The host answers, but not as this API (HTTP {response.http_status}): check host, port and path."
+                f"The host responds, but not as this API (HTTP {response.http_status}): check host, port and path."
             )
             return False, f"{where} {absent or error}"
         if not isinstance(error, KlingNotFoundError):
-            return False, f"The API answers, but does not serve this connection. {error}"
-    return True, "Connected: the API answers, and accepts the key."
+            return False, f"The API responds, but does not serve this connection. {error}"
+    return True, "Connected: the API responds, and accepts the key."

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Why a job failed, by the server's own words.
+Find the reason why a job failed, in the server's own words.
 
-Gateways give the reason under names of their own, so no list of names is complete. What counts is whether a name
-speaks of an error, a message or a reason. The words also show a content refusal, which must not be bought again.
+Gateways use their own field names for the reason, so no list of names is complete. What counts is whether a name
+means an error, a message or a reason. The words also show a content refusal, which must not be bought again.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from airflow_provider_kling.utils.text import MAX_MESSAGE, as_text, innermost_me
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-#: Texts that are read, and the characters of all of them together.
+#: Maximum number of texts that are read, and of characters in all of them together.
 MAX_TEXTS, MAX_CHARACTERS = 20, 2 * MAX_MESSAGE
-#: Fields beside a text among which its code is looked for.
+#: Maximum number of fields of an object that are searched for the code of a text.
 MAX_BESIDE = 50
 
-#: Words in names that speak of a message, and of a code.
+#: Words in names of a message, and of a code.
 _MESSAGE = frozenset({"message", "messages", "detail", "details"})
 _CODE = frozenset({"code", "errno", "errcode", "failcode"})
-#: Words in the names of fields that hold an id, an address or a time, and no reason.
+#: Words in the names of fields that contain an id, a URL or a time, and no reason.
 _NO_TEXT = frozenset({"id", "ids", "url", "urls", "time", "at", "type", "loc", "doc", "docs", "link", "count"})
-#: What stands where a reason could, and is none.
+#: Texts in the place of a reason that are none.
 _NO_REASON = frozenset(
     {
         "",
@@ -54,9 +54,9 @@ _NO_REASON = frozenset(
     | RUNNING
     | WAITING
 )
-#: How a text ends that says that the request was answered: ``Request succeeded.``, ``操作成功``.
+#: Last words of a text about a successful request: ``Request succeeded.``, ``操作成功``.
 _SUCCESS = frozenset({"success", "successful", "successfully", "succeed", "succeeded"})
-#: Words of a content refusal besides those that every error may have.
+#: Words of a content refusal, besides those for errors of any kind.
 _REFUSED_WORDS = (
     "inappropriate",
     "nsfw",
@@ -86,16 +86,16 @@ _REFUSED_WORDS = (
     "不当内容",
     "社区规范",
 )
-#: Codes of a content refusal: those of MiniMax, besides those of the official platform.
+#: Codes of a content refusal at MiniMax, besides those of the official platform.
 _REFUSED_CODES = frozenset({"1026", "1027"})
 
 
 class Reason(NamedTuple):
     """
-    Why a job failed.
+    The reason why a job failed.
 
-    :param code: The code beside the words, if there is one.
-    :param message: The words; None if the response gives none.
+    :param code: The code of the error, if there is one.
+    :param message: The words; None if the response has none.
     :param is_refusal: Whether the reason is the content, so that the same request would fail again.
     """
 
@@ -112,17 +112,17 @@ class _Text(NamedTuple):
 
 def failure_reason(fields: Mapping[str, Any], body: Any = None, *, without: Collection[int] = ()) -> Reason:
     """
-    Return why a job failed.
+    Return the reason why a job failed.
 
-    :param fields: The object that speaks of the job.
+    :param fields: The object that describes the job.
     :param body: The body around it.
-    :param without: The ``id()`` of objects that concern other jobs.
+    :param without: The ``id()`` of objects that describe other jobs.
     """
     texts, others, codes = _read(fields, body, without)
     texts.sort(key=lambda found: found.order)
     refused = any(_is_refusal(code, "") for code in codes)
     refused = refused or any(_is_refusal(found.code, found.text) for found in texts)
-    # Words under a name that says nothing still show a refusal.
+    # Words in a field with an unspecific name still show a refusal.
     refused = refused or any(_is_refusal(None, text) for text in others)
     if not texts:
         return Reason(next(iter(codes), None), None, refused)
@@ -132,7 +132,7 @@ def failure_reason(fields: Mapping[str, Any], body: Any = None, *, without: Coll
 
 
 def body_excerpt(body: Any) -> str:
-    """Return the beginning of a body for a person to read, without what repeats the request."""
+    """Return the beginning of a body for a message, without echoes of the request."""
     return shorten(json.dumps(without_echoes(body), ensure_ascii=False))
 
 
@@ -163,7 +163,7 @@ def _read(
 
 
 def _rank(field: Field, text: str) -> int | None:
-    """Return how likely a text is the reason, 0 most; None if it is none."""
+    """Return the rank of a text, 0 for the most likely reason; None if it is not one."""
     name = words_of(field.name)
     if not name.isdisjoint(_NO_TEXT) or not name.isdisjoint(_CODE) or not _may_be_a_reason(text):
         return None
@@ -173,7 +173,7 @@ def _rank(field: Field, text: str) -> int | None:
     if not name.isdisjoint(ERROR):
         return 1
     if is_message:
-        # The message about a task is its own; one beside it may be about the request.
+        # A message named after the task is about the task; another one may be about the request.
         return 2 if "status" in name or "task" in name else 3
     return 4 if is_in_error else None
 
@@ -189,7 +189,7 @@ def _may_be_a_reason(text: str) -> bool:
 
 
 def _code_in(field: Field) -> str | None:
-    """Return the code of an error that a field holds; the type of an error often is its code."""
+    """Return the code of an error in a field; the type of an error often is its code."""
     words = words_of(field.name)
     if words.isdisjoint(_CODE) and ("type" not in words or field.around.isdisjoint(ERROR)):
         return None
@@ -198,7 +198,7 @@ def _code_in(field: Field) -> str | None:
 
 
 def _code_of(holder: Mapping[str, Any]) -> str | None:
-    """Return the code beside a text."""
+    """Return the code in the same object as a text."""
     for name, value in islice(holder.items(), MAX_BESIDE):
         if not words_of(name).isdisjoint(_CODE) and (code := as_text(value)) and not is_success_code(code):
             return code
@@ -209,9 +209,9 @@ def _is_refusal(code: str | None, text: str) -> bool:
     if code in _REFUSED_CODES:
         return True
     named = official_code(text)
-    # JSON inside a text may hide Chinese behind escapes.
+    # JSON inside a text may have Chinese text in escapes.
     words = innermost_message(text) if "\\u" in text else text
     if is_content_refusal(named or code, words):
         return True
-    told = f"{code or ''} {words}".lower()
-    return named is None and any(word in told for word in _REFUSED_WORDS)
+    searched = f"{code or ''} {words}".lower()
+    return named is None and any(word in searched for word in _REFUSED_WORDS)

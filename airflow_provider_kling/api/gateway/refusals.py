@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The codes and words by which an error says whether the gateway had sent the request on to the platform behind it.
+The codes and words that show whether a gateway had forwarded the request to the platform behind it.
 
 Each accepted submit is billed, and gateways of this kind try one channel after another. So a code proves a
-refusal only if the gateway raises it *before its first attempt*: one that also ends a later attempt may be the
-response to a request that an earlier attempt has sent. The tables hold what was read in the gateways' sources.
+refusal only if the gateway raises it *before its first attempt*. A code that also ends a later attempt may be the
+response to a request that an earlier attempt has sent. The tables are from the gateways' sources.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-#: Codes and types that a gateway raises before it sends anything on, each with the place where that was read.
+#: Codes and types that a gateway raises before it forwards anything, each with its place in the sources.
 #:
-#: Not here, though they sound like it, since an attempt that was sent may have gone before: ``get_channel_failed``
+#: Not here, despite their names, since an earlier attempt may have been sent: ``get_channel_failed``
 #: and ``service_unavailable`` (no channel left for a *further* attempt), ``build_request_failed``,
 #: ``convert_request_failed``, ``model_price_error``, ``get_user_quota_failed`` and ``channel:*`` (each attempt),
 #: ``provider_not_found`` (one-hub: each attempt), ``invalid_request`` (with a 5xx it also comes from reading the
-#: upstream's response), ``query_data_error`` and ``update_data_error`` (any database trouble).
+#: upstream's response), ``query_data_error`` and ``update_data_error`` (any database error).
 BEFORE_SENDING: dict[str, str] = {
     # No channel of the group serves the model: the distributor in front of the relay, 503.
     "model_not_found": "QuantumNous/new-api middleware/distributor.go",
@@ -32,22 +32,22 @@ BEFORE_SENDING: dict[str, str] = {
     "system_disk_overloaded": "QuantumNous/new-api middleware/performance.go",
     # The counter of the key's requests cannot be read: a middleware between distributor and relay, 503.
     "token_concurrency_unavailable": "forks of QuantumNous/new-api: router/video-router.go, types/error.go",
-    # The relay could not take the request apart: before its loop over channels, 500.
+    # The relay could not parse the request: before its loop over channels, 500.
     "gen_relay_info_failed": "QuantumNous/new-api controller/relay.go (RelayTask)",
-    # The gateway's own filter of words: before the loop over channels, 500 where no status is given.
+    # The gateway's own word filter: before the loop over channels, 500 where no status is given.
     "sensitive_words_detected": "QuantumNous/new-api controller/relay.go (Relay)",
     # The account's money is reserved before the first attempt only; 403, and 402 in one-hub.
     "insufficient_user_quota": "QuantumNous/new-api service/billing_session.go, MartialBE/one-hub quota.go",
-    # The key may not be used from this address: the check of the key, in front of everything.
+    # The key may not be used from this address: the check of the key, before everything else.
     "access_denied": "QuantumNous/new-api middleware/auth.go",
-    # A route that answers nothing else; 501.
+    # A route with no other response; 501.
     "api_not_implemented": "songquanpeng/one-api controller/relay.go (RelayNotImplemented), and its forks",
 }
 
-#: Codes and types by which a gateway says that it sent the request on and lost, or could not keep, the response.
-#: Read in relay/relay_task.go, relay/channel/task/*/adaptor.go and types/error.go of new-api, controller/relay.go
+#: Codes and types of a gateway that forwarded the request and lost the response, or could not store it.
+#: From relay/relay_task.go, relay/channel/task/*/adaptor.go and types/error.go of new-api, controller/relay.go
 #: of its forks, and common/requester of one-hub. ``fail_to_fetch_task`` and ``bad_response_status_code`` are not
-#: here: the upstream has answered, and the HTTP status is its own.
+#: here: the upstream has responded, and the HTTP status is its own.
 LOST_UPSTREAM = frozenset(
     {
         "do_request_failed",
@@ -71,14 +71,14 @@ LOST_UPSTREAM = frozenset(
         "request_cancelled",
         "request_canceled",
         "channel:response_time_exceeded",
-        # The official platform's own trouble: a task may exist.
+        # The official platform's own errors: a task may exist.
         "5000",
         "5001",
         "5002",
     }
 )
 
-#: Words that say the same under any code, in the languages of Go, Node, Python, nginx and of databases.
+#: Words with the same meaning, with any code, in the terms of Go, Node, Python, nginx and databases.
 LOST_WORDS = re.compile(
     r"\btim(?:e|ed|ing)[\s_-]?out|deadline[\s_]exceeded|awaiting headers|\bEOF\b|unexpected end|premature"
     # A connection that ended.
@@ -93,7 +93,7 @@ LOST_WORDS = re.compile(
     r"|server (?:\w+ ){0,2}(?:disconnected|hung up|closed)|server misbehaving|peer closed|Server ?Disconnected"
     r"|Remote ?(?:Protocol|Disconnected|end closed)|(?:Read|Write|Connect|ClientOS|ClientPayload|Protocol)Error"
     r"|incomplete ?read|incomplete chunked|chunked encoding|transport (?:connection|closed|is closing|error)"
-    # A request that was given up.
+    # A cancelled request.
     r"|(?:context|request|operation|stream|call) (?:was |has been )?(?:cancell?ed|aborted)|\bAbortError\b"
     r"|client (?:disconnected|closed)"
     # A network in between.
@@ -101,14 +101,14 @@ LOST_WORDS = re.compile(
     r"|network (?:is )?(?:unreachable|error|failure|changed)|fetch failed|\b(?:dial|read|write) tcp"
     r"|proxyconnect|proxy error"
     r"|TLS handshake|SSL_|\btls: |x509:"
-    # Somebody behind the gateway.
+    # A server behind the gateway.
     r"|bad gateway|gateway error|service (?:temporarily |is )?unavailable|internal server error"
     r"|upstream (?:connect|request (?:failed|error)|prematurely|timed|closed|reset|disconnect|unavailable"
     r"|unreachable|lost|connection|did not|didn't|gave no|sent no|no response"
     r"|returned (?:an? )?(?:empty|no|nothing|invalid)"
     r"|server error|service (?:error|unavailable|timed|did))"
     r"|status code:? ?(?:408|499|5\d\d)\b"
-    # A response that came and was not understood, or could not be kept.
+    # A response that arrived, but could not be parsed or stored.
     r"|task[\s_]?id (?:is |was )?(?:empty|missing|null|blank|not found)"
     r"|(?:empty|missing|without|no) (?:a )?task[\s_]?id"
     r"|(?:empty|invalid|malformed|no|unreadable|truncated) (?:upstream )?(?:response|reply)\b"
@@ -138,8 +138,8 @@ LOST_WORDS = re.compile(
 #: middleware/distributor.go, relay/common.go of one-hub, English in resellers' issue threads), maintenance
 #: (middleware/maintenance.go of new-api's forks), the counter of requests (middleware/model-rate-limit.go).
 #:
-#: Not here: “上游负载已饱和”. Gateways put it over the message of the *last* attempt, and seen with the code
-#: ``do_response_failed``.
+#: Not here: “上游负载已饱和”. Gateways replace the message of the *last* attempt with it, and it was seen with the
+#: code ``do_response_failed``.
 _REFUSAL_WORDS = re.compile(
     r"无可用(?:的)?渠道|没有可用(?:的)?渠道|no available channels? for"
     r"|维护(?:中|模式|期间)|(?:系统|服务|停机|正在|例行)维护|under maintenance|maintenance mode"
@@ -147,35 +147,35 @@ _REFUSAL_WORDS = re.compile(
     r"|^\s*rate_limit_check_failed\b",
     re.IGNORECASE,
 )
-#: How new-api marks a refusal that follows an earlier attempt.
+#: How new-api marks a refusal after an earlier attempt.
 _LATER_ATTEMPT = re.compile(r"retry\s?[)）]", re.IGNORECASE)
 
-#: Codes and types that every error of some gateway carries, or that repeat an HTTP status: as good as none.
+#: Codes and types that some gateway puts into every error, or that repeat an HTTP status: they count as none.
 _GENERIC = re.compile(
     r"\d{1,3}|(?:[a-z0-9-]+_)*api_error|one_hub_error|veloera_error|(?:internal_)?server_error|error|none|null",
     re.IGNORECASE,
 )
-#: Codes and types that say more than none, but nothing that a list of refusals could go by.
-_TELLS_NO_REFUSAL = frozenset(
+#: Codes and types that are not generic, but too unspecific for a list of refusals.
+_UNSPECIFIC = frozenset(
     {"upstream_error", "system_error", "unknown_error", "internal_error", "unknown", "fail", "failed"}
 )
 
 
-#: Characters of an error that are searched for what it means: what a person has to know comes first.
+#: Maximum characters of an error that are searched for its meaning: the important part comes first.
 MAX_WORDS = 2048
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorNames:
     """
-    By what an error goes: the names that decide whether it is a refusal.
+    The code, the type and the words of an error, which decide whether it is a refusal.
 
     :param code: The ``code`` of the error object; empty where there is none.
     :param type: Its ``type``; likewise.
     :param nested: Codes of the JSON objects inside its message: gateways put the upstream's raw body there.
     :param text: Its words.
-    :param deeper: All other words of the response, however deep.
-    :param is_cut: Whether the response says more than that: it is too long to be read whole.
+    :param deeper: All other words of the response, at any depth.
+    :param is_cut: Whether the response has more words than that: it is too long to be read completely.
     """
 
     code: str = ""
@@ -187,47 +187,47 @@ class ErrorNames:
 
     @property
     def words(self) -> str:
-        """The first words, which say what the error is about."""
+        """The first words, which state what the error is about."""
         return f"{self.text}\n{self.deeper}"[:MAX_WORDS]
 
     def among(self, codes: Collection[str]) -> bool:
         """Return whether the code or the type is one of these, whatever the letter case."""
         names = {code.strip().lower() for code in codes}
-        return self.code.lower() in names or (_is_telling(self.type) and self.type.lower() in names)
+        return self.code.lower() in names or (_is_specific(self.type) and self.type.lower() in names)
 
     def lost_upstream(self) -> bool:
-        """Return whether a code says that the request was sent on, and its response lost."""
+        """Return whether a code means that the request was forwarded and its response lost."""
         return any(name.lower() in LOST_UPSTREAM for name in (self.code, self.type, *self.nested))
 
-    def speak_of_lost_upstream(self) -> bool:
-        """Return whether the words, or those of the code, say that the request was sent on."""
+    def mentions_lost_upstream(self) -> bool:
+        """Return whether the words, or those of the code, mean that the request was forwarded."""
         if self.is_cut:
-            # What was not read may say so.
+            # The part that was not read may contain such words.
             return True
         text = f"{self.text}\n{self.deeper}"
         if self.code.lower() == "fail_to_fetch_task":
-            # The upstream has answered: new-api hides each message with an address in it behind these words.
+            # The upstream has responded: new-api replaces each message that contains an address with these words.
             text = text.replace("请求上游地址失败", "")
         names = f"{self.code} {self.type}"
         return bool(LOST_WORDS.search(f"{text} {names} {re.sub('[_-]', ' ', names)}"))
 
-    def speak_of_refusal(self) -> bool:
-        """Return whether an error without a code says in words that nothing was sent on."""
+    def mentions_refusal(self) -> bool:
+        """Return whether the words of an error without a code mean that nothing was forwarded."""
         if any(name and not _GENERIC.fullmatch(name) for name in (self.code, self.type)) or self.nested:
             return False
         return bool(
             _REFUSAL_WORDS.search(self.text)
             and not _LATER_ATTEMPT.search(self.text)
-            and not self.speak_of_lost_upstream()
+            and not self.mentions_lost_upstream()
         )
 
     def entry(self) -> str | None:
-        """Return the name under which a vendor's own refusal could be listed, if there is one."""
+        """Return the name with which a vendor's own refusal could be listed in ``refusal_codes``, if any."""
         if any(name in ("5000", "5001", "5002") for name in (self.code, *self.nested)):
-            # The official platform says of these itself that a task may exist.
+            # For these the official platform itself states that a task may exist.
             return None
-        return next((name for name in (self.code, self.type) if _is_telling(name)), None)
+        return next((name for name in (self.code, self.type) if _is_specific(name)), None)
 
 
-def _is_telling(name: str) -> bool:
-    return bool(name) and not _GENERIC.fullmatch(name) and name.lower() not in _TELLS_NO_REFUSAL
+def _is_specific(name: str) -> bool:
+    return bool(name) and not _GENERIC.fullmatch(name) and name.lower() not in _UNSPECIFIC

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes of a job's status, and how servers say that there is no such route."""
+"""The routes of a job's status, and the words of servers that have no such route."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from urllib.parse import quote
 
 from airflow_provider_kling.exceptions import KlingValidationError
 
-#: Where gateways serve the status of a job: the documented route, and that of older and of smaller ones. As text
-#: they are stored in the arguments of triggers.
+#: The routes on which gateways serve the status of a job: the documented one, and that of older and smaller
+#: gateways. They are stored as text in the arguments of triggers.
 STATUS_ROUTES = ("/v1/videos", "/v1/video/generations")
 
 
 def status_path(kling_task_id: str, route: str | None = None) -> str:
     """
-    Return the path of the status of a task; the id is quoted, since ids are opaque.
+    Return the path of a task's status; the id is quoted, since ids are opaque.
 
     :param kling_task_id: The task.
-    :param route: One of :data:`STATUS_ROUTES`; any other stands for the first.
-    :raises KlingValidationError: if the id is ``.`` or ``..``, which would be another path of the API. Clients
-        resolve ``%2E%2E`` as well, and some servers leave out what follows a semicolon.
+    :param route: One of :data:`STATUS_ROUTES`; any other value means the first.
+    :raises KlingValidationError: if the id is ``.`` or ``..``, which would lead to another path of the API.
+        Clients resolve ``%2E%2E`` too, and some servers ignore the part after a semicolon.
     """
     if kling_task_id.partition(";")[0] in {".", ".."}:
         raise KlingValidationError(
-            f"{kling_task_id!r} is no Kling task id, but a path",
+            f"{kling_task_id!r} is not a Kling task id, but a path",
             kling_task_id=kling_task_id,
             advice="Nothing was requested. Correct the id.",
         )
@@ -39,10 +39,10 @@ _ABSENT = (
     r"(?:found|exist|registered|defined|supported|recogni[sz]ed|implemented|matched)"
 )
 
-#: How servers say that there is no such route, so that the API is not there: one-api and its forks
+#: The words of servers that have no such route, so that the API is unavailable: one-api and its forks
 #: (RelayNotFound), Go's net/http, gin and Traefik, NestJS, Fastify, Spring, Laravel, Kong, APISIX, Railway,
-#: OpenAI and Groq (unknown_url), Flask and Apache, and the words that many others have for it.
-#: Not here: what also says that a *task* is unknown, such as FastAPI's {"detail": "Not Found"}.
+#: OpenAI and Groq (unknown_url), Flask and Apache, and words that many others use.
+#: Not here: words that may also mean an unknown *task*, such as FastAPI's {"detail": "Not Found"}.
 NO_ROUTE = re.compile(
     r"Invalid URL \([A-Z]+ /|^[ \t]*404 page not found|Cannot (?:GET|POST) /"
     r"|Route (?:GET|POST):/\S{0,400} not found"
@@ -52,7 +52,8 @@ NO_ROUTE = re.compile(
     r"|\b(?:invalid|unknown|unrecogni[sz]ed|unsupported|undefined|no such|no matching|no)[ _-]"
     r"(?:api[ _-]|request[ _-])?(?:route|endpoint|path|url|uri)\b"
     rf"|\b{_PLACE}\b(?:\W{{1,3}}(?:GET|POST)\b)?(?:\W{{0,3}}/\S{{0,400}})?['\"`”)]{{0,2}} {_ABSENT}"
-    r"|\b(?:route|endpoint|path|url)[ _-]not[ _-]found\b|^[ \t]*page not found|\bpage (?:was |is )?not found[ \t]*$"
+    r"|\b(?:route|endpoint|path|url)[ _-]not[ _-]found\b|^[ \t]*page not found"
+    r"|\bpage (?:was |is )?not found[ \t]*$"
     r"|the requested URL was not found on th"
     r"|\bmethod[ _]not[ _]allowed\b"
     r"|(?:接口|路由|路径|请求地址|请求路径|地址|页面|API)\s?(?:不存在|未找到|未定义|未注册|找不到)"
@@ -60,9 +61,9 @@ NO_ROUTE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 
-#: What servers call a job.
+#: The words of servers for a job.
 _JOB = r"(?:task|job|video|generation|prediction|operation|record)"
-#: How servers say that a *task* is unknown, which only the API itself knows.
+#: The words of servers for an unknown *task*, which only the API itself can report.
 NO_TASK = re.compile(
     rf"\btask[ _]not[ _](?:exist|found)|\b{_JOB}(?: with)?(?: the)?(?: id)?\b(?!s?/)"
     r"(?:\W{1,3}(?!model|channel|provider|user|group|url|file|route|endpoint|page|api|path)[\w-]{1,80}['\"`”)\]]{0,2})?"

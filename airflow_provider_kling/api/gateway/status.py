@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a status response says of a job."""
+"""Read the state of a job from a status response."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ __all__ = ["accepted_body", "job_from", "read_status", "status_word_in", "task_i
 
 #: Words for a failed request, which are words for a failed job too.
 _REQUEST_FAILED = frozenset({"error", "fail", "failed", "failure"})
-#: How the text of an error shows that it is about the request for the status, and not about the job.
+#: Words which show that an error is about the status request, and not about the job.
 _KIND_OF_REQUEST_ERROR: Mapping[type[KlingError], re.Pattern[str]] = {
     kind: re.compile(words, re.IGNORECASE)
     for kind, words in {
@@ -64,7 +64,7 @@ _KIND_OF_REQUEST_ERROR: Mapping[type[KlingError], re.Pattern[str]] = {
         KlingPermissionError: r"forbidden|permission denied|access denied|无权",
     }.items()
 }
-#: The same, for a server that could not answer; a failed job may have such a reason as well.
+#: The same, for a server that could not process the request; a failed job may have such a reason too.
 _SERVER_TROUBLE = re.compile(
     r"internal (?:server )?error|service (?:is )?(?:temporarily )?unavailable|bad gateway|gateway time.?out"
     r"|server (?:is )?(?:busy|overloaded)|try again later|maintenance|database|系统(?:繁忙|错误|维护)"
@@ -75,9 +75,9 @@ _SERVER_TROUBLE = re.compile(
 
 def read_status(response: Response, kling_task_id: str) -> VideoJob:
     """
-    Return the state of a job, under the id it was asked by.
+    Return the state of a job, with the id of the status request.
 
-    :raises KlingError: what an error response means, by name.
+    :raises KlingError: The named error for an error response.
     """
     _refuse_errors(response, kling_task_id)
     body = response.json
@@ -91,12 +91,12 @@ def read_status(response: Response, kling_task_id: str) -> VideoJob:
         if error is not None:
             raise error_of(
                 response,
-                f"The server refused to tell the status of Kling task {kling_task_id}",
+                f"The server refused the status request for Kling task {kling_task_id}",
                 kling_task_id,
                 body=error,
             )
         raise KlingServerError(
-            f"The server's status response for Kling task {kling_task_id} holds no status",
+            f"The response to the status request for Kling task {kling_task_id} contains no status",
             kling_task_id=kling_task_id,
             http_status=response.http_status,
             server_message=body_excerpt(body),
@@ -107,7 +107,7 @@ def read_status(response: Response, kling_task_id: str) -> VideoJob:
 
 
 def accepted_body(response: Response, kling_task_id: str | None) -> Mapping[str, Any]:
-    """Return the object of a 2xx response that names the submitted job; anything else is an error by name."""
+    """Return the object of a 2xx response that describes the submitted job; raise a named error otherwise."""
     _refuse_errors(response, kling_task_id)
     body = response.json
     if not isinstance(body, dict):
@@ -120,12 +120,12 @@ def accepted_body(response: Response, kling_task_id: str | None) -> Mapping[str,
 
 def _refuse_errors(response: Response, kling_task_id: str | None) -> None:
     if not 200 <= response.http_status < 300:
-        raise error_of(response, f"{_asked(kling_task_id)} was refused", kling_task_id)
+        raise error_of(response, f"The {_request_name(kling_task_id)} was refused", kling_task_id)
 
 
 def _not_an_object(response: Response, kling_task_id: str | None) -> KlingServerError:
     return KlingServerError(
-        f"{_asked(kling_task_id)} was answered with something that is not a JSON object",
+        f"The response to the {_request_name(kling_task_id)} is not a JSON object",
         kling_task_id=kling_task_id,
         http_status=response.http_status,
         server_message=excerpt(response.body),
@@ -133,15 +133,15 @@ def _not_an_object(response: Response, kling_task_id: str | None) -> KlingServer
     )
 
 
-def _asked(kling_task_id: str | None) -> str:
-    return "The submit" if kling_task_id is None else f"Asking for Kling task {kling_task_id}"
+def _request_name(kling_task_id: str | None) -> str:
+    return "submit" if kling_task_id is None else f"status request for Kling task {kling_task_id}"
 
 
 def _request_error(response: Response, kling_task_id: str, found: JobObject | None) -> KlingError | None:
     """
-    Return the error of a request that was answered with 200, or None.
+    Return the error of a status request in a 200 response, or None if the response is about the job.
 
-    It does not hold the job's id, and its words are about the request. The job goes on meanwhile.
+    Such a response does not contain the job's id, and its words are about the request. The job itself continues.
     """
     if found is not None and found.word.strip().lower() not in _REQUEST_FAILED:
         return None
@@ -152,7 +152,7 @@ def _request_error(response: Response, kling_task_id: str, found: JobObject | No
     if kind is None:
         return None
     return kind(
-        f"The server refused to tell the status of Kling task {kling_task_id}",
+        f"The server refused the status request for Kling task {kling_task_id}",
         kling_task_id=kling_task_id,
         http_status=response.http_status,
         code=reason.code,
@@ -176,7 +176,7 @@ def _kind_of_request_error(reason: Reason, found: JobObject | None) -> type[Klin
     if kind is None and _SERVER_TROUBLE.search(text):
         kind = KlingServerError
     if kind is KlingServerError and found is not None and found.word.strip().lower() != "error":
-        return None  # a job that failed by the server's trouble
+        return None  # a job that failed because of a server error
     return kind if kind in (*_KIND_OF_REQUEST_ERROR, KlingBalanceError, KlingServerError) else None
 
 
@@ -189,20 +189,20 @@ def job_from(
     without: Collection[int] = (),
 ) -> VideoJob:
     """
-    Return the job of which an object speaks.
+    Return the job that an object describes.
 
-    :param kling_task_id: The id to ask with.
+    :param kling_task_id: The id for status requests.
     :param fields: The object.
     :param word: The word for its status.
-    :param body: The body around it, where the object does not say all.
-    :param without: The ``id()`` of objects of the body that concern other jobs.
+    :param body: The body around it, for values that the object does not have.
+    :param without: The ``id()`` of objects of the body that describe other jobs.
     """
     word = clean_text(word)[:80]
     known = status_of(word)
     status = known or "running"
     progress = _progress(fields.get("progress", as_mapping(body).get("progress")))
     if status in ("queued", "running") and not (known is None and progress == 100):
-        # One check in many finds a job that has ended; the others need not look for what nobody reads.
+        # Few checks find a job that has ended; for the others the remaining fields are not needed.
         return VideoJob(
             kling_task_id=kling_task_id,
             other_id=other_id_in(fields, kling_task_id),
@@ -244,6 +244,6 @@ def _progress(value: Any) -> int | None:
 
 
 def _instant(fields: Mapping[str, Any], *names: str) -> str | None:
-    """Return the first of these times that is one, as ISO 8601 in UTC."""
+    """Return the first of these fields that is a valid time, as ISO 8601 in UTC."""
     moments = (parse_instant(fields.get(name)) for name in names)
     return next((moment.isoformat(timespec="seconds") for moment in moments if moment), None)

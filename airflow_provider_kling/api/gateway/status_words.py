@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words by which gateways name the status of a job."""
+"""The words that gateways use for the status of a job."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMPLETED = frozenset(
         "成功",
     }
 )
-#: A finished job whose file is no longer kept. As long as the file is waited for, that is a failure too.
+#: Words for a finished job whose file is no longer stored. For a task that waits for the file, that is a failure.
 GONE = frozenset({"expired", "deleted"})
 FAILED = GONE | {
     "failed",
@@ -49,14 +49,14 @@ _STATUS_OF_WORD: dict[str, Status] = {
     **dict.fromkeys(COMPLETED, "completed"),
     **dict.fromkeys(FAILED, "failed"),
 }
-#: How longer words end that are none of these: ``video_generation_failed``.
+#: Endings of longer words: ``video_generation_failed``.
 _STATUS_OF_ENDING: dict[str, Status] = {
     **dict.fromkeys(("_succeed", "_succeeded", "_success", "_successful", "成功"), "completed"),
     **dict.fromkeys(("_failed", "失败"), "failed"),
 }
-#: What turns the end of a word into its opposite.
+#: Parts of a word that turn its ending into the opposite.
 _NEGATION = re.compile(r"(?:^|_)(?:not|no|un|non|never|without|isnt|wasnt)_|[未不没非]")
-#: Names by which a response gives the status of a job; the last two may be those of the request.
+#: Names of the field with the status of a job; the last two may be those of the request.
 STATUS_NAMES = (
     *("task_status", "taskStatus", "task_state", "taskState", "job_status", "jobStatus"),
     *("status", "state"),
@@ -64,7 +64,7 @@ STATUS_NAMES = (
 
 
 def status_of(word: str) -> Status | None:
-    """Return the status that a word names, in any letter case and with any separator; None for an unknown word."""
+    """Return the status for a word, in any letter case and with any separator; None for an unknown word."""
     known = _STATUS_OF_WORD.get(word.lower())
     if known is not None:
         return known
@@ -77,10 +77,10 @@ def status_of(word: str) -> Status | None:
 
 
 def is_gone(word: str) -> bool:
-    """Return whether a word says that a finished job is no longer kept."""
+    """Return whether a word means that a finished job is no longer stored."""
     return _normalized(word) in GONE
 
 
 def _normalized(word: str) -> str:
-    """Return a word in lower case, with underscores for spaces, hyphens and humps: ``inProgress``."""
+    """Return a word in lower case, with underscores for spaces, hyphens and camel case: ``inProgress``."""
     return re.sub(r"[\s_-]+|(?<=[a-z])(?=[A-Z])", "_", word.strip()).lower()

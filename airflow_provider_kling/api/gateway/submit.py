@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the response to a submit says: a job, a refusal, or neither for sure."""
+"""Read the response to a submit: a job, a refusal, or neither with certainty."""
 
 from __future__ import annotations
 
@@ -44,54 +44,55 @@ def read_submit(response: Response, refusal_codes: Collection[str] = ()) -> Vide
     """
     Return the job that a submit started.
 
-    :param refusal_codes: Codes by which this vendor refuses before anything is bought, besides those known here.
-    :raises KlingUncertainSubmissionError: if a job may exist: the response does not say for sure that it refuses,
-        or it names a task beside an error; that task's id is then the error's ``kling_task_id``.
-    :raises KlingError: any other, by name: the submit was refused, and no job exists.
+    :param refusal_codes: Error codes with which this vendor refuses a submit before anything is bought, besides
+        the known ones.
+    :raises KlingUncertainSubmissionError: if a job may exist: the response is not a definite refusal, or it has a
+        task id besides an error; that id is then the error's ``kling_task_id``.
+    :raises KlingError: any other named error: the submit was refused, and no job exists.
     """
-    if response.http_status < 300 and not _says_error(response, refusal_codes):
+    if response.http_status < 300 and not _has_error(response, refusal_codes):
         return _accepted_job(response)
     if is_definite_refusal(response, refusal_codes):
         raise error_of(response, "The submit was refused")
-    what = "Whether the submit was accepted is open"
+    message = "Whether the submit was accepted is unknown"
     if response.http_status < 300:
-        what = "The response speaks of an error, but does not prove that no job was made"
-    raise uncertain_error(response, what, kling_task_id=_named_task(response))
+        message = "The response contains an error, but does not prove that no job was made"
+    raise uncertain_error(response, message, kling_task_id=_named_task(response))
 
 
 def is_definite_refusal(response: Response, refusal_codes: Collection[str] = ()) -> bool:
     """
-    Return whether this response to a submit says for sure that no job was made.
+    Return whether this response to a submit proves that no job was made.
 
-    - A response that names a task does not, whatever else it says; one of the connection's own codes does.
-    - 5xx: only a code that is raised before anything is sent on, or the official platform's code of a refusal,
+    - A response with a task id does not, whatever else it contains; one of the connection's own codes does.
+    - 5xx: only a code that is raised before anything is forwarded, or the official platform's code of a refusal,
       does. Words count only where there is no code.
-    - 4xx: all do but an ambiguous status, and an error that names a lost upstream.
-    - 3xx: all do but a redirect that may follow an accepted POST.
-    - 2xx: only an error with a code that is known to refuse does, a 4xx in the code included, or words of an
-      empty account. Words of a rate limit do not: the submit would be sent again by itself.
+    - 4xx: all do, apart from an ambiguous status and an error that mentions a lost upstream.
+    - 3xx: all do, apart from a redirect that may follow an accepted POST.
+    - 2xx: only an error with a known code of a refusal does, including a 4xx in the code, or words of an empty
+      account. Words of a rate limit do not: the submit would be sent again automatically.
     """
     status = response.http_status
-    if (status < 300 and not _says_error(response, refusal_codes)) or _may_name_task(response):
+    if (status < 300 and not _has_error(response, refusal_codes)) or _may_name_task(response):
         return False
     names = error_names(response)
     if names.among(refusal_codes):
         return True
     if status in AMBIGUOUS_STATUSES or names.lost_upstream():
-        # A code of a lost upstream outweighs what the upstream says inside the message.
+        # A code of a lost upstream outweighs the upstream's error inside the message.
         return False
     if names.among(BEFORE_SENDING) or not OFFICIAL_REFUSALS.isdisjoint((names.code, *names.nested)):
         return True
     if status < 300:
-        return not names.speak_of_lost_upstream() and _refuses_with_success(response, names)
-    return names.speak_of_refusal() if status >= 500 else status < 400 or not names.speak_of_lost_upstream()
+        return not names.mentions_lost_upstream() and _refuses_with_success(response, names)
+    return names.mentions_refusal() if status >= 500 else status < 400 or not names.mentions_lost_upstream()
 
 
 def _refuses_with_success(response: Response, names: ErrorNames) -> bool:
-    """Return whether a 2xx with an error is a certain refusal; without a known code, beside an id it is none."""
+    """Return whether a 2xx with an error is a definite refusal; with an id, it needs a known code for that."""
     if kind_of_code(names.code) not in (None, KlingServerError):
         return True
-    if response.http_status < 200 or _holds_an_id(response.json):
+    if response.http_status < 200 or _has_id(response.json):
         return False
     status = status_meant(response, names.code)
     if 400 <= status < 500:
@@ -106,36 +107,37 @@ def _accepted_job(response: Response) -> VideoJob:
         body = {}
     kling_task_id = task_id_in(body)
     if kling_task_id is None:
-        # An id where none is expected is one for a person to judge.
-        raise uncertain_error(response, _what_came(response), kling_task_id=_named_task(response))
+        # An id in an unexpected place is reported for a person to check.
+        raise uncertain_error(response, _unexpected_form(response), kling_task_id=_named_task(response))
     return job_from(kling_task_id, body, status_word_in(body) or "queued")
 
 
-def _what_came(response: Response) -> str:
+def _unexpected_form(response: Response) -> str:
     """
-    Return what came in place of a job, as a sentence.
+    Return a sentence about a response without a job.
 
-    A web page does not prove that the POST bought nothing: a proxy may have forwarded it, and put a page of its
-    own, with its own status, in place of the response.
+    A web page does not prove that the POST bought nothing: a proxy may have forwarded the POST, and replaced the
+    response by its own page with its own status.
     """
     if response.http_status < 200:
-        return "An interim response came in place of the final one"
+        return "The response to the submit is an interim one, not the final one"
     if is_web_page(response):
         return (
-            "A web page, and no response of the API, came back to the submit: check the connection's host and path"
+            "The response to the submit is a web page, not a response of the API: check the connection's host and "
+            "path"
         )
     if not response.body.strip():
         return "The response to the submit is empty"
     if not isinstance(response.json, dict):
         return "The response to the submit is not a JSON object"
-    return "The response to the submit holds no task id"
+    return "The response to the submit contains no task id"
 
 
-def _says_error(response: Response, refusal_codes: Collection[str]) -> bool:
+def _has_error(response: Response, refusal_codes: Collection[str]) -> bool:
     """
-    Return whether a 2xx holds an error that outweighs an id beside it.
+    Return whether a 2xx contains an error that outweighs an id in it.
 
-    The flat envelope does only with a known code: some servers have a success code of their own.
+    The flat envelope does so only with a known code: some servers have their own success code.
     """
     error, body = error_object(response), as_mapping(response.json)
     if _denies_success(body) or (error is not None and error is not response.json):
@@ -148,8 +150,8 @@ def _says_error(response: Response, refusal_codes: Collection[str]) -> bool:
         return True
     if status_meant(response, names.code) >= 400:
         return True
-    # Words beside an id may be a warning.
-    return not _holds_an_id(body) and empty_account(response, names) is KlingBalanceError
+    # Words together with an id may be a warning.
+    return not _has_id(body) and empty_account(response, names) is KlingBalanceError
 
 
 def _denies_success(body: Mapping[str, Any]) -> bool:
@@ -165,7 +167,7 @@ def _denies_success(body: Mapping[str, Any]) -> bool:
 
 #: Fields that deny success.
 _SUCCESS_NAMES = ("success", "ok", "succeeded")
-#: Names of fields whose value may be the id of a job, in a body as it came; in a message the quotes are escaped.
+#: Names of fields whose value may be the id of a job, in an undecoded body; in a message the quotes are escaped.
 _ID = re.compile(
     r"""(?:task|job|video|generation)[ _-]?(?:id|uuid|no)s?\\*["']\s*:"""
     r"""\s*\\*(?:["']\s*[^\s"'\\]|[\d-]|\[\s*\\*["'\d])""",
@@ -174,20 +176,20 @@ _ID = re.compile(
 _ANY_ID = re.compile(
     r"(?i:(?:^|[_-])(?:id|uuid)s?$|^(?:task|job|video|generation)(?:id)?s?$)|(?<=[a-z])(?:Id|ID|Uuid|UUID)s?$"
 )
-#: Names of an exchange, not of a job.
+#: Names of the ids of an exchange, not of a job.
 _EXCHANGE = re.compile(r"request|trace|req_?id|log|session|span|correlation", re.IGNORECASE)
 
 
 def _may_name_task(response: Response) -> bool:
-    """Return whether a response may name a task anywhere, as deep as it may be."""
+    """Return whether a response may contain a task id, at any depth."""
     if _named_task(response):
         return True
     text = response.body.decode(json.detect_encoding(response.body), errors="replace")
     return response.json is not None and bool(_ID.search(text))
 
 
-def _holds_an_id(body: Any) -> bool:
-    """Return whether a body holds anything that may be an id; a text as ``data`` may be one."""
+def _has_id(body: Any) -> bool:
+    """Return whether a body contains any possible id; a text in ``data`` may be one."""
     for part in parts_of(body):
         if isinstance(part, dict):
             for name, value in part.items():
@@ -201,9 +203,9 @@ def _holds_an_id(body: Any) -> bool:
 
 def _named_task(response: Response) -> str | None:
     """
-    Return the id of a task that an error response to a submit names.
+    Return the task id in an error response to a submit.
 
-    Beside an error only a ``kling_task_id`` is one: an ``id`` may be the request's, and text in ``data`` anything.
+    With an error only a ``task_id`` counts: an ``id`` may be that of the request, and ``data`` may be any text.
     """
     for part in parts_of(response.json):
         if isinstance(part, dict) and part.get("task_id") and (found := task_id_in({"task_id": part["task_id"]})):

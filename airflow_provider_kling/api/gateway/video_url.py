@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Where the finished video lies.
+Find the URL of the finished video.
 
-The documented places go first. Gateways have many others, so the whole body is searched after that: by what fields
-are called and what their values are. An input that is repeated, a picture of the video, and an address of the API
-itself are never taken; a copy with a watermark only where there is no clean one.
+The documented places go first. Gateways have many others, so the whole body is searched after that, by the names
+of fields and by their values. An echoed input, a picture of the video, and an address of the API itself are never
+used; a copy with a watermark only if there is no clean one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from airflow_provider_kling.utils.text import as_mapping, clean_text
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-#: Characters of a video's URL, signature included.
+#: Maximum characters of a video's URL, including its signature.
 MAX_URL = 8192
 
-#: Words in names of what is no video, though it belongs to one.
+#: Words in names of files that belong to a video, but are not it.
 _NO_VIDEO = vocabulary(
     """
     image images img imgs photo photos picture pictures pic frame frames keyframe keyframes firstframe lastframe
@@ -34,7 +34,7 @@ _NO_VIDEO = vocabulary(
     captions srt vtt lyrics text
     """
 )
-#: Words in names of addresses that lead to a page or to the API itself.
+#: Words in names of URLs that lead to a page or to the API itself.
 _NO_FILE = vocabulary(
     """
     status cancel get stream poll polling query queue callback webhook notify hook web page share docs doc help
@@ -55,13 +55,13 @@ _VIDEO = frozenset({"video", "videos", "mp", "movie"})
 _TO_VIDEO = re.compile(r"(?:to|2)[ _-]?video", re.IGNORECASE)
 _WATERMARK = frozenset({"watermark", "watermarks", "watermarked", "wm", "nwm"})
 _CLEAN = frozenset({"without", "no", "non", "free", "clean", "remove", "removed", "un", "nwm"})
-#: Words in names of lists and objects that hold results.
+#: Words in names of lists and objects that contain results.
 _OUTPUTS = vocabulary("output outputs result results works creations generations artifacts assets")
-#: Words in the names of fields that say what stands beside them, and names that do so alone.
+#: Words in the names of fields that describe the other fields of their object, and whole names of such fields.
 _LABELS, _LABEL_NAMES = vocabulary("type role kind format mime"), ("name", "key", "field", "label")
-#: Fields of an object among which one that says what it holds is looked for.
+#: Maximum number of fields of an object that are searched for such a label.
 MAX_LABELS = 30
-#: How the path of a video ends; ``/content`` is where gateways of this family serve it.
+#: Endings of the path of a video; gateways of this family serve it at ``/content``.
 _VIDEO_FILE = re.compile(r"\.(?:mp4|mov|webm|m4v|mkv|avi|mpe?g|ogv|flv)$|/content$", re.IGNORECASE)
 _OTHER_FILE = re.compile(
     r"\.(?:png|jpe?g|webp|gif|bmp|svg|avif|heic|tiff?|ico|mp3|wav|m4a|aac|flac|ogg|opus|json|html?|xml|txt|md|pdf"
@@ -77,12 +77,12 @@ def video_url(fields: Mapping[str, Any], body: Any = None, *, without: Collectio
     """
     Return the URL of the finished video, or None.
 
-    :param fields: The object that speaks of the job.
+    :param fields: The object that describes the job.
     :param body: The body around it.
-    :param without: The ``id()`` of objects that concern other jobs.
+    :param without: The ``id()`` of objects that describe other jobs.
     """
     echoed: set[str] = set()
-    #: By the ``id()`` of an object: the object, which must live as long as that, and what it says that it holds.
+    #: By the ``id()`` of an object: the object, to keep that ``id()`` valid, and its label.
     labels: dict[int, tuple[Mapping[str, Any], bool | None]] = {}
     found: list[tuple[bool, int, int, str]] = []
     for place, field in enumerate(fields_of(fields, body, without=without)):
@@ -105,7 +105,7 @@ def video_url(fields: Mapping[str, Any], body: Any = None, *, without: Collectio
 
 
 def _documented(fields: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield what stands in the documented place, and then in those that many gateways share."""
+    """Yield the value in the documented place, and then those in places that many gateways share."""
     metadata, data, result = (as_mapping(fields.get(name)) for name in ("metadata", "data", "task_result"))
     yield from (fields.get("video_url"), fields.get("url"), metadata.get("url"), metadata.get("video_url"))
     yield from (fields.get("output_url"), fields.get("result_url"), data.get("result_url"), data.get("video_url"))
@@ -116,9 +116,9 @@ def _documented(fields: Mapping[str, Any]) -> Iterator[Any]:
 
 def _rank(field: Field, url: str, label: bool | None) -> int | None:
     """
-    Return how likely an address is the video's, 0 most; None if it is not.
+    Return the rank of a URL, 0 for the most likely URL of the video; None if it is not one.
 
-    :param label: Whether the fields beside it say that it is a video's.
+    :param label: Whether the other fields of its object label it as a video.
     """
     name, path = words_of(field.name), _path(url)
     words = name | field.around
@@ -139,7 +139,7 @@ def _rank(field: Field, url: str, label: bool | None) -> int | None:
 
 
 def _is_echoed_picture(field: Field) -> bool:
-    """Return whether a field holds a picture that the video was made from, as far as its name tells."""
+    """Return whether the name of a field means a picture that the video was made from."""
     return not words_of(field.name).isdisjoint({"image", "images", "frame", "frames", "keyframes", "img", "photo"})
 
 
@@ -157,9 +157,9 @@ def _is_marked_file(url: str) -> bool:
 
 
 def _label_of(holder: Mapping[str, Any]) -> bool | None:
-    """Return whether the fields beside a URL say that it is a video's; None if they do not say."""
+    """Return whether the fields of an object label its URL as a video; None if there is no label."""
     if status_word_in(holder):
-        return None  # what they say is about the job: it may be made from an image
+        return None  # its fields describe the job, which may be made from an image
     verdicts = {
         _kind(value)
         for name, value in islice(holder.items(), MAX_LABELS)
@@ -174,10 +174,10 @@ def _is_label(name: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _kind(label: str) -> bool | None:
-    """Return whether a word such as ``video/mp4``, ``first_frame`` or ``cover.png`` stands for a video."""
+    """Return whether a word such as ``video/mp4``, ``first_frame`` or ``cover.png`` means a video."""
     if _VIDEO_FILE.search(label) or _TO_VIDEO.search(label):
         return True
-    if " " in label or not label.isascii():  # a title that a person gave
+    if " " in label or not label.isascii():  # a title written by a person
         return None
     words = words_of(label)
     if not words.isdisjoint(ECHO | _NO_VIDEO):
@@ -186,7 +186,7 @@ def _kind(label: str) -> bool | None:
 
 
 def _address(value: Any, *, may_be_relative: bool = False) -> str | None:
-    """Return the URL of a file on the web that a value holds; in a documented place also a path on the server."""
+    """Return the URL of a file on the web in a value; in a documented place also a path on the server."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_URL + 100:
         return None
     if not may_be_relative and value.lstrip()[:4].lower() != "http":

@@ -163,8 +163,8 @@ class TestWords:
 
     def test_a_bare_quota_with_seconds_to_wait_is_a_limit(self) -> None:
         assert kind_of_words("Quota exceeded") is KlingBalanceError
-        assert kind_of_words("Quota exceeded", asks_to_wait=True) is KlingRateLimitError
-        assert kind_of_words("Insufficient credits", asks_to_wait=True) is KlingBalanceError
+        assert kind_of_words("Quota exceeded", has_retry_after=True) is KlingRateLimitError
+        assert kind_of_words("Insufficient credits", has_retry_after=True) is KlingBalanceError
 
 
 class TestErrors:
@@ -314,7 +314,7 @@ class TestRefusedWith200:
         assert read_submit(answer(body)).kling_task_id == "task_9"
 
     def test_a_web_page_is_called_one(self) -> None:
-        with pytest.raises(KlingUncertainSubmissionError, match="A web page, and no response of the API"):
+        with pytest.raises(KlingUncertainSubmissionError, match="a web page, not a response of the API"):
             read_submit(answer(b"<!DOCTYPE html><title>Console</title>"))
 
     @pytest.mark.parametrize(

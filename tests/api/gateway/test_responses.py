@@ -99,7 +99,7 @@ class TestStatusWords:
         assert {"failed", "failure", "fail", "error", "cancelled", "canceled", "expired"} <= FAILED
 
     @pytest.mark.parametrize("word", ["dreaming", "SUCCESSFUL?", "done!", "排队中", "x" * 10_000])
-    def test_a_word_that_nobody_knows_means_still_running(self, word: str) -> None:
+    def test_an_unknown_word_means_still_running(self, word: str) -> None:
         job = status_of(status=word, progress=100, video_url=URL)
         assert job.status == "running"
         assert not job.is_known_status
@@ -114,7 +114,7 @@ class TestStatusWords:
 
     @pytest.mark.parametrize("status", [None, 5, [], {}, True, ""])
     def test_no_status_at_all_is_an_error_that_waiting_may_cure(self, status: Any) -> None:
-        with pytest.raises(KlingServerError, match="holds no status") as caught:
+        with pytest.raises(KlingServerError, match="contains no status") as caught:
             status_of(status=status)
         assert caught.value.kling_task_id == "task_1"
 
@@ -290,7 +290,9 @@ class TestWhyAJobFailed:
         ],
         ids=str,
     )
-    def test_refused_content_is_told_apart_since_it_would_be_refused_again(self, reason: dict[str, Any]) -> None:
+    def test_refused_content_is_distinguished_since_it_would_be_refused_again(
+        self, reason: dict[str, Any]
+    ) -> None:
         failure = generation_error(status_of(status="failed", **reason))
         assert type(failure) is KlingContentRefusedError
         assert not failure.retryable
@@ -396,7 +398,7 @@ class TestTheErrorTable:
         assert type(error) is kind
         assert error.code == str(code)
 
-    def test_a_429_that_waiting_does_not_cure_is_told_from_one_that_it_does(self) -> None:
+    def test_a_429_of_an_empty_account_is_distinguished_from_a_rate_limit(self) -> None:
         assert not error_of(answer(openai("", upstream(1102)), 429), "It failed").retryable
         assert not error_of(answer(openai("", upstream(1304)), 429), "It failed").retryable
         assert error_of(answer(openai("", upstream(1303)), 429), "It failed").retryable
@@ -654,13 +656,13 @@ class TestSubmitRefusedOrUncertain:
         with pytest.raises(KlingUncertainSubmissionError):
             read_submit(answer({"id": "task_1", **openai("", "half done")}, http_status))
 
-    def test_an_unknown_fate_is_told_in_the_servers_own_words(self) -> None:
+    def test_an_unknown_fate_is_reported_in_the_servers_own_words(self) -> None:
         body = openai("do_request_failed", json.dumps({"error": {"message": "上游超时"}}))
         with pytest.raises(KlingUncertainSubmissionError) as caught:
             read_submit(answer(body, 500))
         assert (caught.value.code, caught.value.server_message) == ("do_request_failed", "上游超时")
 
-    def test_a_submit_that_finds_nothing_is_not_told_to_check_a_task_id(self) -> None:
+    def test_a_404_to_a_submit_has_no_advice_about_a_task_id(self) -> None:
         with pytest.raises(KlingNotFoundError) as caught:
             read_submit(answer(b"", 404))
         assert "task id" not in str(caught.value)
@@ -1022,7 +1024,7 @@ class TestTheConnectionsRefusalCodes:
         with pytest.raises(KlingUncertainSubmissionError) as caught:
             read_submit(answer(body, http_status))
         ending = (
-            " If the vendor says that it buys nothing, add to the connection's extra: "
+            " If the vendor confirms that such a submit is not billed, add to the connection's extra: "
             f'"refusal_codes": ["{entry}"]'
         )
         assert str(caught.value).endswith(ending)
@@ -1086,7 +1088,7 @@ class TestWhatIsSaidOfMoney:
             read_status(answer(openai("invalid_request"), 400), "task_1")
         assert "Nothing was submitted" not in str(caught.value)
 
-    def test_a_page_of_somebody_in_front_does_not_know_which_tasks_there_are(self) -> None:
+    def test_a_404_page_of_a_proxy_is_no_missing_task(self) -> None:
         with pytest.raises(KlingServerError):
             read_status(answer(b"<html>404</html>", 404), "task_1")
 
@@ -1146,8 +1148,8 @@ class TestProbe:
     @pytest.mark.parametrize(
         ("body", "http_status", "words"),
         [
-            (openai("", "无效的令牌"), 401, "The API refuses the key"),
-            (b"", 401, "The API refuses the key"),
+            (openai("", "无效的令牌"), 401, "The API rejects the key"),
+            (b"", 401, "The API rejects the key"),
             (openai("access_denied"), 403, "does not serve this connection"),
             (openai("insufficient_user_quota"), 403, "does not serve this connection"),
             (openai("", "overloaded"), 500, "does not serve this connection"),
@@ -1421,5 +1423,5 @@ def test_a_full_account_is_one_in_any_words() -> None:
 
 
 def test_an_interim_response_is_not_called_accepted() -> None:
-    with pytest.raises(KlingUncertainSubmissionError, match="An interim response"):
+    with pytest.raises(KlingUncertainSubmissionError, match="an interim one"):
         read_submit(Response(http_status=103, body=b""))

@@ -121,7 +121,7 @@ class TestNoSuchRoute:
         works, words = describe_probe(answer(body, http_status))
         assert not works
         assert f"not as this API (HTTP {http_status}): check host, port and path" in words
-        assert "no such route, so the key was not looked at" in words
+        assert "no such route, so the key was not checked" in words
 
     def test_nothing_is_submitted(self, body: Any, http_status: int) -> None:
         with pytest.raises(KlingUnavailableError, match="Nothing was submitted"):

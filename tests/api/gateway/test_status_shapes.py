@@ -190,7 +190,7 @@ def test_no_id_at_a_submit_stops(body: Any) -> None:
         read_submit(response(body))
 
 
-class TestAWordThatNobodyKnows:
+class TestAnUnknownWord:
     def test_means_running_and_keeps_the_url(self) -> None:
         job = read({"id": "x", "status": "dreamt", "progress": 100, "output": [URL]})
         assert (job.status, job.is_known_status, job.video_url) == ("running", False, URL)
