@@ -110,8 +110,8 @@ def _masked_body(body: bytes, masked: Callable[[str], str]) -> bytes:
     """
     Return a body with the key masked, in the encoding in which ``json.loads`` reads it.
 
-    The values read from the body are masked again later. Its beginning is masked here too, since an excerpt of it may
-    end in the middle of a key.
+    The values read from the body are masked again later. Its beginning is masked here too, since an excerpt of it
+    may end in the middle of a key.
     """
     encoding, errors = json.detect_encoding(body), "surrogatepass"
     try:

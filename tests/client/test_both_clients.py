@@ -500,7 +500,7 @@ def test_a_refused_key_may_have_been_replaced_while_airflow_cannot_return_the_co
 
 @pytest.mark.parametrize("client", BOTH)
 def test_a_cookie_of_a_server_is_not_sent_back(client: Client, connect: Connect) -> None:
-    with RawServer(answer('{"id": "task_1", "status": "running"}', Set_Cookie="a=b; Path=/")) as server:
+    with RawServer(http_response('{"id": "task_1", "status": "running"}', Set_Cookie="a=b; Path=/")) as server:
         connect(server.base_url)
         with client() as get_video:
             get_video("task_1")
