@@ -55,12 +55,14 @@ def wait_times(*, started_at: float, deadline: float, deferred_at: float | None,
     return WaitTimes(started_at, max(deadline, now + min(deadline - deferred_at, SHORTEST_WAIT)), visible_from)
 
 
-def seconds_until(moment: float, *, now: float, at_most: float) -> float:
+def seconds_until(moment: float, *, now: float, at_most: float, deferred_at: float | None = None) -> float:
     """
     Return the seconds until a moment from another machine's clock.
 
     :param moment: As written (epoch seconds).
     :param now: The time by this machine's clock (epoch seconds).
+    :param deferred_at: When the pause began, as written (epoch seconds). With it, each process that resumes the
+        pause keeps its whole length, whatever this machine's clock shows.
     :param at_most: Maximum seconds: the length of the pause as it was planned.
     """
-    return max(0.0, min(moment - now, at_most))
+    return max(0.0, min(moment - (now if deferred_at is None else deferred_at), at_most))

@@ -55,7 +55,8 @@ class KlingTaskTrigger(BaseTrigger):
     :param poll_interval: Fixed seconds between two checks; None leaves the schedule to the provider.
     :param model: The requested model, if known: the provider learns how long its videos take.
     :param video_seconds: Length of the requested video, if known: longer ones take longer to make.
-    :param not_before: The earliest time to send the event (epoch seconds).
+    :param not_before: The earliest time to send the event (epoch seconds). Each process that runs this trigger
+        counts it from ``deferred_at``, where that is known.
     :param route: The status route that the server has, if the worker has found it.
     :param deferred_at: When the worker deferred the task (epoch seconds). These times are from the worker's clock,
         and the triggerer's may differ: see :mod:`airflow_provider_kling.jobs.clocks`.
@@ -121,7 +122,9 @@ class KlingTaskTrigger(BaseTrigger):
         from airflow_provider_kling.client.async_client import shared_client
 
         now = steady_clock()
-        first_event = now() + seconds_until(self.not_before, now=now(), at_most=SHORTEST_DEFERRAL)
+        first_event = now() + seconds_until(
+            self.not_before, now=now(), at_most=SHORTEST_DEFERRAL, deferred_at=self.deferred_at
+        )
         try:
             poller = self._poller(now())
         except KlingError as error:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from base64 import b64encode
 from bisect import bisect_right
 from functools import cached_property, lru_cache, reduce
 from html import unescape
 from itertools import accumulate
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,19 +28,26 @@ MIN_ENCODED = 12
 
 #: The escapes of JSON, Python, URLs and HTML. Each starts with a literal, so that the search skips all other text.
 _ESCAPE = re.compile(
-    r"(\\{1,8}(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[bfnrtv]|[!-/:-@\[\]-`{-~])?"
-    r"|%(?:[0-7][0-9A-Fa-f]|[C-Fc-f][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f]){1,3})"
-    r"|&(?:#(?:\d{1,10}|[xX][0-9A-Fa-f]{1,8});?|\w{1,12};))",
+    r"(\\{1,8}(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[bfnrtv]|u\{[0-9A-Fa-f]{1,8}\}|U[0-9A-Fa-f]{8}"
+    r"|[!-/:-@\[\]-`{-~])?"
+    r"|%(?:[0-7][0-9A-Fa-f]|[C-Fc-f][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f]){1,3}|u[0-9A-Fa-f]{4})"
+    r"|&(?:#(?:\d{1,40}|[xX][0-9A-Fa-f]{1,40});?|\w{1,12};))",
     re.ASCII,
 )
 #: An incomplete escape at the end of a text.
-_CUT_ESCAPE = re.compile(r"(?:\\+(?:u[0-9A-Fa-f]{0,3}|x[0-9A-Fa-f]?)?|%[0-9A-Fa-f]?|&#?\w{0,12})$", re.ASCII)
+_CUT_ESCAPE = re.compile(
+    r"(?:\\+(?:u\{?[0-9A-Fa-f]{0,8}|x[0-9A-Fa-f]?)?|%(?:u[0-9A-Fa-f]{0,3}|[0-9A-Fa-f])?|&#?\w{0,40})$",
+    re.ASCII | re.IGNORECASE,
+)
 _CONTROL_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-#: Invisible characters, halves of a character, and replacements of bytes that are not a character.
-_INVISIBLE = re.compile(
-    "([\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
-    "\u202a-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffd"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff])"
+#: Runs of invisible characters: escape sequences of terminals, combining marks, halves of a character, replacements of
+#: bytes that are not a character. Or runs of full-width characters.
+_UNUSUAL = re.compile(
+    "((?:\x1b\\[[0-?]{0,16}[ -/]{0,4}[@-~]"
+    "|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u0300-\u036f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u1ab0-\u1aff"
+    "\u1dc0-\u1dff\u200b-\u200f\u202a-\u202e\u2060-\u206f\u20d0-\u20ff\u2800\u3164\ud800-\udfff\ufe00-\ufe0f"
+    "\ufe20-\ufe2f\ufeff\uffa0\ufff0-\ufffd\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff])+"
+    "|[\uff01-\uff5e]+)"
 )
 _SPACE = re.compile(r"(\s+)")
 
@@ -59,7 +68,7 @@ class SecretMask:
         needles: dict[str, None] = {}
         for secret in secrets:
             for text in (secret, _decoded(secret)):
-                needles[_folded(_INVISIBLE.sub("", text))] = None
+                needles[_folded(_UNUSUAL.sub("", text))] = None
         self._needles = tuple(filter(None, needles))
         self._beginnings = tuple(needle[:MIN_PREFIX] for needle in self._needles)
         self._shortest = min(map(len, self._needles), default=0)
@@ -102,8 +111,8 @@ class SecretMask:
         shown = text.rstrip("…") if was_cut else text
         shortest = (MIN_PREFIX if len(shown) == len(text) else MIN_CUT_PREFIX) if was_cut else None
         for _ in range(MAX_ROUNDS + 1):
-            if not (shown.isascii() and shown.isprintable()) and _INVISIBLE.search(shown):
-                layers.append(DecodedText(shown, _INVISIBLE, _nothing))
+            if not (shown.isascii() and shown.isprintable()) and _UNUSUAL.search(shown):
+                layers.append(DecodedText(shown, _UNUSUAL, _usual))
                 shown = layers[-1].text
             folded = _folded(shown)
             found = [*self._found(folded)]
@@ -148,7 +157,7 @@ def mask(secrets: Iterable[str], text: str) -> str:
 
 def forms_of(secret: str, *, parts: bool = True) -> Iterator[str]:
     """
-    Yield a secret, its parts as a URL would split it, and its Base64 forms.
+    Yield a secret, its parts as a URL would split it, and its hexadecimal and Base64 forms.
 
     The parts may be names, of an account for example.
 
@@ -163,6 +172,7 @@ def forms_of(secret: str, *, parts: bool = True) -> Iterator[str]:
         yield from (part for part in re.split("[/?#@:]", secret) if MIN_ENCODED <= len(part) < len(secret))
     if len(secret) < MIN_ENCODED:
         return
+    yield secret.encode().hex()
     for offset in range(3):
         encoded = b64encode(b"\0" * offset + secret.encode()).decode().rstrip("=")
         # The first and the last character may contain bits of the text around the secret.
@@ -249,13 +259,22 @@ def _nothing(_: str) -> str:
 
 
 @lru_cache(maxsize=4096)
+def _usual(run: str) -> str:
+    """Return full-width characters in their usual width, and nothing for invisible ones."""
+    return normalize("NFKC", run) if "\uff01" <= run[0] <= "\uff5e" else ""
+
+
+@lru_cache(maxsize=4096)
 def _unescaped(escape: str) -> str:
     """Return the character of an escape; an empty text for backslashes, of which there may be several."""
     if escape[0] == "&":
         return unescape(escape).replace("\\", "")
     if escape[0] == "%":
+        if escape[1] == "u":
+            return chr(int(escape.lstrip("%u"), 16)).replace("\\", "")
         return bytes.fromhex(escape.replace("%", "")).decode("utf-8", errors="replace").replace("\\", "")
     code = escape.lstrip("\\")
     if len(code) > 1:
-        return chr(int(code[1:], 16)).replace("\\", "")
+        number = int(code[1:].strip("{}"), 16)
+        return chr(number).replace("\\", "") if number <= sys.maxunicode else ""
     return _CONTROL_ESCAPES.get(code, code)

@@ -98,6 +98,15 @@ class TestAWorkerWhoseClockIsBehind:
         assert isinstance(wait.on_error(NOT_FOUND, grace=GRACE, now=NOW + 49), Pause)
         assert wait.on_error(NOT_FOUND, grace=GRACE, now=NOW + 50) == Finished(error=NOT_FOUND)
 
+    @pytest.mark.parametrize("ahead", [-HOUR, 0.0, HOUR])
+    @pytest.mark.parametrize("late", [0.0, 600.0])
+    def test_keeps_the_minimum_of_a_deferral(self, ahead: float, late: float) -> None:
+        worker = NOW + ahead
+        assert seconds_until(worker + 15, now=NOW + late, at_most=15.0, deferred_at=worker) == 15.0
+
+    def test_a_trigger_without_a_minimum_has_none(self) -> None:
+        assert seconds_until(0.0, now=NOW, at_most=15.0, deferred_at=NOW - HOUR) == 0.0
+
 
 @given(ahead=AHEAD, timeout=st.floats(1, 30 * 86400), age=st.floats(0, 30 * 86400), deferred_at=st.booleans())
 @example(ahead=HOUR, timeout=1800.0, age=0.0, deferred_at=True)
