@@ -9,14 +9,15 @@ means an error, a message or a reason. The words also show a content refusal, wh
 from __future__ import annotations
 
 import json
+import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_kling.api.codes import is_content_refusal, official_code
-from airflow_provider_kling.api.gateway.body import ERROR, Field, fields_of, without_echoes, words_of
+from airflow_provider_kling.api.gateway.body import ERROR, Field, fields_of, vocabulary, without_echoes, words_of
 from airflow_provider_kling.api.gateway.errors import is_success_code
 from airflow_provider_kling.api.gateway.status_words import COMPLETED, RUNNING, WAITING
-from airflow_provider_kling.utils.text import MAX_MESSAGE, as_text, innermost_message, shorten
+from airflow_provider_kling.utils.text import MAX_MESSAGE, as_text, clean_text, innermost_message, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -28,6 +29,10 @@ MAX_BESIDE = 50
 
 #: Words in names of a message, and of a code.
 _MESSAGE = frozenset({"message", "messages", "detail", "details"})
+#: Names under which a message stands where there is no better one.
+_REMARKS = frozenset({"remark", "remarks", "info", "备注"})
+#: Words in the names of fields that tell of the video, and often repeat the prompt: they show no refusal.
+_ABOUT_VIDEO = vocabulary("title subtitle text description caption name names tag tags keywords safety")
 _CODE = frozenset({"code", "errno", "errcode", "failcode"})
 #: Words in the names of fields that contain an id, a URL or a time, and no reason.
 _NO_TEXT = frozenset({"id", "ids", "url", "urls", "time", "at", "type", "loc", "doc", "docs", "link", "count"})
@@ -35,6 +40,9 @@ _NO_TEXT = frozenset({"id", "ids", "url", "urls", "time", "at", "type", "loc", "
 _NO_REASON = frozenset(
     {
         "",
+        "0",
+        "200",
+        "200_ok",
         "-",
         "ok",
         "okay",
@@ -56,7 +64,37 @@ _NO_REASON = frozenset(
 )
 #: Last words of a text about a successful request: ``Request succeeded.``, ``操作成功``.
 _SUCCESS = frozenset({"success", "successful", "successfully", "succeed", "succeeded"})
-#: Words of a content refusal, besides those for errors of any kind.
+#: What turns a text with such a word into a reason.
+_NEGATIVE = re.compile(
+    r"\b(?:not?|never|un\w+|without|but|cannot|fail\w*|err\w*|reject\w*|refus\w*|denied|tim(?:ed|e) ?out)\b"
+    r"|n['’]t\b"
+)
+_NEGATIVE_CHINESE = re.compile(r"[未不没无非]|失败|错误|超时|异常|拒绝|率")
+#: Words of a text that says no more than that the job failed.
+_GENERIC = vocabulary(
+    """
+    the a an your this task tasks job video request generation generating generate processing process execution
+    has have is was failed fail failure failing error errors occurred unknown status to
+    """
+)
+_GENERIC_TEXTS = frozenset(
+    {"任务失败", "生成失败", "视频生成失败", "任务执行失败", "执行失败", "处理失败", "未知错误"}
+)
+#: What is about the form of a request or about a service, though it has words of a content refusal.
+_NOT_ABOUT_CONTENT = re.compile(
+    r"https?://[^\s\"'<>\\\x80-\U0010ffff]+"
+    r"|\b(?:case|time|order|latency|position|whitespace|context|price)[ _-]?(?:in)?sensitive"
+    r"|\bcase[ _-]?sensitivity|\bsensitive to \w+"
+    r"|\bviolat(?:es?|ed|ing|ion of)\s+(?:the\s+|our\s+|your\s+|a\s+)?"
+    r"(?:(?!content|polic|guide|commun|safe|terms|rules)[\w-]{1,30}\s+){0,2}"
+    r"(?:rate|limits?|lengths?|size|quota|schema|format|constraints?|range|type|maximum|minimum|concurrency)\b"
+    r"|\bmoderation(?:[ _-](?:service|server|api|endpoint|system|backend))?\s+(?:request\s+)?"
+    r"(?:has\s+|is\s+|was\s+)?(?:currently\s+|temporarily\s+)?"
+    r"(?:tim(?:ed|e)[ -]?out|unavailable|unreachable|overloaded|busy|down|not available)\b"
+    r"|\bmoderation[ _-](?:service|server|api|endpoint|system|backend)\s+(?:error|failed|returned 5\d\d)\b",
+    re.IGNORECASE,
+)
+#: Words of a content refusal besides those that every error may have.
 _REFUSED_WORDS = (
     "inappropriate",
     "nsfw",
@@ -105,7 +143,7 @@ class Reason(NamedTuple):
 
 
 class _Text(NamedTuple):
-    order: tuple[int, bool, int]
+    order: tuple[bool, int, bool, int]
     text: str
     code: str | None
 
@@ -143,22 +181,25 @@ def _read(
     texts: list[_Text] = []
     others: list[str] = []
     codes: list[str] = []
-    characters = MAX_CHARACTERS
+    #: A long log leaves room for the reason.
+    characters, other_characters = MAX_CHARACTERS, MAX_CHARACTERS
     for place, field in enumerate(fields_of(fields, body, without=without)):
-        if field.is_echo:
+        if field.is_echo or (field.is_beside_prompt and not _speaks_of_failure(field)):
             continue
         if (code := _code_in(field)) is not None:
             codes.append(code)
-        if not isinstance(field.value, str) or len(texts) + len(others) >= 2 * MAX_TEXTS or characters <= 0:
+        if not isinstance(field.value, str):
             continue
         text = field.value[:MAX_MESSAGE]
-        characters -= len(text)
         rank = _rank(field, text)
-        if rank is None:
-            if not text.startswith("http"):
-                others.append(text)
-        elif len(texts) < MAX_TEXTS:
-            texts.append(_Text((rank, not field.is_inside, place), text, _code_of(field.holder)))
+        if rank is not None:
+            if len(texts) < MAX_TEXTS and characters > 0:
+                characters -= len(text)
+                order = (_is_generic(text), rank, not field.is_inside, place)
+                texts.append(_Text(order, text, _code_of(field.holder)))
+        elif len(others) < MAX_TEXTS and other_characters > 0 and _may_tell_of_refusal(field, text):
+            other_characters -= len(text)
+            others.append(text)
     return texts, others, codes
 
 
@@ -175,17 +216,36 @@ def _rank(field: Field, text: str) -> int | None:
     if is_message:
         # A message named after the task is about the task; another one may be about the request.
         return 2 if "status" in name or "task" in name else 3
-    return 4 if is_in_error else None
+    if is_in_error:
+        return 4
+    return 5 if field.name.strip().lower() in _REMARKS else None
+
+
+def _speaks_of_failure(field: Field) -> bool:
+    """Return whether a field beside a prompt tells of the job nevertheless."""
+    return not words_of(field.name).isdisjoint(ERROR | _MESSAGE | _CODE) or not field.around.isdisjoint(ERROR)
+
+
+def _may_tell_of_refusal(field: Field, text: str) -> bool:
+    return not text.startswith("http") and words_of(field.name).isdisjoint(_ABOUT_VIDEO)
+
+
+def _is_generic(text: str) -> bool:
+    """Return whether a text says no more than that the job failed."""
+    plain = text[:80].lower().strip(" .!。！")
+    return plain in _GENERIC_TEXTS or _GENERIC.issuperset(plain.split())
 
 
 def _may_be_a_reason(text: str) -> bool:
-    plain = " ".join(text[:200].split()).lower().strip(" .!。！")
+    plain = " ".join(clean_text(text[:500]).split()).lower().strip(" .!。！")
     if plain.replace(" ", "_") in _NO_REASON or plain in _NO_REASON:
         return False
     words = plain.split()
-    if words[-1] in _SUCCESS:
-        return len(words) > 3 or not words_of(plain).isdisjoint({"not", "no", "never", "un", "t"})
-    return not (plain.endswith("成功") and len(plain) < 12) or any(no in plain for no in "未不没")
+    if words[-1] in _SUCCESS or words[0] in _SUCCESS:
+        return _NEGATIVE.search(plain) is not None
+    if plain.endswith("成功") or plain.startswith("成功"):
+        return _NEGATIVE_CHINESE.search(plain) is not None
+    return True
 
 
 def _code_in(field: Field) -> str | None:
@@ -211,6 +271,7 @@ def _is_refusal(code: str | None, text: str) -> bool:
     named = official_code(text)
     # JSON inside a text may have Chinese text in escapes.
     words = innermost_message(text) if "\\u" in text else text
+    words = _NOT_ABOUT_CONTENT.sub(" ", words)
     if is_content_refusal(named or code, words):
         return True
     searched = f"{code or ''} {words}".lower()

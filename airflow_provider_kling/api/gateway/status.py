@@ -27,6 +27,7 @@ from airflow_provider_kling.api.gateway.job_object import (
     submitted_object,
     task_id_in,
 )
+from airflow_provider_kling.api.gateway.other_jobs import other_jobs
 from airflow_provider_kling.api.gateway.reason import Reason, body_excerpt, failure_reason
 from airflow_provider_kling.api.gateway.status_words import is_gone, status_of
 from airflow_provider_kling.api.gateway.video_url import video_url
@@ -212,8 +213,9 @@ def job_from(
             progress=progress,
             model=_model(fields),
         )
+    without = other_jobs(fields, body, kling_task_id).union(without)
     reason = failure_reason(fields, body, without=without) if status == "failed" else Reason(None, None, False)
-    url = None if status == "failed" else video_url(fields, body, without=without)
+    url = None if status == "failed" else video_url(fields, body, without=without, kling_task_id=kling_task_id)
     is_unexplained = reason.message is None if status == "failed" else url is None
     return VideoJob(
         kling_task_id=kling_task_id,

@@ -13,10 +13,19 @@ import re
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_kling.api.gateway.body import ECHO, Field, fields_of, is_echo, vocabulary, words_of
-from airflow_provider_kling.api.gateway.job_object import status_word_in
+from airflow_provider_kling.api.gateway.body import (
+    ECHO,
+    MAX_LABELS,
+    OUTPUTS,
+    Field,
+    fields_of,
+    is_echo,
+    vocabulary,
+    words_of,
+)
+from airflow_provider_kling.api.gateway.job_object import status_word_in, task_id_in
 from airflow_provider_kling.utils.text import as_mapping, clean_text
 
 if TYPE_CHECKING:
@@ -31,14 +40,24 @@ _NO_VIDEO = vocabulary(
     image images img imgs photo photos picture pictures pic frame frames keyframe keyframes firstframe lastframe
     tail cover covers thumbnail thumbnails thumb thumbs poster posters preview previews snapshot snapshots
     screenshot sprite icon avatar logo gif audio audios music sound voice speech mask subtitle subtitles caption
-    captions srt vtt lyrics text
+    captions srt vtt lyrics text bgm tts background garment lora loras license invoice payment upload presigned put
+    callback callbacks webhook webhooks hook hooks notify redirect
     """
 )
-#: Words in names of URLs that lead to a page or to the API itself.
+#: Words in names of what repeats the request, or shows the videos of others; an error may stand there as well.
+_NOT_MADE = vocabulary(
+    """
+    query submit settings setting spec form properties messages recent history related example examples demo
+    tutorial ads
+    """
+)
+#: Words in names of addresses that a person is led to afterwards: ``success_url``, ``return_url``.
+_LED_TO, _LINK = vocabulary("success error return back"), vocabulary("url urls uri link")
+#: Words in names of addresses that lead to a page or to the API itself.
 _NO_FILE = vocabulary(
     """
-    status cancel get stream poll polling query queue callback webhook notify hook web page share docs doc help
-    support console billing upload edit delete terms homepage website site host domain origin endpoint base api
+    status cancel get stream poll polling query queue web page share docs doc help support console billing
+    edit delete terms homepage website site host domain origin endpoint base api
     response detail details next prev schema log logs model user project proxy
     """
 )
@@ -55,36 +74,50 @@ _VIDEO = frozenset({"video", "videos", "mp", "movie"})
 _TO_VIDEO = re.compile(r"(?:to|2)[ _-]?video", re.IGNORECASE)
 _WATERMARK = frozenset({"watermark", "watermarks", "watermarked", "wm", "nwm"})
 _CLEAN = frozenset({"without", "no", "non", "free", "clean", "remove", "removed", "un", "nwm"})
-#: Words in names of lists and objects that contain results.
-_OUTPUTS = vocabulary("output outputs result results works creations generations artifacts assets")
-#: Words in the names of fields that describe the other fields of their object, and whole names of such fields.
+#: Words in the names of fields that say what stands beside them, and names that do so alone.
 _LABELS, _LABEL_NAMES = vocabulary("type role kind format mime"), ("name", "key", "field", "label")
-#: Maximum number of fields of an object that are searched for such a label.
-MAX_LABELS = 30
-#: Endings of the path of a video; gateways of this family serve it at ``/content``.
+#: How the path of a video ends; ``/content`` is where gateways of this family serve it.
 _VIDEO_FILE = re.compile(r"\.(?:mp4|mov|webm|m4v|mkv|avi|mpe?g|ogv|flv)$|/content$", re.IGNORECASE)
+#: A list of pieces rather than a file.
+_PLAYLIST = re.compile(r"\.(?:m3u8?|mpd)$", re.IGNORECASE)
+#: Where a path leads on the machine of the server, and not on the web.
+_LOCAL = re.compile(r"/(?:tmp|home|root|var|mnt|opt|usr|workspace)/")
+#: Parts of the path by which the API tells of a job, and what may follow the job's id there.
+_ROUTES = vocabulary(
+    """
+    videos video tasks task jobs job predictions requests generations generation status query
+    image2video text2video
+    """
+)
+_AFTER_ID = vocabulary("status result results response cancel get fetch")
 _OTHER_FILE = re.compile(
     r"\.(?:png|jpe?g|webp|gif|bmp|svg|avif|heic|tiff?|ico|mp3|wav|m4a|aac|flac|ogg|opus|json|html?|xml|txt|md|pdf"
     r"|srt|vtt|zip|tar|gz|safetensors|ckpt|js|css|php)$",
     re.IGNORECASE,
 )
 _MARKED_FILE = re.compile(
-    r"(?<![a-z])(no[_-]?|non[_-]?|without[_-]?|un|free[_-]?)?(?:watermark|wm(?![a-z]))", re.IGNORECASE
+    r"(?<![a-z])(no[_-]?|non[_-]?|without[_-]?|un|free[_-]?)?(?:water_?mark|wm(?![a-z]))", re.IGNORECASE
 )
+_MARKED_FOLDER = re.compile(r"/(?:water_?mark(?:s|ed)?|wm)/", re.IGNORECASE)
+#: A video without a watermark goes before one of which nothing is known, and one with a watermark last.
+_IS_CLEAN, _IS_UNKNOWN, _IS_MARKED = range(3)
 
 
-def video_url(fields: Mapping[str, Any], body: Any = None, *, without: Collection[int] = ()) -> str | None:
+def video_url(
+    fields: Mapping[str, Any], body: Any = None, *, without: Collection[int] = (), kling_task_id: str = ""
+) -> str | None:
     """
     Return the URL of the finished video, or None.
 
     :param fields: The object that describes the job.
     :param body: The body around it.
-    :param without: The ``id()`` of objects that describe other jobs.
+    :param without: The ``id()`` of objects that concern other jobs.
+    :param kling_task_id: The id that the job was asked for by; addresses of its status end in it.
     """
     echoed: set[str] = set()
-    #: By the ``id()`` of an object: the object, to keep that ``id()`` valid, and its label.
-    labels: dict[int, tuple[Mapping[str, Any], bool | None]] = {}
-    found: list[tuple[bool, int, int, str]] = []
+    ids = {kling_task_id, task_id_in(fields) or kling_task_id}
+    labels = _Labels()
+    found: list[tuple[int, bool, int, int, str]] = []
     for place, field in enumerate(fields_of(fields, body, without=without)):
         url = _address(field.value)
         if url is None:
@@ -92,16 +125,20 @@ def video_url(fields: Mapping[str, Any], body: Any = None, *, without: Collectio
         if field.is_echo or _is_echoed_picture(field):
             echoed.add(url)
             continue
-        holder = id(field.holder)
-        if holder not in labels:
-            labels[holder] = field.holder, _label_of(field.holder)
-        if (rank := _rank(field, url, labels[holder][1])) is not None:
-            found.append((_is_marked(field, url), rank, place, url))
+        if field.is_beside_prompt or _is_status_route(url, ids):
+            continue
+        rank = _rank(field, url, labels.kind_of(field.holders))
+        if rank is None or (url[0] == "/" and (rank > 2 or _LOCAL.match(url))):
+            continue
+        is_second = url[0] == "/" or "progress" in words_of(field.name) or bool(_PLAYLIST.search(_path(url)))
+        found.append((_mark_of(field, url, labels), is_second, rank, place, url))
     for place, text in enumerate(_documented(fields)):
-        if (url := _address(text, may_be_relative=True)) and not _OTHER_FILE.search(_path(url)):
-            found.append((_is_marked_file(url), -1, place, url))
+        url = _address(text, may_be_relative=True)
+        if url and not _OTHER_FILE.search(_path(url)) and not _is_status_route(url, ids):
+            mark = _mark_in_url(url) or labels.mark_of(fields) or _IS_UNKNOWN
+            found.append((mark, bool(_PLAYLIST.search(_path(url))), -1, place, url))
     found.sort()
-    return next((url for _, _, _, url in found if url not in echoed), None)
+    return next((url for *_, url in found if url not in echoed), None)
 
 
 def _documented(fields: Mapping[str, Any]) -> Iterator[Any]:
@@ -123,11 +160,9 @@ def _rank(field: Field, url: str, label: bool | None) -> int | None:
     name, path = words_of(field.name), _path(url)
     words = name | field.around
     is_video_file = bool(_VIDEO_FILE.search(path))
-    if not words.isdisjoint(_NO_VIDEO) or _OTHER_FILE.search(path) or label is False:
+    if label is False or _OTHER_FILE.search(path) or _names_no_video(name, words, is_video_file=is_video_file):
         return None
-    if not name.isdisjoint(_NO_FILE) and not is_video_file:
-        return None
-    if not name.isdisjoint(_WATERMARK) and not name.isdisjoint(_CLEAN):
+    if _mark_in_words(name) == _IS_CLEAN:
         return 0
     is_video = label is True or not words.isdisjoint(_VIDEO)
     is_result = not words.isdisjoint(_RESULT)
@@ -135,7 +170,21 @@ def _rank(field: Field, url: str, label: bool | None) -> int | None:
         return 1 if is_video else 2 if is_result else 4
     if is_video:
         return 3
-    return 5 if not name.isdisjoint(_RESULT) else 6 if not field.around.isdisjoint(_OUTPUTS) else None
+    return 5 if not name.isdisjoint(_RESULT) else 6 if not field.around.isdisjoint(OUTPUTS) else None
+
+
+def _names_no_video(name: frozenset[str], words: frozenset[str], *, is_video_file: bool) -> bool:
+    """
+    Return whether a field's name, or those around it, are no video's.
+
+    :param name: The words in its name.
+    :param words: Those and the words in the names of the objects around it.
+    """
+    if not words.isdisjoint(_NO_VIDEO | _NOT_MADE) or {"call", "back"} <= name:
+        return True
+    if not name.isdisjoint(_LED_TO) and not name.isdisjoint(_LINK) and name.isdisjoint(_VIDEO):
+        return True
+    return not is_video_file and not name.isdisjoint(_NO_FILE)
 
 
 def _is_echoed_picture(field: Field) -> bool:
@@ -143,29 +192,78 @@ def _is_echoed_picture(field: Field) -> bool:
     return not words_of(field.name).isdisjoint({"image", "images", "frame", "frames", "keyframes", "img", "photo"})
 
 
-def _is_marked(field: Field, url: str) -> bool:
-    """Return whether a video has a watermark."""
+def _is_status_route(url: str, ids: Collection[str]) -> bool:
+    """Return whether an address is that of the API for the job, and not of its file."""
+    parts = _path(url).split("/")[-8:]
+    if len(parts) > 1 and parts[-1].lower() in _AFTER_ID:
+        parts.pop()
+    return parts[-1] != "" and parts[-1] in ids and any(part.lower() in _ROUTES for part in parts[:-1])
+
+
+def _mark_of(field: Field, url: str, labels: _Labels) -> int:
+    """Return whether a video has a watermark: by its name, by what stands beside it, and by its URL."""
     words = words_of(field.name) | field.around
-    if not words.isdisjoint(_WATERMARK):
-        return words.isdisjoint(_CLEAN)
-    return _is_marked_file(url)
+    for mark in (_mark_in_words(words), labels.mark_of(field.holder), _mark_in_url(url)):
+        if mark is not None:
+            return mark
+    return _IS_UNKNOWN
 
 
-def _is_marked_file(url: str) -> bool:
-    found = _MARKED_FILE.search(_path(url).rpartition("/")[2])
-    return found is not None and not found[1]
+def _mark_in_words(words: frozenset[str]) -> int | None:
+    if words.isdisjoint(_WATERMARK) and not {"water", "mark"} <= words:
+        return None
+    return _IS_MARKED if words.isdisjoint(_CLEAN) else _IS_CLEAN
 
 
-def _label_of(holder: Mapping[str, Any]) -> bool | None:
-    """Return whether the fields of an object label its URL as a video; None if there is no label."""
+def _mark_in_url(url: str) -> int | None:
+    path = _path(url)
+    found = _MARKED_FILE.search(path.rpartition("/")[2])
+    if found is not None:
+        return _IS_UNKNOWN if found[1] else _IS_MARKED
+    return _IS_MARKED if _MARKED_FOLDER.search(path) else None
+
+
+class _Labels:
+    """What objects say of what they hold, each read once."""
+
+    def __init__(self) -> None:
+        #: By the ``id()`` of an object: the object, which must live as long as that, and what it says.
+        self._read: dict[int, tuple[Mapping[str, Any], frozenset[bool | None], int | None]] = {}
+
+    def kind_of(self, holders: tuple[Mapping[str, Any], ...]) -> bool | None:
+        """Return whether the objects around a URL say that it is a video's; the nearest that says so counts."""
+        verdicts = [self._of(holder)[1] for holder in reversed(holders)]
+        if any(None in verdict for verdict in verdicts):
+            return False
+        verdict = next(filter(None, verdicts), frozenset[bool | None]())
+        return False if False in verdict else True if True in verdict else None
+
+    def mark_of(self, holder: Mapping[str, Any]) -> int | None:
+        """Return whether an object says that its video has a watermark; None if it does not say."""
+        return self._of(holder)[2]
+
+    def _of(self, holder: Mapping[str, Any]) -> tuple[Mapping[str, Any], frozenset[bool | None], int | None]:
+        if id(holder) not in self._read:
+            self._read[id(holder)] = holder, *_labels_of(holder)
+        return self._read[id(holder)]
+
+
+def _labels_of(holder: Mapping[str, Any]) -> tuple[frozenset[bool | None], int | None]:
+    """Return what the fields of an object say: of what kind it is, None for an input, and of its watermark."""
+    kinds: set[bool | None] = set()
+    mark = None
     if status_word_in(holder):
-        return None  # its fields describe the job, which may be made from an image
-    verdicts = {
-        _kind(value)
-        for name, value in islice(holder.items(), MAX_LABELS)
-        if isinstance(value, str) and len(value) < 80 and _is_label(name)
-    }
-    return False if False in verdicts else True if True in verdicts else None
+        return frozenset(), None  # what they say is about the job: it may be made from an image
+    for name, value in islice(holder.items(), MAX_LABELS):
+        if isinstance(value, bool):
+            said = _mark_in_words(words_of(name))
+            if said is not None:
+                mark = said if value else _IS_MARKED + _IS_CLEAN - said
+        elif isinstance(value, str) and len(value) < 80 and _is_label(name):
+            kinds.update(_kind(value))
+            said = _mark_in_words(words_of(value))
+            mark = mark if said is None else said
+    return frozenset(kinds), mark
 
 
 def _is_label(name: str) -> bool:
@@ -173,36 +271,54 @@ def _is_label(name: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _kind(label: str) -> bool | None:
-    """Return whether a word such as ``video/mp4``, ``first_frame`` or ``cover.png`` means a video."""
+def _kind(label: str) -> tuple[bool | None, ...]:
+    """Return whether a word such as ``video/mp4`` or ``cover.png`` stands for a video; None for an input."""
     if _VIDEO_FILE.search(label) or _TO_VIDEO.search(label):
-        return True
-    if " " in label or not label.isascii():  # a title written by a person
-        return None
+        return (True,)
+    if " " in label or not label.isascii():  # a title that a person gave
+        return ()
     words = words_of(label)
-    if not words.isdisjoint(ECHO | _NO_VIDEO):
-        return False
-    return True if not words.isdisjoint(_VIDEO) else None
+    if not words.isdisjoint(ECHO):
+        return (None,)
+    if not words.isdisjoint(_NO_VIDEO):
+        return (False,)
+    return (True,) if not words.isdisjoint(_VIDEO) else ()
 
 
 def _address(value: Any, *, may_be_relative: bool = False) -> str | None:
-    """Return the URL of a file on the web in a value; in a documented place also a path on the server."""
+    """
+    Return the URL of a file on the web that a value holds.
+
+    A path on the server must begin with a slash and end as a video does, except in a documented place.
+    """
     if not isinstance(value, str) or not 0 < len(value) <= MAX_URL + 100:
         return None
-    if not may_be_relative and value.lstrip()[:4].lower() != "http":
+    start = value.lstrip()[:4].lower()
+    is_address = start[:1] == "/" and start[:2] != "//" and bool(_VIDEO_FILE.search(_path(value.strip())))
+    if not may_be_relative and not is_address and start != "http":
         return None
     text = clean_text(value)
-    if not 0 < len(text) <= MAX_URL or len(text.split()) != 1:
+    if not 0 < len(text) <= MAX_URL:
         return None
     try:
         parts = urlsplit(text)
-        host = parts.hostname
+        has_host, _ = bool(parts.hostname), parts.port
     except ValueError:
         return None
-    if parts.scheme in ("http", "https"):
-        return text if host else None
-    is_path = may_be_relative and not parts.scheme and (text[0] == "/" or _VIDEO_FILE.search(parts.path))
-    return text if is_path else None
+    if parts.scheme:
+        is_address = parts.scheme in ("http", "https") and has_host
+    else:
+        is_address = is_address or (may_be_relative and (text[0] == "/" or bool(_VIDEO_FILE.search(parts.path))))
+    if not is_address or (len(text.split()) != 1 and not _is_path_with_spaces(parts)):
+        return None
+    return text.replace(" ", "%20")
+
+
+def _is_path_with_spaces(parts: SplitResult) -> bool:
+    """Return whether spaces stand nowhere but in the path of a video's URL."""
+    path = parts.path
+    is_file = bool(_VIDEO_FILE.search(path)) and "://" not in path and len(path.split()) == path.count(" ") + 1
+    return is_file and len(f"{parts.netloc}{parts.query}{parts.fragment}x".split()) == 1
 
 
 def _path(url: str) -> str:
