@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 #: Bytes of a response, which has a few hundred. Decoding one holds up all triggers of a triggerer, for a second
 #: where a kilobyte on the wire unpacks to a mebibyte of nested lists.
 MAX_RESPONSE_BYTES = 128 << 10
+#: Bytes of the response to a submit, besides the request that it may repeat, images included. A worker reads it,
+#: once; and it may hold the only trace of a paid job.
+MAX_SUBMIT_RESPONSE_BYTES = 4 << 20
 
 
 #: Lists and objects of a JSON body, of which a response has a few dozen. Making tens of thousands of them starts a
 #: full garbage collection. That visits every object of the process, and stops a triggerer's loop for a tenth of a
 #: second or longer.
 MAX_CONTAINERS = 4000
+#: The same for the response to a submit, which no triggerer reads.
+MAX_SUBMIT_CONTAINERS = 100_000
 
 #: Headers in which servers of this kind name an exchange.
 REQUEST_ID_HEADERS = ("X-Oneapi-Request-Id", "X-Request-Id", "Request-Id")
@@ -41,6 +46,7 @@ class Response:
     :param retry_after: Seconds that the server asks to wait.
     :param location: Target of a redirect.
     :param request_id: The server's id of this exchange.
+    :param most_containers: Lists and objects that the body may have to be decoded.
     """
 
     http_status: int
@@ -50,18 +56,26 @@ class Response:
     request_id: str | None = None
     #: The decoded body, or None where it is no JSON.
     json: Any = field(init=False)
+    most_containers: InitVar[int] = MAX_CONTAINERS
 
-    def __post_init__(self) -> None:
-        self.json = _parse_json(self.body)
+    def __post_init__(self, most_containers: int) -> None:
+        self.json = _parse_json(self.body, most_containers)
 
     @classmethod
     def from_http(
-        cls, http_status: int, body: bytes, headers: Mapping[str, str], *, masked: Callable[[str], str]
+        cls,
+        http_status: int,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        masked: Callable[[str], str],
+        most_containers: int = MAX_CONTAINERS,
     ) -> Response:
         """
         Return the response that just arrived.
 
         :param masked: Masks the key in a text: some servers repeat it, and a response may be logged and stored.
+        :param most_containers: Lists and objects that the body may have to be decoded.
         """
         location = headers.get("Location")
         return cls(
@@ -70,14 +84,15 @@ class Response:
             retry_after=retry_after_seconds(headers.get("Retry-After"), now=time.time()),
             location=None if location is None else masked(_header_text(location)),
             request_id=_request_id(headers, masked),
+            most_containers=most_containers,
         )
 
 
-def _parse_json(body: bytes) -> Any:
+def _parse_json(body: bytes, most_containers: int) -> Any:
     """Return the value of a JSON body; None where it is no JSON, or of a shape that no response has."""
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
-        return None if _has_more_containers(text, MAX_CONTAINERS) else json.loads(text)
+        return None if _has_more_containers(text, most_containers) else json.loads(text)
     except (ValueError, RecursionError):
         return None
 

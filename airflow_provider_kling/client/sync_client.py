@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, cast
 
 from requests.auth import AuthBase
 
-from airflow_provider_kling.api.response import Response
+from airflow_provider_kling.api.response import (
+    MAX_CONTAINERS,
+    MAX_RESPONSE_BYTES,
+    MAX_SUBMIT_CONTAINERS,
+    MAX_SUBMIT_RESPONSE_BYTES,
+    Response,
+)
 from airflow_provider_kling.api.routes import RouteSearch
 from airflow_provider_kling.client.connection import HEADERS, KlingConnection
 from airflow_provider_kling.client.response_body import CONTENT_ENCODING, ResponseBody
@@ -144,11 +150,24 @@ class SyncClient:
                     stream=True,
                 ) as response,
             ):
-                content = _content(response)
+                # A submit's response may hold the only trace of a paid job: it may repeat the request whole.
+                content = _content(
+                    response,
+                    most=MAX_RESPONSE_BYTES
+                    if body is None
+                    else MAX_SUBMIT_RESPONSE_BYTES + 2 * len(body.getbuffer()),
+                    masked=connection.masked if body is not None else None,
+                )
         except TRANSPORT_ERRORS as error:
             reason = connection.masked(f"{type(error).__name__}: {error}")
         else:
-            return Response.from_http(response.status_code, content, response.headers, masked=connection.masked)
+            return Response.from_http(
+                response.status_code,
+                content,
+                response.headers,
+                masked=connection.masked,
+                most_containers=MAX_CONTAINERS if body is None else MAX_SUBMIT_CONTAINERS,
+            )
         # Outside of the except block: the text of the error may hold the key, which some servers repeat.
         raise KlingConnectionError(f"{call.method} {url} failed: {reason}")
 
@@ -244,6 +263,7 @@ class Submitting:
             raise KlingUncertainSubmissionError(
                 f"The submit was sent, but its answer was lost ({reason})",
                 http_status=getattr(error, "http_status", None),
+                server_message=getattr(error, "server_message", None),
             ) from error
         return connection.api.read_submit(response, refusal_codes=connection.refusal_codes)
 
@@ -283,8 +303,10 @@ class _WatchedBody(io.BytesIO):
         return super().read(size)
 
 
-def _content(response: requests.Response) -> bytes:
-    body = ResponseBody(f"{response.request.method} {response.url}", response.status_code)
+def _content(response: requests.Response, *, most: int, masked: Callable[[str], str] | None) -> bytes:
+    body = ResponseBody(
+        f"{response.request.method} {response.url}", response.status_code, most=most, masked=masked
+    )
     while chunk := response.raw.read1(65536, decode_content=False):
         body.add(chunk)
     return body.content(response.headers.get("Content-Encoding", ""))
