@@ -2,10 +2,11 @@
 """
 Recognise an empty account by the words of an error.
 
-Waiting does not help with an empty account, but with a rate limit it does. Servers send both with the same status,
-the same type and often the same word: *quota*. So this is a rule rather than a list. A word for money near a word
-for its lack means an empty account. *Quota* near a word for its lack does too, unless the error also mentions
-requests, concurrent jobs, or a period that passes by waiting: then it is a rate limit.
+Waiting does not cure an empty account, but it cures a rate limit, and servers send both under the same status, the
+same type and often the same word: *quota*. So this is a rule rather than a list. A word for money beside a word
+for its lack is an empty account. *Quota* beside a word for its lack is one too, unless the error also speaks of
+requests, of jobs at once, or of a span of time that a wait outlasts: then it is a rate limit. So are credits that
+are used up.
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ _NO_MONEY = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 
+#: Credits that are used up may be those of a window of time, or of the jobs at once.
+_USED_UP = re.compile(
+    rf"\b(?:credits?|points)\b{_NEAR}\b(?:exhausted|depleted|used up|(?:has |have )?r[ua]n out)\b", re.IGNORECASE
+)
+
 #: A quota is used up: of money, or of requests.
 _NO_QUOTA = re.compile(
     r"\b(?:insufficient|not enough|n't enough|no|exceed(?:s|ed|ing)?|over|out of|exhausted|used up|reached)"
@@ -78,7 +84,8 @@ _NO_QUOTA = re.compile(
 _RATE = re.compile(
     r"\bper[ -](?:second|sec|minute|min|hour|day)\b|/ ?(?:s|sec|second|min|minute|h|hour|day)\b|\b[rtq]p[smhd]\b"
     r"|\brequests\b|\brequest (?:quota|limit|rate|count|frequency)|\bconcurren|\bparallel"
-    r"|\bsimultaneous|\bat once\b|\bdaily\b|\bhourly\b|\btoday|\brate\b|\brunning (?:task|job|video)"
+    r"|\bsimultaneous|\bat once\b|\bdaily\b|\bhourly\b|\btoday|\brate\b|\brunning\b|\bqueued?\b|\bburst\b"
+    r"|\bwindow\b|\bretry later\b|\bplease wait\b"
     r"|\b(?:task|job|slot)s? limit"
     r"|\btoo (?:many|fast|frequent)|\b(?:try|retry)(?: again)? (?:in|after) \d|\bresets? (?:in|at|after)\b"
     r"|频率|頻率|频繁|頻繁|并发|並發|併發|每(?:分|秒|小时|小時|天|日)|今[日天]|当[日天]|请求(?:数|次数|配额|过于|过快|太)"
@@ -103,12 +110,13 @@ def kind_of_words(text: str, *, has_retry_after: bool = False) -> type[KlingErro
         (names if _NAME.fullmatch(line.strip()) and line.isascii() else sentences).append(line)
     # InsufficientBalance, insufficient_user_quota
     spelled = [re.sub(r"(?<=[a-z])(?=[A-Z])|[_.:-]", " ", name) for name in names]
-    words = re.sub(r"[ \t]+", " ", "\n".join([*spelled, *(line.replace("_", " ") for line in sentences)]))
-    if _NO_MONEY.search(words):
+    said = re.sub(r"[ \t]+", " ", "\n".join([*spelled, *(line.replace("_", " ") for line in sentences)]))
+    # A type says little: "rate_limit_error" was seen beside "Insufficient credits".
+    is_rate = has_retry_after or bool(_RATE.search("\n".join(sentences)))
+    if _NO_MONEY.search(_USED_UP.sub(" ", said) if is_rate else said):
         return KlingBalanceError
-    if not _NO_QUOTA.search(words):
+    if not _NO_QUOTA.search(said) and not _USED_UP.search(said):
         return None
-    # The type proves little: "rate_limit_error" was seen together with "Insufficient credits".
-    if has_retry_after or _RATE.search("\n".join(sentences)):
+    if is_rate:
         return KlingRateLimitError
     return KlingBalanceError

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 #: Maximum bytes of a response; a usual one has a few hundred. Decoding blocks all triggers of a triggerer, for a
 #: second where a kilobyte on the wire decompresses to a mebibyte of nested lists.
 MAX_RESPONSE_BYTES = 128 << 10
+#: Bytes of the response to a submit, besides the request that it may repeat, images included. A worker reads it,
+#: once; and it may hold the only trace of a paid job.
+MAX_SUBMIT_RESPONSE_BYTES = 4 << 20
 
 
 #: Maximum number of lists and objects in a JSON body; a usual one has a few dozen. Creating tens of thousands of
 #: them starts a full garbage collection. That visits every object of the process, and stops a triggerer's loop for
 #: a tenth of a second or longer.
 MAX_CONTAINERS = 4000
+#: The same for the response to a submit, which no triggerer reads.
+MAX_SUBMIT_CONTAINERS = 100_000
 
 #: Characters of a body that are masked before it is read. Masking the largest body would hold up all triggers for
 #: 20 ms.
@@ -44,6 +49,7 @@ class Response:
     :param retry_after: Seconds to wait by the Retry-After header.
     :param location: Target of a redirect.
     :param request_id: The server's id of this exchange.
+    :param most_containers: Lists and objects that the body may have to be decoded.
     """
 
     http_status: int
@@ -53,9 +59,10 @@ class Response:
     request_id: str | None = None
     #: The decoded body, or None if it is not JSON.
     json: Any = field(init=False)
+    most_containers: InitVar[int] = MAX_CONTAINERS
 
-    def __post_init__(self) -> None:
-        self.json = _parse_json(self.body)
+    def __post_init__(self, most_containers: int) -> None:
+        self.json = _parse_json(self.body, most_containers)
 
     @classmethod
     def from_http(
@@ -66,12 +73,14 @@ class Response:
         *,
         masked: Callable[[str], str],
         masked_body: Callable[[str], str] | None = None,
+        most_containers: int = MAX_CONTAINERS,
     ) -> Response:
         """
         Build a response that has just been received.
 
         :param masked: Masks the key in a text: some servers echo it, and a response may be logged and stored.
         :param masked_body: Masks it in the body, which contains ids and URLs; ``masked`` by default.
+        :param most_containers: Maximum number of lists and objects in a body that is decoded.
         """
         location = headers.get("Location")
         return cls(
@@ -80,14 +89,15 @@ class Response:
             retry_after=retry_after_seconds(headers.get("Retry-After"), now=time.time()),
             location=None if location is None else masked(_header_text(location)),
             request_id=_request_id(headers, masked),
+            most_containers=most_containers,
         )
 
 
-def _parse_json(body: bytes) -> Any:
+def _parse_json(body: bytes, most_containers: int) -> Any:
     """Return the value of a JSON body; None if it is not JSON, or nested as no real response is."""
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
-        return None if _has_more_containers(text, MAX_CONTAINERS) else json.loads(text)
+        return None if _has_more_containers(text, most_containers) else json.loads(text)
     except (ValueError, RecursionError):
         return None
 

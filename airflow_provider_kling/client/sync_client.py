@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, cast
 
 from requests.auth import AuthBase
 
-from airflow_provider_kling.api.response import Response
+from airflow_provider_kling.api.response import (
+    MAX_CONTAINERS,
+    MAX_RESPONSE_BYTES,
+    MAX_SUBMIT_CONTAINERS,
+    MAX_SUBMIT_RESPONSE_BYTES,
+    Response,
+)
 from airflow_provider_kling.api.routes import RouteSearch
 from airflow_provider_kling.client.connection import HEADERS, KlingConnection
 from airflow_provider_kling.client.response_body import CONTENT_ENCODING, ResponseBody
@@ -144,7 +150,14 @@ class SyncClient:
                     stream=True,
                 ) as response,
             ):
-                content = _content(response)
+                # A submit's response may hold the only trace of a paid job: it may repeat the request whole.
+                content = _content(
+                    response,
+                    max_bytes=MAX_RESPONSE_BYTES
+                    if body is None
+                    else MAX_SUBMIT_RESPONSE_BYTES + 2 * len(body.getbuffer()),
+                    masked=connection.masked if body is not None else None,
+                )
         except TRANSPORT_ERRORS as error:
             reason = connection.masked(f"{type(error).__name__}: {error}")
         else:
@@ -154,6 +167,7 @@ class SyncClient:
                 response.headers,
                 masked=connection.masked,
                 masked_body=connection.masked_body,
+                most_containers=MAX_CONTAINERS if body is None else MAX_SUBMIT_CONTAINERS,
             )
         # Outside of the except block: the text of the error may contain the key, which some servers echo.
         raise KlingConnectionError(f"{call.method} {url} failed: {reason}")
@@ -250,6 +264,7 @@ class Submitting:
             raise KlingUncertainSubmissionError(
                 f"The submit was sent, but its response was lost ({reason})",
                 http_status=getattr(error, "http_status", None),
+                server_message=getattr(error, "server_message", None),
             ) from error
         return connection.api.read_submit(response, refusal_codes=connection.refusal_codes)
 
@@ -289,8 +304,10 @@ class _WatchedBody(io.BytesIO):
         return super().read(size)
 
 
-def _content(response: requests.Response) -> bytes:
-    body = ResponseBody(f"{response.request.method} {response.url}", response.status_code)
+def _content(response: requests.Response, *, max_bytes: int, masked: Callable[[str], str] | None) -> bytes:
+    body = ResponseBody(
+        f"{response.request.method} {response.url}", response.status_code, max_bytes=max_bytes, masked=masked
+    )
     while chunk := response.raw.read1(65536, decode_content=False):
         body.add(chunk)
     return body.content(response.headers.get("Content-Encoding", ""))

@@ -142,7 +142,7 @@ class SubmitResult:
 
     :param kling_task_id: Its id.
     :param submitted_at: When it was submitted (epoch seconds).
-    :param job: Its state, where it is known.
+    :param job: Its state, where it was looked up; the response to a submit alone never ends a job.
     :param other_id: Another id that the submit gave it; the server may know it by that one alone.
     """
 
@@ -452,9 +452,9 @@ class Submitter:
             try:
                 known = self._by_either_id(job.kling_task_id, job.other_id)
             except KlingError:  # not stored yet, say: the wait tries both
-                return SubmitResult(job.kling_task_id, submitted_at, job, job.other_id)
+                return SubmitResult(job.kling_task_id, submitted_at, None, job.other_id)
             return SubmitResult(known.kling_task_id, submitted_at, known)
-        return SubmitResult(job.kling_task_id, submitted_at, job)
+        return SubmitResult(job.kling_task_id, submitted_at)
 
     def _send(self, session: SubmitSession, request: VideoRequest, intent: Submit) -> VideoJob:
         self.is_sending = True

@@ -40,8 +40,8 @@ _CUT_ESCAPE = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _CONTROL_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-#: Runs of invisible characters (escape sequences of terminals, combining marks, halves of a character, replacements
-#: of bytes that are not a character), or of full-width ones.
+#: Runs of invisible characters (terminal escape sequences, combining marks, halves of a character, replacements of
+#: bytes that are not a character), or of full-width ones.
 _UNUSUAL = re.compile(
     "((?:\x1b\\[[0-?]{0,16}[ -/]{0,4}[@-~]"
     "|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u0300-\u036f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u1ab0-\u1aff"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -17,13 +18,18 @@ from typing import Any
 import psutil
 import pytest
 
+from airflow_provider_kling.api.response import MAX_SUBMIT_RESPONSE_BYTES
 from airflow_provider_kling.client.sync_client import INTENT_MARGIN
-from airflow_provider_kling.exceptions import KlingConnectionError, KlingUnavailableError
+from airflow_provider_kling.exceptions import (
+    KlingConnectionError,
+    KlingUnavailableError,
+    KlingUncertainSubmissionError,
+)
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import Sandbox
 from tests.conftest import Connect
 from tests.fixtures.requests import REQUEST
-from tests.raw_server import free_port
+from tests.raw_server import RawServer, free_port
 
 CONNECT_TIMEOUT = 0.5
 
@@ -92,6 +98,40 @@ def test_a_server_that_cannot_be_reached_is_not_there(connect: Connect) -> None:
         pytest.raises(KlingUnavailableError, match=r"refused.*Nothing was submitted"),
     ):
         session.probe()
+
+
+class TestALargeResponse:
+    """It may hold the only trace of a paid job."""
+
+    KEY = "sk-0123456789abcdef"
+
+    def submit(self, connect: Connect, body: bytes, **headers: str) -> Any:
+        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{lines}\r\n"
+        with RawServer(head.encode() + body) as server:
+            hook = KlingHook(connect(server.base_url, self.KEY, read_timeout=20))
+            with hook.submitting() as session:
+                return session.submit(REQUEST, age=since(time.time()))
+
+    @pytest.mark.parametrize("size", [140_000, 3 << 20])
+    @pytest.mark.parametrize("is_packed", [False, True])
+    def test_that_repeats_an_image_is_read(self, connect: Connect, size: int, is_packed: bool) -> None:
+        body = json.dumps({"input": {"image": "A" * size}, "id": "task_1", "status": "queued"}).encode()
+        headers = {"Content_Encoding": "gzip"} if is_packed else {}
+        job = self.submit(connect, gzip.compress(body) if is_packed else body, **headers)
+        assert job.kling_task_id == "task_1"
+
+    @pytest.mark.parametrize("is_packed", [False, True])
+    def test_that_is_larger_still_is_quoted_without_the_key(self, connect: Connect, is_packed: bool) -> None:
+        body = b'{"id": "task_1", "key": "%s", "x": "%s"}' % (
+            self.KEY.encode(),
+            b"x" * (MAX_SUBMIT_RESPONSE_BYTES * 2),
+        )
+        headers = {"Content_Encoding": "gzip"} if is_packed else {}
+        with pytest.raises(KlingUncertainSubmissionError, match="larger than") as raised:
+            self.submit(connect, gzip.compress(body) if is_packed else body, **headers)
+        assert '"id": "task_1"' in str(raised.value.server_message)
+        assert self.KEY[3:] not in str(raised.value)
 
 
 class TestARecordThatIsTooOld:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -21,6 +22,7 @@ from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger
 from tests.conftest import Connect, TaskLog
 from tests.fixtures.requests import PROMPT
+from tests.raw_server import RawServer, Request
 from tests.task_context import StateStore, TaskInstance, context, run
 
 RETRIES = 3
@@ -118,6 +120,28 @@ def test_a_gateway_that_accepts_and_reports_a_failure_sells_one_video(
     assert len(sandbox.ledger()) == 1
     assert task.ti.pushed["kling_uncertain"]["name"] == variable_in(error)
     assert len(str(error).splitlines()) == 2
+
+
+def test_a_job_that_was_just_bought_is_asked_for(connect: Connect) -> None:
+    """The response to a submit may call itself a success, and hold a link that is no video's."""
+    accepted = {"task_id": "x", "status": "success", "message": "task created", "url": "https://example.com/x"}
+    finished = {"id": "x", "status": "completed", "video_url": "https://example.com/x.mp4"}
+
+    def respond(connection: Any, request: Request) -> None:
+        body = json.dumps(accepted if request.line.startswith("POST") else finished).encode()
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode() + body)
+
+    with RawServer(respond) as server:
+        connect(server.base_url, probe=False)
+        task = Task(poll_interval=0.05, wait_for_completion=True)
+        video = task.attempt()
+        assert [request.line.split()[0] for request in server.requests] == ["POST", "GET"]
+        assert video["video_url"] == "https://example.com/x.mp4"
+        # A job that is joined was looked up, and is returned at once.
+        task.clear()
+        assert task.attempt() == video
+        assert [request.line.split()[0] for request in server.requests] == ["POST", "GET", "GET"]
 
 
 def test_what_it_refuses_before_it_sends_anything_is_sent_again_and_bought_once(

@@ -60,6 +60,25 @@ def error_object(response: Response) -> Mapping[str, Any] | None:
     return error if error and any(error.values()) else None
 
 
+#: Texts by which an error says that there is none.
+_NO_ERROR = frozenset({"none", "null", "nil", "undefined", "false", "no error", "n/a", "success", "succeed", "ok"})
+#: Fields of an error object that tell of no error.
+_ASIDE = re.compile(r"warn|notice|request_?id|trace_?id|log_?id", re.IGNORECASE)
+
+
+def is_no_error(error: Any) -> bool:
+    """Return whether what stands in an error's place says that there is none: empty, a success, or a warning."""
+    if isinstance(error, dict):
+        return all(_says_nothing(value) or bool(_ASIDE.match(name)) for name, value in error.items())
+    return _says_nothing(error)
+
+
+def _says_nothing(value: Any) -> bool:
+    if isinstance(value, str):
+        return is_success_code(value.strip()) or value.strip().lower() in _NO_ERROR
+    return not value or is_success_code(value)
+
+
 def has_error(data: Any) -> bool:
     return any((find_error(data) or {}).values())
 
@@ -290,9 +309,11 @@ def is_missing_route(response: Response, names: ErrorNames) -> bool:
         return names.among(["api_not_implemented"])
     if status == 405 and response.json is None:
         return True
+    if _is_default_404(response):
+        return True
     if not NO_ROUTE.search(names.words):
         return False
-    # Some servers say so under 200, in an error or in an envelope that reports a failure.
+    # Some servers report it with 200, in an error or in an envelope of a failure.
     return status in (404, 405, 410) or (
         status == 200 and _is_failure(response) and not NO_TASK.search(names.words)
     )
@@ -300,6 +321,17 @@ def is_missing_route(response: Response, names: ErrorNames) -> bool:
 
 def _is_failure(response: Response) -> bool:
     return bool(error_object(response)) or as_mapping(response.json).get("success") is False
+
+
+def _is_default_404(response: Response) -> bool:
+    """Return whether Spring itself answers: a path that it serves to nobody, and not a word of an API."""
+    body = as_mapping(response.json)
+    return (
+        response.http_status == 404
+        and body.get("error") == "Not Found"
+        and all(body.get(name) for name in ("timestamp", "path"))
+        and body.get("message") in (None, "", "No message available", "Not Found")
+    )
 
 
 def why_absent(response: Response) -> str | None:
@@ -337,9 +369,9 @@ def find_error(body: Any) -> Mapping[str, Any] | None:
     if not isinstance(body, dict):
         return None
     error = body.get("error")
-    if isinstance(error, dict) and error:
+    if isinstance(error, dict) and not is_no_error(error):
         return error
-    if isinstance(error, str) and error.strip():
+    if isinstance(error, str) and not is_no_error(error.strip()):
         return {"message": error, "code": code_in(body)}
     if message_in(body) and code_in(body):
         return body

@@ -92,6 +92,7 @@ LOST_WORDS = re.compile(
     r"|\bstream (?:error|reset|closed|terminated|was reset|ID \d)|REFUSED_STREAM"
     r"|server (?:\w+ ){0,2}(?:disconnected|hung up|closed)|server misbehaving|peer closed|Server ?Disconnected"
     r"|Remote ?(?:Protocol|Disconnected|end closed)|(?:Read|Write|Connect|ClientOS|ClientPayload|Protocol)Error"
+    r"|unexpected token ['\"]?<|Expecting value: line 1 column 1\b|JSON ?Decode ?Error"
     r"|incomplete ?read|incomplete chunked|chunked encoding|transport (?:connection|closed|is closing|error)"
     # A cancelled request.
     r"|(?:context|request|operation|stream|call) (?:was |has been )?(?:cancell?ed|aborted)|\bAbortError\b"
@@ -101,17 +102,21 @@ LOST_WORDS = re.compile(
     r"|network (?:is )?(?:unreachable|error|failure|changed)|fetch failed|\b(?:dial|read|write) tcp"
     r"|proxyconnect|proxy error"
     r"|TLS handshake|SSL_|\btls: |x509:"
-    # A server behind the gateway.
-    r"|bad gateway|gateway error|service (?:temporarily |is )?unavailable|internal server error"
+    # Somebody behind the gateway.
+    r"|bad gateway|gateway error|service (?:temporarily |is )?unavailable|internal (?:server )?error"
     r"|upstream (?:connect|request (?:failed|error)|prematurely|timed|closed|reset|disconnect|unavailable"
     r"|unreachable|lost|connection|did not|didn't|gave no|sent no|no response"
     r"|returned (?:an? )?(?:empty|no|nothing|invalid)"
-    r"|server error|service (?:error|unavailable|timed|did))"
-    r"|status code:? ?(?:408|499|5\d\d)\b"
-    # A response that arrived, but could not be parsed or stored.
+    r"|server error|service (?:error|unavailable|timed|did)|failure|respond(?:s|ed|ing) slowly)"
+    r"|upstream\b[^\n\d]{0,12}"
+    r"\b(?:returned|responded|answered|replied|error|status|code|http)\b[^\n\d]{0,16}5\d\d\b"
+    r"|status code:? ?(?:408|499|5\d\d)\b|\bHTTP(?:/[\d.]{1,3})?:? ?5\d\d\b|\breturned (?:status )?5\d\d\b"
+    r"|\b(?:complet|finish|respond|answer|repl)\w{0,4} (?:in|within|on) (?:the (?:\w+ )?)?time\b|took too long"
+    r"|(?:did not|didn't|never) (?:answer|respond|reply)"
+    # A response that came and was not understood, or could not be kept.
     r"|task[\s_]?id (?:is |was )?(?:empty|missing|null|blank|not found)"
     r"|(?:empty|missing|without|no) (?:a )?task[\s_]?id"
-    r"|(?:empty|invalid|malformed|no|unreadable|truncated) (?:upstream )?(?:response|reply)\b"
+    r"|(?:empty|invalid|malformed|no|unreadable|truncated) (?:upstream )?(?:response|reply|answer)\b"
     r"|(?:response|reply) (?:body )?(?:is |was )?(?:empty|truncated)"
     r"|(?:returned|received|got|with) (?:an )?empty body"
     r"|(?:unmarshal|decode|parse|read|copy)\w{0,12} (?:\w+ ){0,3}response|invalid character '<'"
@@ -119,10 +124,14 @@ LOST_WORDS = re.compile(
     r"|Duplicate entry"
     r"|too many (?:database )?connections|server has gone away"
     r"|(?:insert|save|persist|store|record)\w{0,6} (?:the )?task"
+    r"|\b(?:sav(?:e|ing)|insert(?:ing)?|persist(?:ing)?|stor(?:e|ing)) "
+    r"(?:(?:the|your|this) )?(?:job|order|record)\b"
+    r"|\bnot (?:be |been )?(?:saved|persisted|stored|recorded)\b"
     r"|panic detected|nil pointer|runtime error|insert_task_failed|do[_ ]request[_ ]failed|response_body_failed"
     r"|超时|逾时|逾時|无法连接|连接(?:\w{0,6})(?:重置|关闭|断开|中断|拒绝|失败|丢失|异常|超时)"
     r"|(?:重置|断开|关闭|中断)了?\w{0,8}连接"
     r"|連接|連線|网络(?:\w{0,4})(?:错误|异常|中断|波动|不可达|断开|失败|抖动)|网关(?:错误|异常)"
+    r"|上游[^\n\d]{0,12}5\d\d(?!\d)"
     r"|上游\w{0,8}(?:断开|中断|无响应|未响应|没有响应|无返回|未返回|返回空|返回为空|不可用|丢失|连接|请求失败|失联)"
     r"|请求上游"
     r"|响应\w{0,3}(?:为空|解析失败|读取失败|异常|丢失)|(?:读取|解析|获取)\w{0,4}响应\w{0,2}失败|空响应"
@@ -131,6 +140,39 @@ LOST_WORDS = re.compile(
     r"|入库失败|数据库\w{0,3}(?:错误|锁|繁忙|异常|失败)|请求(?:已?被|已)(?:取消|中断|中止)|上下文\w{0,2}取消"
     r"|管道(?:破裂|断开|已断)|远程主机"
     r"|服务器?\w{0,3}(?:断开|无响应|未响应|关闭了|内部错误)|意外(?:结束|断开|关闭|中断)",
+    re.IGNORECASE,
+)
+
+#: Not another job than this one, whose end a wait outlasts.
+_THIS = (
+    r"(?<!\bno )(?<!\bno new )(?<!\bno video )(?<!\bany )(?<!\bone )(?<!\bother )(?<!\banother )(?<!\d )"
+    r"\b(?:task|job|request|order|submission|generation)\b"
+)
+#: Words that say that the job is there already, or that the same request came before: a proxy may have sent it
+#: twice. Jobs that fill the account's slots are told of in the plural, or as another one.
+MADE_WORDS = re.compile(
+    r"\bduplicated?[ _-](?:api[ _-])?(?:request|submission|submit|task|job|order|call|transaction|generation)"
+    rf"|{_THIS} (?:(?:is|was|has been|id) ){{0,2}}(?:a )?duplicated?\b"
+    rf"|{_THIS} (?:(?:is|was|has|have|with|the|this|id|same|prompt|been) ){{0,5}}already"
+    r" (?:been )?(?:being )?(?:submitted|created|accepted|processed|processing|exists?"
+    r"|queued|received|sent|started"
+    r"|paid|charged|billed|saved)\b(?! too\b)"
+    r"|\b(?:this|same|identical) (?:task|job|request|order|prompt|input|video) (?:is |was )?already\b"
+    r"|\balready (?:submitted|created|accepted|received|processed|processing)"
+    r" (?:this|the same|your|an identical)\b"
+    rf"|{_THIS} (?:(?:is|was|has been) )?(?:successfully )?(?:created|submitted|accepted|saved|queued|enqueued)\b"
+    r"(?! (?:too|with(?:out)?|by|per)\b)"
+    rf"|{_THIS} is being processed"
+    r"|(?:do not|don't|please avoid|never)"
+    r" (?:re-?(?:submit|send|try)|(?:submit|send)(?:ting)? (?:it |this )?(?:again|twice))"
+    r"|\bqueued (?:behind|successfully|at position)"
+    r"|(?:请勿|請勿|不要|避免|勿)(?:再次)?(?:重复|重複)"
+    r"|(?:重复|重複)(?:的)?(?:提交|请求|請求|创建|創建|下单|下單|任务|任務|订单|訂單)"
+    r"|(?:请求|請求|任务|任務|订单|訂單)(?:已)?(?:重复|重複)"
+    r"|(?<![有个個])(?<!其他)(?:任务|任務|订单|訂單)(?:已经|已經|已|正在)(?:成功)?"
+    r"(?:提交|创建|創建|生成|存在|受理|接收|处理|處理|排队|排隊|入队)(?!的?(?:数|數|太|过|過))"
+    r"|(?<![未没不])(?<!没有)(?<!未能)(?<!没能)(?:创建|創建|提交|下单|下單)(?:任务|任務|订单|訂單)?成功"
+    r"|二重(?:送信|リクエスト)|(?:既に|すでに)(?:送信|受付|処理)|중복 ?(?:요청|제출)|이미 (?:제출|처리)",
     re.IGNORECASE,
 )
 
@@ -200,16 +242,21 @@ class ErrorNames:
         return any(name.lower() in LOST_UPSTREAM for name in (self.code, self.type, *self.nested))
 
     def mentions_lost_upstream(self) -> bool:
-        """Return whether the words, or those of the code, mean that the request was forwarded."""
-        if self.is_cut:
-            # The part that was not read may contain such words.
-            return True
+        """Return whether the words, or those of the code, say that the request was sent on, or the job made."""
+        # What was not read may say so.
+        return self.is_cut or bool(LOST_WORDS.search(self._words())) or self.mentions_existing_job()
+
+    def mentions_existing_job(self) -> bool:
+        """Return whether the words, or those of the code, say that the job is there, or was asked for before."""
+        return bool(MADE_WORDS.search(self._words()))
+
+    def _words(self) -> str:
         text = f"{self.text}\n{self.deeper}"
         if self.code.lower() == "fail_to_fetch_task":
             # The upstream has responded: new-api replaces each message that contains an address with these words.
             text = text.replace("请求上游地址失败", "")
         names = f"{self.code} {self.type}"
-        return bool(LOST_WORDS.search(f"{text} {names} {re.sub('[_-]', ' ', names)}"))
+        return f"{text} {names} {re.sub('[_-]', ' ', names)}"
 
     def mentions_refusal(self) -> bool:
         """Return whether the words of an error without a code mean that nothing was forwarded."""
