@@ -9,13 +9,15 @@ speaks of an error, a message or a reason. The words also show a content refusal
 from __future__ import annotations
 
 import json
+import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_kling.api.codes import is_content_refusal, official_code
+from airflow_provider_kling.api.codes import is_content_refusal, kind_of_code, official_code
 from airflow_provider_kling.api.gateway.body import ERROR, Field, fields_of, without_echoes, words_of
 from airflow_provider_kling.api.gateway.errors import is_success_code
 from airflow_provider_kling.api.gateway.status_words import COMPLETED, RUNNING, WAITING
+from airflow_provider_kling.exceptions import KlingContentRefusedError
 from airflow_provider_kling.utils.text import MAX_MESSAGE, as_text, innermost_message, shorten
 
 if TYPE_CHECKING:
@@ -56,35 +58,25 @@ _NO_REASON = frozenset(
 )
 #: How a text ends that says that the request was answered: ``Request succeeded.``, ``操作成功``.
 _SUCCESS = frozenset({"success", "successful", "successfully", "succeed", "succeeded"})
-#: Words of a content refusal besides those that every error may have.
-_REFUSED_WORDS = (
-    "inappropriate",
-    "nsfw",
-    "unsafe",
-    "safety",
-    "guidelines",
-    "policy violation",
-    "policyviolation",
-    "content violat",
-    "violates",
-    "violated our",
-    "violating",
-    "prohibited content",
-    "datainspection",
-    "data_inspection",
-    "data inspection",
-    "审核未通过",
-    "审核不通过",
-    "未通过审核",
-    "审核失败",
-    "未能通过审核",
-    "审查未通过",
-    "违禁",
-    "不合规",
-    "涉黄",
-    "色情",
-    "不当内容",
-    "社区规范",
+#: Words of a content refusal besides those that every error may have; ``_`` and ``-`` are read as spaces.
+_REFUSED_WORDS = re.compile(
+    r"inappropriate|nsfw|\bunsafe\b|guidelines|violat|datainspection|data inspection|policy ?violation"
+    r"|\bcontent\b[^\n.;]{0,20}\b(?:policy|polic(?:y|ies)|filter\w*|security|safety|moderation|standards?|rules?)\b"
+    r"|(?:prohibited|illegal|harmful|sexual|forbidden) (?:content|words?|prompt)|illegal prompt|\bnud(?:e|ity)\b"
+    r"|risk ?control|public figure|real (?:person|people)|copyright|\bcensor|infring|responsible ai"
+    r"|community standards|prompt is not allowed|safety[ .]?(?:system|filter|check|polic|guideline|input|output|reason)"
+    r"|(?:reject|block|flag|refus|fail)\w*[^\n.;]{0,30}\bsafety\b|\bsafety\b[^\n.;]{0,20}(?:reject|block|flag|refus)"
+    r"|审[核查][^\n。；]{0,6}(?:未|不)(?:能)?(?:通过|合格|符)|審[核查][^\n。；]{0,6}(?:未|不)(?:能)?(?:通過|通过|合格|符)"
+    r"|[审審][核查查][^\n。；]{0,4}(?:拒绝|拒絕|失败|失敗|不符|不过)|(?:未|不)能?(?:通过|通過)[^\n。；]{0,8}[审審][核查]"
+    r"|违禁|不合规|涉黄|涉政|涉暴|色情|不当内容|不良信息|社区规范|违反[^\n。；]{0,8}(?:规定|规则|政策|法律)"
+    r"|不符合[^\n。；]{0,8}规范|内容安全|违法|版权|侵权",
+    re.IGNORECASE,
+)
+#: Words of the service that looks at contents, when it is the one that failed.
+_NO_VERDICT = re.compile(
+    r"(?:moderation|safety|security|risk ?control|sensitive|filter|内容安全|审核|审查|風控|风控)[^\n.;。；]{0,20}"
+    r"(?:tim(?:e|ed) ?out|unavailable|unreachable|overload|shutdown|crash|busy|internal error|超时|繁忙|不可用|异常)",
+    re.IGNORECASE,
 )
 #: Codes of a content refusal: those of MiniMax, besides those of the official platform.
 _REFUSED_CODES = frozenset({"1026", "1027"})
@@ -211,7 +203,7 @@ def _is_refusal(code: str | None, text: str) -> bool:
     named = official_code(text)
     # JSON inside a text may hide Chinese behind escapes.
     words = innermost_message(text) if "\\u" in text else text
-    if is_content_refusal(named or code, words):
-        return True
-    told = f"{code or ''} {words}".lower()
-    return named is None and any(word in told for word in _REFUSED_WORDS)
+    told = re.sub(r"[_-]+", " ", f"{code or ''} {words}")
+    if named is None and _NO_VERDICT.search(told):
+        return kind_of_code(code) is KlingContentRefusedError
+    return is_content_refusal(named or code, words) or (named is None and bool(_REFUSED_WORDS.search(told)))

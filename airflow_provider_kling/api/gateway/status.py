@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.api.codes import (
@@ -12,7 +13,9 @@ from airflow_provider_kling.api.codes import (
     official_code,
 )
 from airflow_provider_kling.api.empty_account import kind_of_words
+from airflow_provider_kling.api.gateway.body import fields_of
 from airflow_provider_kling.api.gateway.errors import (
+    code_in,
     error_names,
     error_of,
     find_error,
@@ -20,6 +23,7 @@ from airflow_provider_kling.api.gateway.errors import (
     is_success_code,
 )
 from airflow_provider_kling.api.gateway.job_object import (
+    ID_NAMES,
     JobObject,
     find_job,
     other_id_in,
@@ -28,7 +32,8 @@ from airflow_provider_kling.api.gateway.job_object import (
     task_id_in,
 )
 from airflow_provider_kling.api.gateway.reason import Reason, body_excerpt, failure_reason
-from airflow_provider_kling.api.gateway.status_words import is_gone, status_of
+from airflow_provider_kling.api.gateway.refusals import LOST_WORDS, MAX_WORDS
+from airflow_provider_kling.api.gateway.status_words import STATUS_NAMES, is_gone, status_of
 from airflow_provider_kling.api.gateway.video_url import video_url
 from airflow_provider_kling.api.instants import parse_instant
 from airflow_provider_kling.api.job import VideoJob
@@ -51,13 +56,14 @@ if TYPE_CHECKING:
 
 __all__ = ["accepted_body", "job_from", "read_status", "status_word_in", "task_id_in"]
 
-#: Words for a failed request, which are words for a failed job too.
-_REQUEST_FAILED = frozenset({"error", "fail", "failed", "failure"})
+#: Fields that the answer to a failed request may have; any other one is that of a job.
+_ENVELOPE = frozenset({"success", "ok", "code", "message", "msg", "error", "detail", "type", "request_id", "requestId"})
+_ENVELOPE |= {*ID_NAMES, *STATUS_NAMES}
 #: How the text of an error shows that it is about the request for the status, and not about the job.
 _KIND_OF_REQUEST_ERROR: Mapping[type[KlingError], re.Pattern[str]] = {
     kind: re.compile(words, re.IGNORECASE)
     for kind, words in {
-        KlingRateLimitError: r"too many requests|too frequent|requests? limit|rate.?limit|throttl"
+        KlingRateLimitError: r"resource (?:has been |is )?exhausted|too many requests|too frequent|requests? limit|rate.?limit|throttl"
         r"|请求(?:过于|太|过)(?:频繁|多|快)|访问频繁|限流|限速|频率",
         KlingNotFoundError: r"task.?not.?(?:exist|found)|(?:no such|unknown) task|任务不存在|找不到任务",
         KlingAuthenticationError: r"unauthori[sz]ed|invalid (?:api.?)?(?:key|token)|无效的?(?:令牌|密钥)|未授权",
@@ -71,6 +77,18 @@ _SERVER_TROUBLE = re.compile(
     r"|服务器?(?:繁忙|错误|异常|维护|内部错误)|稍后(?:再试|重试)",
     re.IGNORECASE,
 )
+#: The same, for a request that did not come through, besides the words of a lost upstream.
+_REQUEST_TROUBLE = re.compile(
+    r"(?:fail(?:ed|ure|s)?|unable|could not|couldn't|can ?not|can't|error) (?:to |while |when |in )?"
+    r"(?:fetch|get|query|retriev|load|read|reach|connect|contact|check|poll|request|obtain|look)"
+    r"|\b(?:fetch|get|query|request|poll|retrieval|lookup)(?:ing)?\b(?: \w+){0,4} (?:failed|failure|error|aborted)"
+    r"|\b(?:upstream|gateway|network|connection|connect|socket|redis|mysql|proxy|dns|tls|ssl|transport)\b"
+    r"|status code|\bECONN|(?:查询|获取|请求|拉取|读取|轮询|访问).{0,10}(?:失败|出错|错误|异常|超时)"
+    r"|(?:无法|未能|不能)(?:查询|获取|请求|连接|访问)|网络|网关|上游|连接",
+    re.IGNORECASE,
+)
+#: Characters of the texts of a body that are searched for such words.
+_MAX_SEARCHED = 2 * MAX_WORDS
 
 
 def read_status(response: Response, kling_task_id: str) -> VideoJob:
@@ -101,9 +119,10 @@ def read_status(response: Response, kling_task_id: str) -> VideoJob:
             http_status=response.http_status,
             server_message=body_excerpt(body),
         )
-    if not found.has_id and (refused := _request_error(response, kling_task_id, found)) is not None:
+    if (refused := _request_error(response, kling_task_id, found)) is not None:
         raise refused
-    return job_from(kling_task_id, found.fields, found.word, body=body, without=found.others)
+    job = job_from(kling_task_id, found.fields, found.word, body=body, without=found.others)
+    return job if found.has_id else replace(job, has_id=False)
 
 
 def accepted_body(response: Response, kling_task_id: str | None) -> Mapping[str, Any]:
@@ -141,14 +160,18 @@ def _request_error(response: Response, kling_task_id: str, found: JobObject | No
     """
     Return the error of a request that was answered with 200, or None.
 
-    It does not hold the job's id, and its words are about the request. The job goes on meanwhile.
+    Its words are about the request, and it does not hold the job's id, or nothing of a job but that. The job goes
+    on meanwhile.
     """
-    if found is not None and found.word.strip().lower() not in _REQUEST_FAILED:
-        return None
+    body = response.json
     if found is None and is_missing_route(response, error_names(response)):
         return None
-    reason = failure_reason(response.json if isinstance(response.json, dict) else {}, response.json)
-    kind = None if reason.is_refusal else _kind_of_request_error(reason, found)
+    if found is not None:
+        if status_of(found.word) != "failed" or (found.has_id and not _is_envelope(found, body)):
+            return None
+    without: Collection[int] = () if found is None else found.others
+    reason = failure_reason(body if isinstance(body, dict) else {}, body, without=without)
+    kind = None if reason.is_refusal else _kind_of_request_error(reason, found, body)
     if kind is None:
         return None
     return kind(
@@ -162,22 +185,44 @@ def _request_error(response: Response, kling_task_id: str, found: JobObject | No
     )
 
 
-def _kind_of_request_error(reason: Reason, found: JobObject | None) -> type[KlingError] | None:
+def _is_envelope(found: JobObject, body: Any) -> bool:
+    """Return whether an object with the job's id may be the error of a request that repeats the id."""
+    outer = as_mapping(body)
+    denies = outer.get("success") is False or _is_server_code(code_in(outer)) or _is_server_code(code_in(found.fields))
+    return found.fields.keys() <= _ENVELOPE and (denies or found.word.strip().lower() == "error")
+
+
+def _is_server_code(code: str | None) -> bool:
+    return code is not None and re.fullmatch(r"5\d\d", code) is not None
+
+
+def _kind_of_request_error(reason: Reason, found: JobObject | None, body: Any) -> type[KlingError] | None:
     text = reason.message or ""
-    code = official_code(text) or reason.code or ""
+    code = official_code(text) or reason.code or code_in(as_mapping(body)) or ""
     kind = kind_of_code(code)
-    if kind is None and code.isdecimal() and len(code) == 3:
+    if kind is None and code.isdecimal() and len(code) == 3 and not (found and found.has_id):
         kind = KIND_OF_HTTP_STATUS.get(int(code), KlingServerError if code >= "500" else None)
-    kind = (
-        kind
-        or kind_of_words(text)
-        or next((kind for kind, words in _KIND_OF_REQUEST_ERROR.items() if words.search(text)), None)
-    )
-    if kind is None and _SERVER_TROUBLE.search(text):
+    words = text if found is None else _words_in(body, found)
+    if not _KIND_OF_REQUEST_ERROR[KlingRateLimitError].search(text):
+        kind = kind or kind_of_words(text)
+    for said in (text, words):
+        kind = kind or next((kind for kind, like in _KIND_OF_REQUEST_ERROR.items() if like.search(said)), None)
+    if kind is None and (
+        _SERVER_TROUBLE.search(words)
+        or (found is not None and (LOST_WORDS.search(words) or _REQUEST_TROUBLE.search(words)))
+    ):
         kind = KlingServerError
-    if kind is KlingServerError and found is not None and found.word.strip().lower() != "error":
-        return None  # a job that failed by the server's trouble
     return kind if kind in (*_KIND_OF_REQUEST_ERROR, KlingBalanceError, KlingServerError) else None
+
+
+def _words_in(body: Any, found: JobObject) -> str:
+    """Return the texts of a body that are no address and do not repeat the request, with spaces in its codes."""
+    texts = [found.word]
+    for field in fields_of(found.fields, body, without=found.others):
+        if isinstance(field.value, str) and not field.is_echo and not field.value.startswith("http"):
+            texts.append(field.value[:_MAX_SEARCHED])
+    said = "\n".join(texts)[:_MAX_SEARCHED]
+    return f"{said}\n{re.sub('[_-]+', ' ', said)}"
 
 
 def job_from(
