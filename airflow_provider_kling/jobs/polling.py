@@ -212,8 +212,9 @@ class Poller:
                 return self._pause(self.delay.next_check(elapsed, None), now)
             if self.other_id is not None:
                 error = error.replace(kling_task_id=self.kling_task_id)
-        elif self._may_know_other_id(error) and self._try_other_id(is_final=not error.retryable):
-            if not error.retryable:
+        elif self._may_know_other_id(error):
+            is_untried = self._try_other_id(is_final=not error.retryable)
+            if is_untried and not error.retryable:
                 return self._pause(self.delay.next_check(elapsed, None), now)
         if not error.retryable and not (self.job is not None and isinstance(error, _CURED_BY_WAITING)):
             return Finished(error=self._still_running(error))

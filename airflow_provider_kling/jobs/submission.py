@@ -234,7 +234,9 @@ class Submitter:
         job = self._state_of(last)
         if job is not None and job.status == "failed" and not job.has_id:
             # A response that does not name the job may be about the request: only a second one counts.
-            self.log(f"The server says {job.raw_status!r} without naming Kling task {last.kling_task_id}; asking again")
+            self.log(
+                f"The server says {job.raw_status!r} without naming Kling task {last.kling_task_id}; asking again"
+            )
             self.sleep(SECOND_LOOK)
             job = self._state_of(last)
         if job is not None and job.is_gone:
@@ -265,10 +267,11 @@ class Submitter:
 
     def _state_of(self, submit: Submit) -> VideoJob | None:
         """Return the job, or None if its state cannot be fetched right now."""
+        is_new = self.now() - (submit.submitted_at or submit.sent_at) < self.grace.visibility
         try:
-            return self._by_either_id(submit.kling_task_id, submit.other_id)
+            return self._by_either_id(submit.kling_task_id, submit.other_id, is_new=is_new)
         except KlingNotFoundError as error:
-            if self.now() - (submit.submitted_at or submit.sent_at) < self.grace.visibility:
+            if is_new:
                 return None
             raise error.replace(advice=_advice_if_gone(submit)) from None
         except KlingError as error:
@@ -284,7 +287,7 @@ class Submitter:
         A job under the other id that has ended may be somebody else's, unless it names the first id too, or the
         server does not know the first id and had the time to store it.
 
-        :param is_new: Whether it was just bought.
+        :param is_new: Whether it was just bought, so that the server may not have stored it yet.
         :raises KlingError: for the first id, if neither gives the job.
         """
         try:
@@ -292,7 +295,7 @@ class Submitter:
         except _ABOUT_ACCOUNT:
             raise
         except KlingError as error:
-            if other_id is None or error.http_status is None and not isinstance(error, KlingNotFoundError):
+            if other_id is None or (error.http_status is None and not isinstance(error, KlingNotFoundError)):
                 raise
             try:
                 job = self.get_job(other_id)

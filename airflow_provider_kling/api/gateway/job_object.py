@@ -60,7 +60,7 @@ def _word_of(fields: Mapping[str, Any]) -> str | None:
         return word
     for name in STATUS_NAMES:
         value = fields.get(name)
-        if value is None or value == "" or isinstance(value, (bool, dict)):
+        if value is None or value in ("", []) or isinstance(value, (bool, dict)):
             continue
         if not (isinstance(value, int) and value in _HTTP_STATUS):
             return f"{name} {value}"[:80]
@@ -137,9 +137,9 @@ def _job_with_id(parts: Sequence[_Part], with_id: list[_Part]) -> JobObject | No
         if (word := _word_of(part.fields)) and not is_another:
             return JobObject(part.fields, word, has_id=True, others=part.others())
     for part in parts:
-        if first in part.outer() and not (_says_failed(part) and not part.is_inward_of(first)):
-            if word := _word_of(part.fields):
-                return JobObject(part.fields, word, has_id=True, others=part.others())
+        may_decide = first in part.outer() and (not _says_failed(part) or part.is_inward_of(first))
+        if may_decide and (word := _word_of(part.fields)):
+            return JobObject(part.fields, word, has_id=True, others=part.others())
     for part in first.outer():
         if word := _word_of(part.fields):
             return JobObject(part.fields, word, has_id=False, others=part.others())
@@ -150,11 +150,13 @@ def _job_without_id(parts: Sequence[_Part]) -> JobObject | None:
     """
     Return the object that decides where none holds the id: a server may have one of its own, or give none.
 
-    It may be about another job then, so what names another id decides no end, and a list of other jobs nothing.
+    It may be about another job then: what names another id decides no failure, and a list of other jobs nothing.
     """
     if any(part.is_inward and part.is_one_of_several and part.names_job() for part in parts):
         return None
     wrapped = sorted((part for part in parts if part.is_wrapped), key=lambda part: -part.depth)
+    if any(_word_of(part.fields) and not status_word_in(part.fields) for part in wrapped):
+        return None
     candidates = [
         *(part for part in wrapped if any(part.fields.get(name) for name in _TASK_ID_NAMES)),
         *(part for part in wrapped if status_of(status_word_in(part.fields) or "")),
@@ -163,10 +165,10 @@ def _job_without_id(parts: Sequence[_Part]) -> JobObject | None:
     ]
     for part in candidates:
         if word := _word_of(part.fields):
-            near = wrapped if _says_failed(part) else [part, *part.outer()]
-            may_end = not any(task_id_in(other.fields) for other in near)
-            is_word = status_word_in(part.fields) is not None
-            if not is_word or (status_of(word) in ("completed", "failed") and not may_end):
+            status = status_of(word)
+            names_another = any(task_id_in(other.fields) for other in wrapped)
+            is_listed = any(near.siblings is not None for near in (part, *part.outer()))
+            if (status == "failed" and names_another) or (status == "completed" and names_another and is_listed):
                 return None
             return JobObject(part.fields, word, has_id=False, others=part.others())
     return None

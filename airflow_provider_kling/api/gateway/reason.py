@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Texts that are read, and the characters of all of them together.
 MAX_TEXTS, MAX_CHARACTERS = 20, 2 * MAX_MESSAGE
+#: Characters of all texts of a response that are handed on.
+MAX_SHOWN = 1024
 #: Fields beside a text among which its code is looked for.
 MAX_BESIDE = 50
 
@@ -60,13 +62,14 @@ _NO_REASON = frozenset(
 _SUCCESS = frozenset({"success", "successful", "successfully", "succeed", "succeeded"})
 #: Words of a content refusal besides those that every error may have; ``_`` and ``-`` are read as spaces.
 _REFUSED_WORDS = re.compile(
-    r"inappropriate|nsfw|\bunsafe\b|guidelines|violat|datainspection|data inspection|policy ?violation"
+    r"inappropriate|nsfw|\bunsafe\b|guidelines|(?<!access )(?<!constraint )violat|datainspection|data inspection|policy ?violation"
     r"|\bcontent\b[^\n.;]{0,20}\b(?:policy|polic(?:y|ies)|filter\w*|security|safety|moderation|standards?|rules?)\b"
     r"|(?:prohibited|illegal|harmful|sexual|forbidden) (?:content|words?|prompt)|illegal prompt|\bnud(?:e|ity)\b"
     r"|risk ?control|public figure|real (?:person|people)|copyright|\bcensor|infring|responsible ai"
-    r"|community standards|prompt is not allowed|safety[ .]?(?:system|filter|check|polic|guideline|input|output|reason)"
+    r"|community standards|prompt is not allowed"
+    r"|safety[ .]?(?:system|filter|check|polic|guideline|input|output|reason)"
     r"|(?:reject|block|flag|refus|fail)\w*[^\n.;]{0,30}\bsafety\b|\bsafety\b[^\n.;]{0,20}(?:reject|block|flag|refus)"
-    r"|审[核查][^\n。；]{0,6}(?:未|不)(?:能)?(?:通过|合格|符)|審[核查][^\n。；]{0,6}(?:未|不)(?:能)?(?:通過|通过|合格|符)"
+    r"|[审審][核查][^\n。；]{0,6}(?:未|不)能?(?:通过|通過|合格|符)"
     r"|[审審][核查查][^\n。；]{0,4}(?:拒绝|拒絕|失败|失敗|不符|不过)|(?:未|不)能?(?:通过|通過)[^\n。；]{0,8}[审審][核查]"
     r"|违禁|不合规|涉黄|涉政|涉暴|色情|不当内容|不良信息|社区规范|违反[^\n。；]{0,8}(?:规定|规则|政策|法律)"
     r"|不符合[^\n。；]{0,8}规范|内容安全|违法|版权|侵权",
@@ -89,11 +92,13 @@ class Reason(NamedTuple):
     :param code: The code beside the words, if there is one.
     :param message: The words; None if the response gives none.
     :param is_refusal: Whether the reason is the content, so that the same request would fail again.
+    :param words: The beginning of all texts and codes of the response.
     """
 
     code: str | None
     message: str | None
     is_refusal: bool
+    words: str = ""
 
 
 class _Text(NamedTuple):
@@ -116,11 +121,12 @@ def failure_reason(fields: Mapping[str, Any], body: Any = None, *, without: Coll
     refused = refused or any(_is_refusal(found.code, found.text) for found in texts)
     # Words under a name that says nothing still show a refusal.
     refused = refused or any(_is_refusal(None, text) for text in others)
+    words = "\n".join([*(found.text for found in texts), *codes, *others])[:MAX_SHOWN]
     if not texts:
-        return Reason(next(iter(codes), None), None, refused)
+        return Reason(next(iter(codes), None), None, refused, words)
     best = texts[0]
     code = official_code(best.text) or best.code or next(iter(codes), None)
-    return Reason(code, innermost_message(best.text), refused)
+    return Reason(code, innermost_message(best.text), refused, words)
 
 
 def body_excerpt(body: Any) -> str:
@@ -204,6 +210,8 @@ def _is_refusal(code: str | None, text: str) -> bool:
     # JSON inside a text may hide Chinese behind escapes.
     words = innermost_message(text) if "\\u" in text else text
     told = re.sub(r"[_-]+", " ", f"{code or ''} {words}")
-    if named is None and _NO_VERDICT.search(told):
-        return kind_of_code(code) is KlingContentRefusedError
-    return is_content_refusal(named or code, words) or (named is None and bool(_REFUSED_WORDS.search(told)))
+    is_named = is_content_refusal(named or code, words)
+    if not is_named and (named is not None or not _REFUSED_WORDS.search(told)):
+        return False
+    # The service that looks at contents may be the one that failed.
+    return kind_of_code(named or code) is KlingContentRefusedError or not _NO_VERDICT.search(told)

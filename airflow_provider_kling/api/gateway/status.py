@@ -13,7 +13,6 @@ from airflow_provider_kling.api.codes import (
     official_code,
 )
 from airflow_provider_kling.api.empty_account import kind_of_words
-from airflow_provider_kling.api.gateway.body import fields_of
 from airflow_provider_kling.api.gateway.errors import (
     code_in,
     error_names,
@@ -57,13 +56,16 @@ if TYPE_CHECKING:
 __all__ = ["accepted_body", "job_from", "read_status", "status_word_in", "task_id_in"]
 
 #: Fields that the answer to a failed request may have; any other one is that of a job.
-_ENVELOPE = frozenset({"success", "ok", "code", "message", "msg", "error", "detail", "type", "request_id", "requestId"})
+_ENVELOPE = frozenset(
+    {"success", "ok", "code", "message", "msg", "error", "detail", "type", "request_id", "requestId"}
+)
 _ENVELOPE |= {*ID_NAMES, *STATUS_NAMES}
 #: How the text of an error shows that it is about the request for the status, and not about the job.
 _KIND_OF_REQUEST_ERROR: Mapping[type[KlingError], re.Pattern[str]] = {
     kind: re.compile(words, re.IGNORECASE)
     for kind, words in {
-        KlingRateLimitError: r"resource (?:has been |is )?exhausted|too many requests|too frequent|requests? limit|rate.?limit|throttl"
+        KlingRateLimitError: r"too many requests|too frequent|requests? limit|rate.?limit|throttl"
+        r"|resource (?:has been |is )?exhausted"
         r"|请求(?:过于|太|过)(?:频繁|多|快)|访问频繁|限流|限速|频率",
         KlingNotFoundError: r"task.?not.?(?:exist|found)|(?:no such|unknown) task|任务不存在|找不到任务",
         KlingAuthenticationError: r"unauthori[sz]ed|invalid (?:api.?)?(?:key|token)|无效的?(?:令牌|密钥)|未授权",
@@ -87,8 +89,6 @@ _REQUEST_TROUBLE = re.compile(
     r"|(?:无法|未能|不能)(?:查询|获取|请求|连接|访问)|网络|网关|上游|连接",
     re.IGNORECASE,
 )
-#: Characters of the texts of a body that are searched for such words.
-_MAX_SEARCHED = 2 * MAX_WORDS
 
 
 def read_status(response: Response, kling_task_id: str) -> VideoJob:
@@ -119,9 +119,12 @@ def read_status(response: Response, kling_task_id: str) -> VideoJob:
             http_status=response.http_status,
             server_message=body_excerpt(body),
         )
-    if (refused := _request_error(response, kling_task_id, found)) is not None:
+    reason = None
+    if status_of(found.word) == "failed":
+        reason = failure_reason(found.fields, body, without=found.others)
+    if (refused := _request_error(response, kling_task_id, found, reason)) is not None:
         raise refused
-    job = job_from(kling_task_id, found.fields, found.word, body=body, without=found.others)
+    job = job_from(kling_task_id, found.fields, found.word, body=body, without=found.others, reason=reason)
     return job if found.has_id else replace(job, has_id=False)
 
 
@@ -156,7 +159,9 @@ def _asked(kling_task_id: str | None) -> str:
     return "The submit" if kling_task_id is None else f"Asking for Kling task {kling_task_id}"
 
 
-def _request_error(response: Response, kling_task_id: str, found: JobObject | None) -> KlingError | None:
+def _request_error(
+    response: Response, kling_task_id: str, found: JobObject | None, reason: Reason | None = None
+) -> KlingError | None:
     """
     Return the error of a request that was answered with 200, or None.
 
@@ -166,11 +171,12 @@ def _request_error(response: Response, kling_task_id: str, found: JobObject | No
     body = response.json
     if found is None and is_missing_route(response, error_names(response)):
         return None
-    if found is not None:
-        if status_of(found.word) != "failed" or (found.has_id and not _is_envelope(found, body)):
-            return None
-    without: Collection[int] = () if found is None else found.others
-    reason = failure_reason(body if isinstance(body, dict) else {}, body, without=without)
+    if found is not None and status_of(found.word) != "failed":
+        return None
+    if found is not None and found.has_id and not _is_envelope(found, body):
+        return None
+    if reason is None:
+        reason = failure_reason(body if isinstance(body, dict) else {}, body)
     kind = None if reason.is_refusal else _kind_of_request_error(reason, found, body)
     if kind is None:
         return None
@@ -188,7 +194,9 @@ def _request_error(response: Response, kling_task_id: str, found: JobObject | No
 def _is_envelope(found: JobObject, body: Any) -> bool:
     """Return whether an object with the job's id may be the error of a request that repeats the id."""
     outer = as_mapping(body)
-    denies = outer.get("success") is False or _is_server_code(code_in(outer)) or _is_server_code(code_in(found.fields))
+    denies = (
+        outer.get("success") is False or _is_server_code(code_in(outer)) or _is_server_code(code_in(found.fields))
+    )
     return found.fields.keys() <= _ENVELOPE and (denies or found.word.strip().lower() == "error")
 
 
@@ -197,12 +205,15 @@ def _is_server_code(code: str | None) -> bool:
 
 
 def _kind_of_request_error(reason: Reason, found: JobObject | None, body: Any) -> type[KlingError] | None:
-    text = reason.message or ""
+    text = (reason.message or "")[:MAX_WORDS]
     code = official_code(text) or reason.code or code_in(as_mapping(body)) or ""
     kind = kind_of_code(code)
     if kind is None and code.isdecimal() and len(code) == 3 and not (found and found.has_id):
         kind = KIND_OF_HTTP_STATUS.get(int(code), KlingServerError if code >= "500" else None)
-    words = text if found is None else _words_in(body, found)
+    words = text
+    if found is not None:
+        said = f"{found.word[:80]}\n{reason.words}"
+        words = f"{said}\n{re.sub('[_-]+', ' ', said)}" if re.search("[_-]", said) else said
     if not _KIND_OF_REQUEST_ERROR[KlingRateLimitError].search(text):
         kind = kind or kind_of_words(text)
     for said in (text, words):
@@ -215,16 +226,6 @@ def _kind_of_request_error(reason: Reason, found: JobObject | None, body: Any) -
     return kind if kind in (*_KIND_OF_REQUEST_ERROR, KlingBalanceError, KlingServerError) else None
 
 
-def _words_in(body: Any, found: JobObject) -> str:
-    """Return the texts of a body that are no address and do not repeat the request, with spaces in its codes."""
-    texts = [found.word]
-    for field in fields_of(found.fields, body, without=found.others):
-        if isinstance(field.value, str) and not field.is_echo and not field.value.startswith("http"):
-            texts.append(field.value[:_MAX_SEARCHED])
-    said = "\n".join(texts)[:_MAX_SEARCHED]
-    return f"{said}\n{re.sub('[_-]+', ' ', said)}"
-
-
 def job_from(
     kling_task_id: str,
     fields: Mapping[str, Any],
@@ -232,6 +233,7 @@ def job_from(
     *,
     body: Any = None,
     without: Collection[int] = (),
+    reason: Reason | None = None,
 ) -> VideoJob:
     """
     Return the job of which an object speaks.
@@ -241,6 +243,7 @@ def job_from(
     :param word: The word for its status.
     :param body: The body around it, where the object does not say all.
     :param without: The ``id()`` of objects of the body that concern other jobs.
+    :param reason: Why it failed, where the caller has found it already.
     """
     word = clean_text(word)[:80]
     known = status_of(word)
@@ -257,7 +260,10 @@ def job_from(
             progress=progress,
             model=_model(fields),
         )
-    reason = failure_reason(fields, body, without=without) if status == "failed" else Reason(None, None, False)
+    if status != "failed":
+        reason = Reason(None, None, False)
+    elif reason is None:
+        reason = failure_reason(fields, body, without=without)
     url = None if status == "failed" else video_url(fields, body, without=without)
     is_unexplained = reason.message is None if status == "failed" else url is None
     return VideoJob(

@@ -61,6 +61,8 @@ _JOB = re.compile(
     r"|processing|run|execution|inference|prediction|status|state|已|生成|任务|任務|视频|影片|作业|执行|运行|制作"
     r"|渲染)_?)*"
 )
+#: Characters of the longest word that is looked at.
+MAX_WORD = 120
 #: Names by which a response gives the status of a job; the last two may be those of the request.
 STATUS_NAMES = (
     *("task_status", "taskStatus", "task_state", "taskState", "job_status", "jobStatus"),
@@ -70,6 +72,8 @@ STATUS_NAMES = (
 
 def status_of(word: str) -> Status | None:
     """Return the status that a word names, in any letter case and with any separator; None for an unknown word."""
+    if len(word) > MAX_WORD:
+        return None
     known = _STATUS_OF_WORD.get(word.lower())
     if known is not None:
         return known
