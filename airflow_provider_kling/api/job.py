@@ -27,6 +27,7 @@ class VideoJob:
     :param model: The model, if reported.
     :param created_at: ISO 8601 in UTC, of a job that has ended, if reported.
     :param completed_at: ISO 8601 in UTC, if reported.
+    :param has_id: Whether the response held the id that was asked for; one without may be about the request alone.
     :param error: The reason of a failure, if reported.
     :param error_code: The server's code for it, if reported.
     :param content_refused: Whether the reason is the content policy, so that the same request would fail again.
@@ -45,6 +46,7 @@ class VideoJob:
     model: str | None = None
     created_at: str | None = None
     completed_at: str | None = None
+    has_id: bool = True
     error: str | None = None
     error_code: str | None = None
     content_refused: bool = False

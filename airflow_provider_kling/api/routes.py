@@ -57,8 +57,15 @@ class RouteSearch:
 
     @property
     def route(self) -> str | None:
-        """The route for further requests; None while none is known."""
-        return self._served.route if self._served else self._known
+        """
+        The route to go on with; None while none is known.
+
+        An error on another route, from somebody in front say, does not outweigh the route that worked before.
+        """
+        served = self._served
+        if served is None or (self._known is not None and not 200 <= served.response.http_status < 300):
+            return self._known
+        return served.route
 
     @property
     def _served(self) -> _Found | None:

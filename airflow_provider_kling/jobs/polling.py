@@ -16,8 +16,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingBalanceError,
     KlingError,
     KlingNotFoundError,
+    KlingPermissionError,
+    KlingRateLimitError,
     KlingServerError,
     KlingTimeoutError,
 )
@@ -54,6 +58,13 @@ HEARTBEAT = 300.0
 LINE_INTERVAL, LINE_PROGRESS = 60.0, 10
 #: Maximum number of status words of one job that are logged at once.
 MAX_WORDS = 8
+
+
+#: Errors that say nothing of the job once the server has shown it: a replica that lags behind, a budget that is
+#: topped up.
+_CURED_BY_WAITING = (KlingBalanceError, KlingPermissionError, KlingNotFoundError)
+#: Errors that would be the same for any id.
+_ABOUT_ACCOUNT = (KlingAuthenticationError, KlingBalanceError, KlingRateLimitError)
 
 
 class Pause(NamedTuple):
@@ -134,6 +145,7 @@ class Poller:
         self.delay = delay
         self.visible_from = visible_from
         self.other_id = other_id
+        self._first_id = kling_task_id
         self.job: VideoJob | None = None
         self.failures = 0
         self.last_error: KlingError | None = None
@@ -171,7 +183,10 @@ class Poller:
         return left if self.failures else max(left, LAST_CHECK_TIMEOUT)
 
     def on_job(self, job: VideoJob, *, grace: Grace, now: float) -> Pause | Finished:
-        """Decide after a status check that returned a job."""
+        """Decide after a status check that the server answered."""
+        if self._may_be_another(job, grace, now):
+            self._try_other_id(is_final=False)
+            return self._pause(self.delay.next_check(self._elapsed(now), None), now)
         reported, job = job, self._judged(job, grace, now)
         self.job = job
         self.failures = 0
@@ -199,7 +214,11 @@ class Poller:
                 return self._pause(self.delay.next_check(elapsed, None), now)
             if self.other_id is not None:
                 error = error.replace(kling_task_id=self.kling_task_id)
-        if not error.retryable:
+        elif self._may_know_other_id(error):
+            is_untried = self._try_other_id(is_final=not error.retryable)
+            if is_untried and not error.retryable:
+                return self._pause(self.delay.next_check(elapsed, None), now)
+        if not error.retryable and not (self.job is not None and isinstance(error, _CURED_BY_WAITING)):
             return Finished(error=self._still_running(error))
         self.failures += 1
         self.last_error = error
@@ -296,6 +315,25 @@ class Poller:
             self._unknown_ids.add(self.kling_task_id)
         self.kling_task_id, self.other_id = self.other_id, self.kling_task_id
         return self.kling_task_id not in self._unknown_ids
+
+    def _may_know_other_id(self, error: KlingError) -> bool:
+        """Return whether the server may know the job by its other id alone, and refuse this one for that."""
+        return self.job is None and error.http_status is not None and not isinstance(error, _ABOUT_ACCOUNT)
+
+    def _may_be_another(self, job: VideoJob, grace: Grace, now: float) -> bool:
+        """
+        Return whether a finished job under the other id may be somebody else's.
+
+        A job that was just bought has not ended yet, and its own response names the id that the submit gave first.
+        """
+        return (
+            self.other_id is not None
+            and self.kling_task_id != self._first_id
+            and self._first_id not in self._unknown_ids
+            and job.status in ("completed", "failed")
+            and job.other_id != self._first_id
+            and self._elapsed(now) < grace.visibility
+        )
 
     def _still_running(self, error: KlingError) -> KlingError:
         """Return an error that ends the wait, with advice that the job itself continues."""

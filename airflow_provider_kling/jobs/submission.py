@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingBalanceError,
     KlingConnectionError,
     KlingError,
     KlingNotFoundError,
@@ -53,8 +55,14 @@ ATTEMPTS_PER_PURCHASE = 24
 ATTEMPTS_TO_RECORD = 5
 #: Seconds to wait for a slot of the account, or for an unavailable API: the first pause, and the longest one.
 FIRST_SLOT_PAUSE, LONGEST_SLOT_PAUSE = 15.0, 300.0
+#: Seconds between two looks at a job that is said to have failed, before another one is bought.
+SECOND_LOOK = 5.0
 #: What an intent cites if the argument, not a person, allowed it to ignore a submit of unknown fate.
 BY_ARGUMENT = "on_uncertain"
+
+
+#: Errors that would be the same for any id.
+_ABOUT_ACCOUNT = (KlingAuthenticationError, KlingBalanceError, KlingRateLimitError)
 
 
 class RecordStore(Protocol):
@@ -224,6 +232,13 @@ class Submitter:
         :raises KlingNotFoundError: if the job, or its file, is gone at the vendor. It was made, so that is final.
         """
         job = self._state_of(last)
+        if job is not None and job.status == "failed" and not job.has_id:
+            # A response that does not name the job may be about the request: only a second one counts.
+            self.log(
+                f"The server says {job.raw_status!r} without naming Kling task {last.kling_task_id}; asking again"
+            )
+            self.sleep(SECOND_LOOK)
+            job = self._state_of(last)
         if job is not None and job.is_gone:
             raise KlingNotFoundError(
                 f"The file of Kling task {job.kling_task_id} is gone: the job is {job.raw_status} at the vendor",
@@ -252,10 +267,11 @@ class Submitter:
 
     def _state_of(self, submit: Submit) -> VideoJob | None:
         """Return the job, or None if its state cannot be fetched right now."""
+        is_new = self.now() - (submit.submitted_at or submit.sent_at) < self.grace.visibility
         try:
-            return self._by_either_id(submit.kling_task_id, submit.other_id)
+            return self._by_either_id(submit.kling_task_id, submit.other_id, is_new=is_new)
         except KlingNotFoundError as error:
-            if self.now() - (submit.submitted_at or submit.sent_at) < self.grace.visibility:
+            if is_new:
                 return None
             raise error.replace(advice=_advice_if_gone(submit)) from None
         except KlingError as error:
@@ -264,21 +280,31 @@ class Submitter:
             self.log(f"The state of Kling task {submit.kling_task_id} cannot be fetched now: {error}")
             return None
 
-    def _by_either_id(self, kling_task_id: str, other_id: str | None) -> VideoJob:
+    def _by_either_id(self, kling_task_id: str, other_id: str | None, *, is_new: bool = False) -> VideoJob:
         """
-        Return a job, by the other id that its submit gave where the server does not know the first.
+        Return a job, by the other id that its submit gave where the server does not tell it by the first.
 
-        :raises KlingNotFoundError: for the first id, if it knows neither.
+        A job under the other id that has ended may be somebody else's, unless it names the first id too, or the
+        server does not know the first id and had the time to store it.
+
+        :param is_new: Whether it was just bought, so that the server may not have stored it yet.
+        :raises KlingError: for the first id, if neither gives the job.
         """
         try:
             return self.get_job(kling_task_id)
-        except KlingNotFoundError:
-            if other_id is None:
+        except _ABOUT_ACCOUNT:
+            raise
+        except KlingError as error:
+            if other_id is None or (error.http_status is None and not isinstance(error, KlingNotFoundError)):
                 raise
             try:
-                return self.get_job(other_id)
-            except KlingNotFoundError:
+                job = self.get_job(other_id)
+            except KlingError:
                 pass
+            else:
+                is_absent = isinstance(error, KlingNotFoundError) and not is_new
+                if is_absent or job.other_id == kling_task_id or job.status in ("queued", "running"):
+                    return job
             raise
 
     # ---- submits of unknown fate
@@ -450,7 +476,7 @@ class Submitter:
         submitted_at = self.now()
         if job.other_id is not None:
             try:
-                known = self._by_either_id(job.kling_task_id, job.other_id)
+                known = self._by_either_id(job.kling_task_id, job.other_id, is_new=True)
             except KlingError:  # not stored yet, say: the wait tries both
                 return SubmitResult(job.kling_task_id, submitted_at, None, job.other_id)
             return SubmitResult(known.kling_task_id, submitted_at, known)

@@ -249,6 +249,8 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
 
         self._kling_task_id = job.kling_task_id
         context["ti"].xcom_push(key="kling_task_id", value=job.kling_task_id)
+        if job.other_id is not None:
+            context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
         self.log.info("Kling task %s is this task's job", job.kling_task_id)
         # Without a record a retry could not find this job, and would have to stop.
         with as_task_failures(final=not is_durable(context)):
@@ -368,16 +370,19 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
                 self.log.warning(
                     "The trigger crashed (%d); still waiting for Kling task %s", crashes, kling_task_id
                 )
-                return self._wait(context, kling_task_id, submitted_at=time.time())
+                other_id = self._pulled(context, "kling_other_id")
+                return self._wait(context, kling_task_id, submitted_at=time.time(), other_id=other_id)
         # refusals=1, not 0: this attempt may have recorded events before it was deferred.
         return self._obtain(context, since=time.time(), refusals=1)
 
     def _submitted_id(self, context: Context) -> str | None:
+        return self._pulled(context, "kling_task_id")
+
+    def _pulled(self, context: Context, key: str) -> str | None:
+        """Return an id that this attempt pushed."""
         ti = context["ti"]
-        kling_task_id: str | None = ti.xcom_pull(
-            task_ids=ti.task_id, key="kling_task_id", map_indexes=ti.map_index
-        )
-        return kling_task_id
+        found: str | None = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+        return found
 
     def _wait(
         self,

@@ -141,5 +141,5 @@ class TestTwoIds:
         waiting = poller(other_id="task_2")
         waiting.on_job(job(), grace=GRACE, now=START)
         decision = waiting.on_error(NOT_FOUND, grace=GRACE, now=START + 61)
-        assert isinstance(decision, Finished)
+        assert isinstance(decision, Pause)
         assert waiting.kling_task_id == "task_1"

@@ -346,6 +346,16 @@ class TestWithoutAnyRecord:
             )
         assert isinstance(raised.value, AirflowFailException)
 
+    def test_a_crash_of_the_trigger_loses_no_id(self, sandbox: Sandbox, connected: str) -> None:
+        ti = TaskInstance(pushed={"kling_task_id": "task_1", "kling_other_id": "task_2"})
+        operator = KlingGenerateOperator(
+            task_id="video", model="kling-v3-std-silent", prompt=PROMPT, wait_for_completion=True, deferrable=True
+        )
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.resume_execution("__fail__", {"error": "TriggerFailure"}, context(ti))
+        trigger = deferred.value.trigger
+        assert (trigger.kling_task_id, trigger.other_id) == ("task_1", "task_2")
+
     def test_a_failure_after_the_submit_is_final(self, sandbox: Sandbox, connected: str) -> None:
         sandbox.add_fault(Fault("submit", "stuck"))
         with pytest.raises(KlingError, match="was still") as raised:

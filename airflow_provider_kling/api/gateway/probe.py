@@ -16,7 +16,7 @@ from airflow_provider_kling.api.gateway.errors import (
     status_meant,
     why_absent,
 )
-from airflow_provider_kling.api.gateway.job_object import find_job, status_word_in
+from airflow_provider_kling.api.gateway.job_object import find_job, speaks_of_job, status_word_in
 from airflow_provider_kling.api.gateway.routes import NO_ROUTE
 from airflow_provider_kling.api.gateway.status import (
     read_status,
@@ -85,7 +85,10 @@ def serves_route(response: Response) -> bool | None:
     if status in (404, 410):
         return False if is_html(response) else None
     if 200 <= status < 300:
-        return not is_web_page(response)
+        if is_web_page(response):
+            return False
+        # Some servers have a page for every path; only a response about a job, or an error, is the route's.
+        return True if speaks_of_job(response.json) or error_object(response) else None
     return None if status == 400 and NO_ROUTE.search(names.words) else True
 
 

@@ -13,10 +13,11 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_kling.api.codes import is_content_refusal, official_code
+from airflow_provider_kling.api.codes import is_content_refusal, kind_of_code, official_code
 from airflow_provider_kling.api.gateway.body import ERROR, Field, fields_of, vocabulary, without_echoes, words_of
 from airflow_provider_kling.api.gateway.errors import is_success_code
 from airflow_provider_kling.api.gateway.status_words import COMPLETED, RUNNING, WAITING
+from airflow_provider_kling.exceptions import KlingContentRefusedError
 from airflow_provider_kling.utils.text import MAX_MESSAGE, as_text, clean_text, innermost_message, shorten
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Maximum number of texts that are read, and of characters in all of them together.
 MAX_TEXTS, MAX_CHARACTERS = 20, 2 * MAX_MESSAGE
+#: Maximum characters of all texts of a response that are passed on.
+MAX_SHOWN = 1024
 #: Maximum number of fields of an object that are searched for the code of a text.
 MAX_BESIDE = 50
 
@@ -94,35 +97,28 @@ _NOT_ABOUT_CONTENT = re.compile(
     r"|\bmoderation[ _-](?:service|server|api|endpoint|system|backend)\s+(?:error|failed|returned 5\d\d)\b",
     re.IGNORECASE,
 )
-#: Words of a content refusal besides those that every error may have.
-_REFUSED_WORDS = (
-    "inappropriate",
-    "nsfw",
-    "unsafe",
-    "safety",
-    "guidelines",
-    "policy violation",
-    "policyviolation",
-    "content violat",
-    "violates",
-    "violated our",
-    "violating",
-    "prohibited content",
-    "datainspection",
-    "data_inspection",
-    "data inspection",
-    "审核未通过",
-    "审核不通过",
-    "未通过审核",
-    "审核失败",
-    "未能通过审核",
-    "审查未通过",
-    "违禁",
-    "不合规",
-    "涉黄",
-    "色情",
-    "不当内容",
-    "社区规范",
+#: Words of a content refusal besides those that every error may have; ``_`` and ``-`` are read as spaces.
+_REFUSED_WORDS = re.compile(
+    r"inappropriate|nsfw|\bunsafe\b|guidelines|(?<!access )(?<!constraint )violat|datainspection"
+    r"|data inspection|policy ?violation"
+    r"|\bcontent\b[^\n.;]{0,20}\b(?:policy|polic(?:y|ies)|filter\w*|security|safety|moderation|standards?|rules?)\b"
+    r"|(?:prohibited|illegal|harmful|sexual|forbidden) (?:content|words?|prompt)|illegal prompt|\bnud(?:e|ity)\b"
+    r"|risk ?control|public figure|real (?:person|people)|copyright|\bcensor|infring|responsible ai"
+    r"|community standards|prompt is not allowed"
+    r"|safety[ .]?(?:system|filter|check|polic|guideline|input|output|reason)"
+    r"|(?:reject|block|flag|refus|fail)\w*[^\n.;]{0,30}\bsafety\b|\bsafety\b[^\n.;]{0,20}(?:reject|block|flag|refus)"
+    r"|[审審][核查][^\n。；]{0,6}(?:未|不)能?(?:通过|通過|合格|符)"
+    r"|[审審][核查查][^\n。；]{0,4}(?:拒绝|拒絕|失败|失敗|不符|不过)|(?:未|不)能?(?:通过|通過)[^\n。；]{0,8}[审審][核查]"
+    r"|违禁|不合规|涉黄|涉政|涉暴|色情|不当内容|不良信息|社区规范|违反[^\n。；]{0,8}(?:规定|规则|政策|法律)"
+    r"|不符合[^\n。；]{0,8}规范|内容安全|违法|版权|侵权",
+    re.IGNORECASE,
+)
+#: Words of the service that looks at contents, when it is the one that failed.
+_NO_VERDICT = re.compile(
+    r"(?:moderation|safety|security|risk ?control|sensitive|filter|内容安全|审核|审查|風控|风控)[^\n.;。；]{0,20}"
+    r"(?:tim(?:e|ed) ?out|unavailable|unreachable|overload|shutdown|crash|busy|internal error|超时|繁忙|不可用"
+    r"|异常)",
+    re.IGNORECASE,
 )
 #: Codes of a content refusal at MiniMax, besides those of the official platform.
 _REFUSED_CODES = frozenset({"1026", "1027"})
@@ -135,11 +131,13 @@ class Reason(NamedTuple):
     :param code: The code of the error, if there is one.
     :param message: The words; None if the response has none.
     :param is_refusal: Whether the reason is the content, so that the same request would fail again.
+    :param words: The beginning of all texts and codes of the response.
     """
 
     code: str | None
     message: str | None
     is_refusal: bool
+    words: str = ""
 
 
 class _Text(NamedTuple):
@@ -162,11 +160,12 @@ def failure_reason(fields: Mapping[str, Any], body: Any = None, *, without: Coll
     refused = refused or any(_is_refusal(found.code, found.text) for found in texts)
     # Words in a field with an unspecific name still show a refusal.
     refused = refused or any(_is_refusal(None, text) for text in others)
+    words = "\n".join([*(found.text for found in texts), *codes, *others])[:MAX_SHOWN]
     if not texts:
-        return Reason(next(iter(codes), None), None, refused)
+        return Reason(next(iter(codes), None), None, refused, words)
     best = texts[0]
     code = official_code(best.text) or best.code or next(iter(codes), None)
-    return Reason(code, innermost_message(best.text), refused)
+    return Reason(code, innermost_message(best.text), refused, words)
 
 
 def body_excerpt(body: Any) -> str:
@@ -272,7 +271,9 @@ def _is_refusal(code: str | None, text: str) -> bool:
     # JSON inside a text may have Chinese text in escapes.
     words = innermost_message(text) if "\\u" in text else text
     words = _NOT_ABOUT_CONTENT.sub(" ", words)
-    if is_content_refusal(named or code, words):
-        return True
-    searched = f"{code or ''} {words}".lower()
-    return named is None and any(word in searched for word in _REFUSED_WORDS)
+    searched = re.sub(r"[_-]+", " ", f"{code or ''} {words}")
+    is_known = is_content_refusal(named or code, words)
+    if not is_known and (named is not None or not _REFUSED_WORDS.search(searched)):
+        return False
+    # The moderation service itself may have failed.
+    return kind_of_code(named or code) is KlingContentRefusedError or not _NO_VERDICT.search(searched)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.api.codes import (
@@ -13,6 +14,7 @@ from airflow_provider_kling.api.codes import (
 )
 from airflow_provider_kling.api.empty_account import kind_of_words
 from airflow_provider_kling.api.gateway.errors import (
+    code_in,
     error_names,
     error_of,
     find_error,
@@ -20,6 +22,7 @@ from airflow_provider_kling.api.gateway.errors import (
     is_success_code,
 )
 from airflow_provider_kling.api.gateway.job_object import (
+    ID_NAMES,
     JobObject,
     find_job,
     other_id_in,
@@ -29,7 +32,8 @@ from airflow_provider_kling.api.gateway.job_object import (
 )
 from airflow_provider_kling.api.gateway.other_jobs import other_jobs
 from airflow_provider_kling.api.gateway.reason import Reason, body_excerpt, failure_reason
-from airflow_provider_kling.api.gateway.status_words import is_gone, status_of
+from airflow_provider_kling.api.gateway.refusals import LOST_WORDS, MAX_WORDS
+from airflow_provider_kling.api.gateway.status_words import STATUS_NAMES, is_gone, status_of
 from airflow_provider_kling.api.gateway.video_url import video_url
 from airflow_provider_kling.api.instants import parse_instant
 from airflow_provider_kling.api.job import VideoJob
@@ -52,13 +56,17 @@ if TYPE_CHECKING:
 
 __all__ = ["accepted_body", "job_from", "read_status", "status_word_in", "task_id_in"]
 
-#: Words for a failed request, which are words for a failed job too.
-_REQUEST_FAILED = frozenset({"error", "fail", "failed", "failure"})
-#: Words which show that an error is about the status request, and not about the job.
+#: Fields that the answer to a failed request may have; any other one is that of a job.
+_ENVELOPE = frozenset(
+    {"success", "ok", "code", "message", "msg", "error", "detail", "type", "request_id", "requestId"}
+)
+_ENVELOPE |= {*ID_NAMES, *STATUS_NAMES}
+#: How the text of an error shows that it is about the request for the status, and not about the job.
 _KIND_OF_REQUEST_ERROR: Mapping[type[KlingError], re.Pattern[str]] = {
     kind: re.compile(words, re.IGNORECASE)
     for kind, words in {
         KlingRateLimitError: r"too many requests|too frequent|requests? limit|rate.?limit|throttl"
+        r"|resource (?:has been |is )?exhausted"
         r"|请求(?:过于|太|过)(?:频繁|多|快)|访问频繁|限流|限速|频率",
         KlingNotFoundError: r"task.?not.?(?:exist|found)|(?:no such|unknown) task|任务不存在|找不到任务",
         KlingAuthenticationError: r"unauthori[sz]ed|invalid (?:api.?)?(?:key|token)|无效的?(?:令牌|密钥)|未授权",
@@ -70,6 +78,16 @@ _SERVER_TROUBLE = re.compile(
     r"internal (?:server )?error|service (?:is )?(?:temporarily )?unavailable|bad gateway|gateway time.?out"
     r"|server (?:is )?(?:busy|overloaded)|try again later|maintenance|database|系统(?:繁忙|错误|维护)"
     r"|服务器?(?:繁忙|错误|异常|维护|内部错误)|稍后(?:再试|重试)",
+    re.IGNORECASE,
+)
+#: The same, for a request that did not come through, besides the words of a lost upstream.
+_REQUEST_TROUBLE = re.compile(
+    r"(?:fail(?:ed|ure|s)?|unable|could not|couldn't|can ?not|can't|error) (?:to |while |when |in )?"
+    r"(?:fetch|get|query|retriev|load|read|reach|connect|contact|check|poll|request|obtain|look)"
+    r"|\b(?:fetch|get|query|request|poll|retrieval|lookup)(?:ing)?\b(?: \w+){0,4} (?:failed|failure|error|aborted)"
+    r"|\b(?:upstream|gateway|network|connection|connect|socket|redis|mysql|proxy|dns|tls|ssl|transport)\b"
+    r"|status code|\bECONN|(?:查询|获取|请求|拉取|读取|轮询|访问).{0,10}(?:失败|出错|错误|异常|超时)"
+    r"|(?:无法|未能|不能)(?:查询|获取|请求|连接|访问)|网络|网关|上游|连接",
     re.IGNORECASE,
 )
 
@@ -102,9 +120,13 @@ def read_status(response: Response, kling_task_id: str) -> VideoJob:
             http_status=response.http_status,
             server_message=body_excerpt(body),
         )
-    if not found.has_id and (refused := _request_error(response, kling_task_id, found)) is not None:
+    reason = None
+    if status_of(found.word) == "failed":
+        reason = failure_reason(found.fields, body, without=found.others)
+    if (refused := _request_error(response, kling_task_id, found, reason)) is not None:
         raise refused
-    return job_from(kling_task_id, found.fields, found.word, body=body, without=found.others)
+    job = job_from(kling_task_id, found.fields, found.word, body=body, without=found.others, reason=reason)
+    return job if found.has_id else replace(job, has_id=False)
 
 
 def accepted_body(response: Response, kling_task_id: str | None) -> Mapping[str, Any]:
@@ -138,18 +160,25 @@ def _request_name(kling_task_id: str | None) -> str:
     return "submit" if kling_task_id is None else f"status request for Kling task {kling_task_id}"
 
 
-def _request_error(response: Response, kling_task_id: str, found: JobObject | None) -> KlingError | None:
+def _request_error(
+    response: Response, kling_task_id: str, found: JobObject | None, reason: Reason | None = None
+) -> KlingError | None:
     """
     Return the error of a status request in a 200 response, or None if the response is about the job.
 
-    Such a response does not contain the job's id, and its words are about the request. The job itself continues.
+    Its words are about the request, and it does not hold the job's id, or nothing of a job but that. The job goes
+    on meanwhile.
     """
-    if found is not None and found.word.strip().lower() not in _REQUEST_FAILED:
-        return None
+    body = response.json
     if found is None and is_missing_route(response, error_names(response)):
         return None
-    reason = failure_reason(response.json if isinstance(response.json, dict) else {}, response.json)
-    kind = None if reason.is_refusal else _kind_of_request_error(reason, found)
+    if found is not None and status_of(found.word) != "failed":
+        return None
+    if found is not None and found.has_id and not _is_envelope(found, body):
+        return None
+    if reason is None:
+        reason = failure_reason(body if isinstance(body, dict) else {}, body)
+    kind = None if reason.is_refusal else _kind_of_request_error(reason, found, body)
     if kind is None:
         return None
     return kind(
@@ -163,21 +192,38 @@ def _request_error(response: Response, kling_task_id: str, found: JobObject | No
     )
 
 
-def _kind_of_request_error(reason: Reason, found: JobObject | None) -> type[KlingError] | None:
-    text = reason.message or ""
-    code = official_code(text) or reason.code or ""
-    kind = kind_of_code(code)
-    if kind is None and code.isdecimal() and len(code) == 3:
-        kind = KIND_OF_HTTP_STATUS.get(int(code), KlingServerError if code >= "500" else None)
-    kind = (
-        kind
-        or kind_of_words(text)
-        or next((kind for kind, words in _KIND_OF_REQUEST_ERROR.items() if words.search(text)), None)
+def _is_envelope(found: JobObject, body: Any) -> bool:
+    """Return whether an object with the job's id may be the error of a request that repeats the id."""
+    outer = as_mapping(body)
+    denies = (
+        outer.get("success") is False or _is_server_code(code_in(outer)) or _is_server_code(code_in(found.fields))
     )
-    if kind is None and _SERVER_TROUBLE.search(text):
+    return found.fields.keys() <= _ENVELOPE and (denies or found.word.strip().lower() == "error")
+
+
+def _is_server_code(code: str | None) -> bool:
+    return code is not None and re.fullmatch(r"5\d\d", code) is not None
+
+
+def _kind_of_request_error(reason: Reason, found: JobObject | None, body: Any) -> type[KlingError] | None:
+    text = (reason.message or "")[:MAX_WORDS]
+    code = official_code(text) or reason.code or code_in(as_mapping(body)) or ""
+    kind = kind_of_code(code)
+    if kind is None and code.isdecimal() and len(code) == 3 and not (found and found.has_id):
+        kind = KIND_OF_HTTP_STATUS.get(int(code), KlingServerError if code >= "500" else None)
+    words = text
+    if found is not None:
+        said = f"{found.word[:80]}\n{reason.words}"
+        words = f"{said}\n{re.sub('[_-]+', ' ', said)}" if re.search("[_-]", said) else said
+    if not _KIND_OF_REQUEST_ERROR[KlingRateLimitError].search(text):
+        kind = kind or kind_of_words(text)
+    for said in (text, words):
+        kind = kind or next((kind for kind, like in _KIND_OF_REQUEST_ERROR.items() if like.search(said)), None)
+    if kind is None and (
+        _SERVER_TROUBLE.search(words)
+        or (found is not None and (LOST_WORDS.search(words) or _REQUEST_TROUBLE.search(words)))
+    ):
         kind = KlingServerError
-    if kind is KlingServerError and found is not None and found.word.strip().lower() != "error":
-        return None  # a job that failed because of a server error
     return kind if kind in (*_KIND_OF_REQUEST_ERROR, KlingBalanceError, KlingServerError) else None
 
 
@@ -188,6 +234,7 @@ def job_from(
     *,
     body: Any = None,
     without: Collection[int] = (),
+    reason: Reason | None = None,
 ) -> VideoJob:
     """
     Return the job that an object describes.
@@ -197,6 +244,7 @@ def job_from(
     :param word: The word for its status.
     :param body: The body around it, for values that the object does not have.
     :param without: The ``id()`` of objects of the body that describe other jobs.
+    :param reason: The reason of its failure, if the caller has found it already.
     """
     word = clean_text(word)[:80]
     known = status_of(word)
@@ -214,7 +262,10 @@ def job_from(
             model=_model(fields),
         )
     without = other_jobs(fields, body, kling_task_id).union(without)
-    reason = failure_reason(fields, body, without=without) if status == "failed" else Reason(None, None, False)
+    if status != "failed":
+        reason = Reason(None, None, False)
+    elif reason is None:
+        reason = failure_reason(fields, body, without=without)
     url = None if status == "failed" else video_url(fields, body, without=without, kling_task_id=kling_task_id)
     is_unexplained = reason.message is None if status == "failed" else url is None
     return VideoJob(

@@ -51,12 +51,19 @@ _STATUS_OF_WORD: dict[str, Status] = {
 }
 #: Endings of longer words: ``video_generation_failed``.
 _STATUS_OF_ENDING: dict[str, Status] = {
-    **dict.fromkeys(("_succeed", "_succeeded", "_success", "_successful", "成功"), "completed"),
-    **dict.fromkeys(("_failed", "失败"), "failed"),
+    **dict.fromkeys(("succeed", "succeeded", "success", "successful", "成功"), "completed"),
+    **dict.fromkeys(("failed", "失败"), "failed"),
 }
-#: Parts of a word that turn its ending into the opposite.
-_NEGATION = re.compile(r"(?:^|_)(?:not|no|un|non|never|without|isnt|wasnt)_|[未不没非]")
-#: Names of the field with the status of a job; the last two may be those of the request.
+#: What may stand before such an ending: the job itself. Any other word before it (``callback``, ``query``,
+#: ``submit``, ``retry``, ``not``) makes it a word about something else.
+_JOB = re.compile(
+    r"(?:(?:videos?|images?|text|to|2|generations?|generate|generating|gen|tasks?|jobs?|render|rendering|process"
+    r"|processing|run|execution|inference|prediction|status|state|已|生成|任务|任務|视频|影片|作业|执行|运行|制作"
+    r"|渲染)_?)*"
+)
+#: Characters of the longest word that is looked at.
+MAX_WORD = 120
+#: Names by which a response gives the status of a job; the last two may be those of the request.
 STATUS_NAMES = (
     *("task_status", "taskStatus", "task_state", "taskState", "job_status", "jobStatus"),
     *("status", "state"),
@@ -64,16 +71,19 @@ STATUS_NAMES = (
 
 
 def status_of(word: str) -> Status | None:
-    """Return the status for a word, in any letter case and with any separator; None for an unknown word."""
+    """Return the status that a word names, in any letter case and with any separator; None for an unknown word."""
+    if len(word) > MAX_WORD:
+        return None
     known = _STATUS_OF_WORD.get(word.lower())
     if known is not None:
         return known
     word = _normalized(word)
     if word in _STATUS_OF_WORD:
         return _STATUS_OF_WORD[word]
-    if _NEGATION.search(word):
-        return None
-    return next((status for ending, status in _STATUS_OF_ENDING.items() if word.endswith(ending)), None)
+    for ending, status in _STATUS_OF_ENDING.items():
+        if word.endswith(ending) and _JOB.fullmatch(word.removesuffix(ending)):
+            return status
+    return None
 
 
 def is_gone(word: str) -> bool:
@@ -82,5 +92,5 @@ def is_gone(word: str) -> bool:
 
 
 def _normalized(word: str) -> str:
-    """Return a word in lower case, with underscores for spaces, hyphens and camel case: ``inProgress``."""
-    return re.sub(r"[\s_-]+|(?<=[a-z])(?=[A-Z])", "_", word.strip()).lower()
+    """Return a word in lower case, with underscores for spaces, hyphens, dots and humps: ``inProgress``."""
+    return re.sub(r"[\s_.:-]+|(?<=[a-z])(?=[A-Z])", "_", word.strip()).lower()

@@ -46,7 +46,7 @@ def read(body: Any, task_id: str = "x") -> VideoJob:
             (word, "completed")
             for word in ("done", "DONE", "finish", "Finished", "successful", "成功", "生成成功")
         ],
-        *[(word, "completed") for word in ("video_succeed", "task-succeeded", "UPLOAD_SUCCESS", "run successful")],
+        *[(word, "completed") for word in ("video_succeed", "task-succeeded", "TASK_SUCCESS", "run successful")],
         *[(word, "failed") for word in ("timedout", "timed_out", "Timed Out", "timed-out", "TimedOut", "timeout")],
         *[(word, "failed") for word in ("rejected", "失败", "生成失败", "generation_failed", "Generation Failed")],
         *[(word, "failed") for word in ("expired", "deleted", "DELETED")],
@@ -147,11 +147,11 @@ def test_an_error_of_the_request_is_none_of_the_job(body: Any, kind: type[KlingE
 @pytest.mark.parametrize(
     "body",
     [
-        {"id": "x", "status": "error", "message": "Too many requests, please try again later"},
+        {"id": "x", "status": "failed", "message": "Too many requests, please try again later"},
         {"data": {"task_id": "x", "status": "failed", "fail_reason": "rate limit of the upstream"}},
         {"status": "Failed", "reason": "out of memory", "results": {}},
         {"state": "failed", "err_code": "CreditInsufficient"},
-        {"status": "failed", "reason": "internal error"},
+        {"id": "x", "status": "failed", "reason": "internal error"},
         {"status": "error", "message": "the model broke"},
         {"status": "error", "message": "the prompt is sensitive; try again later"},
         {"status": "error"},
@@ -170,7 +170,7 @@ def test_a_failed_job_stays_one(body: Any) -> None:
         ({"code": 200, "data": {"taskId": "x"}}, "x", None),
         ({"data": [{"task_id": "x", "status": "submitted"}]}, "x", None),
         ({"task": {"id": "x"}}, "x", None),
-        ({"id": "req", "output": {"task_id": "x"}}, "x", None),
+        ({"id": "req", "output": {"task_id": "x"}}, "x", "req"),
         ({"id": "a", "task_id": "b"}, "b", "a"),
         ({"id": "a", "task_id": "a"}, "a", None),
         ({"data": {"id": 5, "task_id": "b"}}, "b", "5"),
