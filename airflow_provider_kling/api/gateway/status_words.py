@@ -54,12 +54,18 @@ _STATUS_OF_ENDING: dict[str, Status] = {
     **dict.fromkeys(("succeed", "succeeded", "success", "successful", "成功"), "completed"),
     **dict.fromkeys(("failed", "失败"), "failed"),
 }
-#: What may stand before such an ending: the job itself. Any other word before it (``callback``, ``query``,
-#: ``submit``, ``retry``, ``not``) makes it a word about something else.
-_JOB = re.compile(
-    r"(?:(?:videos?|images?|text|to|2|generations?|generate|generating|gen|tasks?|jobs?|render|rendering|process"
-    r"|processing|run|execution|inference|prediction|status|state|已|生成|任务|任務|视频|影片|作业|执行|运行|制作"
-    r"|渲染)_?)*"
+#: Words before such an ending that make it a word about something else than the job: ``callback_failed``.
+_ELSEWHERE = re.compile(
+    r"(?:^|_)(?:not|no|un|non|never|without|isnt|wasnt|partial|partially|some|last|previous|prev|retry|retrying|retries"
+    r"|attempt|callback|webhook|hook|notify|notification|query|fetch|get|poll|polling|request|response|upload|download"
+    r"|transfer|storage|re|if|audio|sound|voice|music|watermark|cover|thumbnail|payment|pay|billing|charge|refund|auth|login|token|health)(?:_|$)"
+    r"|[未不没非]|部分|重试|上次|回调|查询|获取|请求|上传|下载|支付"
+)
+#: The same before a word of success alone: a step on the way to the video, ``submit_success``.
+_STEP = re.compile(
+    r"(?:^|_)(?:submit|submitted|submission|create|created|creation|add|queue|queued|enqueue|pre|awaiting|waiting|wait"
+    r"|accept|accepted|audit|moderation|check|review|validate|validation|init|start)(?:_|$)"
+    r"|提交|创建|審核|审核|排队|受理|校验"
 )
 #: Characters of the longest word that is looked at.
 MAX_WORD = 120
@@ -81,8 +87,10 @@ def status_of(word: str) -> Status | None:
     if word in _STATUS_OF_WORD:
         return _STATUS_OF_WORD[word]
     for ending, status in _STATUS_OF_ENDING.items():
-        if word.endswith(ending) and _JOB.fullmatch(word.removesuffix(ending)):
-            return status
+        before = word.removesuffix(ending)
+        if before != word and (before.endswith("_") or not before.isascii()):
+            is_elsewhere = _ELSEWHERE.search(before) or (status == "completed" and _STEP.search(before))
+            return None if is_elsewhere else status
     return None
 
 

@@ -176,7 +176,7 @@ class TestOtherJobs:
         ids=short,
     )
     def test_decide_nothing(self, body: Any) -> None:
-        with pytest.raises(KlingServerError, match="holds no status|not a JSON object"):
+        with pytest.raises(KlingServerError, match="contains no status|not a JSON object"):
             read(body)
 
     def test_ours_is_found_among_them(self) -> None:
@@ -242,7 +242,7 @@ def test_only_wrappers_lead_inwards(body: Any, status: str) -> None:
     ids=short,
 )
 def test_what_belongs_to_a_job_does_not_decide_its_failure(body: Any) -> None:
-    with pytest.raises(KlingServerError, match="holds no status"):
+    with pytest.raises(KlingServerError, match="contains no status"):
         read(body)
 
 
