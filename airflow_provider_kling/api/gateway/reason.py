@@ -62,11 +62,11 @@ _NO_REASON = frozenset(
 _SUCCESS = frozenset({"success", "successful", "successfully", "succeed", "succeeded"})
 #: Words of a content refusal besides those that every error may have; ``_`` and ``-`` are read as spaces.
 _REFUSED_WORDS = re.compile(
-    r"inappropriate|nsfw|\bunsafe\b|guidelines|(?<!access )(?<!constraint )violat|data ?inspection|policy ?violation"
+    r"inappropriate|nsfw|\bunsafe\b|guidelines|(?<!access )(?<!constraint )violat|data ?inspection"
     r"|\bcontent\b[^\n.;]{0,20}\b(?:policy|polic(?:y|ies)|filter\w*|security|safety|moderation|standards?|rules?)\b"
     r"|(?:prohibited|illegal|harmful|sexual|forbidden) (?:content|words?|prompt)|illegal prompt|\bnud(?:e|ity)\b"
     r"|risk ?control|public figure|real (?:person|people)|copyright|\bcensor|infring|responsible ai"
-    r"|community standards|prompt is not allowed"
+    r"|policyviolation|community standards|prompt is not allowed"
     r"|safety[ .]?(?:system|filter|check|polic|guideline|input|output|reason)"
     r"|(?:reject|block|flag|refus|fail)\w*[^\n.;]{0,30}\bsafety\b|\bsafety\b[^\n.;]{0,20}(?:reject|block|flag|refus)"
     r"|[审審][核查][^\n。；]{0,6}(?:未|不)能?(?:通过|通過|合格|符)"
