@@ -99,12 +99,12 @@ _NOT_ABOUT_CONTENT = re.compile(
 )
 #: Words of a content refusal besides those that every error may have; ``_`` and ``-`` are read as spaces.
 _REFUSED_WORDS = re.compile(
-    r"inappropriate|nsfw|\bunsafe\b|guidelines|(?<!access )(?<!constraint )violat|datainspection"
-    r"|data inspection|policy ?violation"
+    r"inappropriate|nsfw|\bunsafe\b|guidelines|(?<!access )(?<!constraint )violat|data ?inspection"
+    r"|policy ?violation"
     r"|\bcontent\b[^\n.;]{0,20}\b(?:policy|polic(?:y|ies)|filter\w*|security|safety|moderation|standards?|rules?)\b"
     r"|(?:prohibited|illegal|harmful|sexual|forbidden) (?:content|words?|prompt)|illegal prompt|\bnud(?:e|ity)\b"
     r"|risk ?control|public figure|real (?:person|people)|copyright|\bcensor|infring|responsible ai"
-    r"|community standards|prompt is not allowed"
+    r"|policyviolation|community standards|prompt is not allowed"
     r"|safety[ .]?(?:system|filter|check|polic|guideline|input|output|reason)"
     r"|(?:reject|block|flag|refus|fail)\w*[^\n.;]{0,30}\bsafety\b|\bsafety\b[^\n.;]{0,20}(?:reject|block|flag|refus)"
     r"|[审審][核查][^\n。；]{0,6}(?:未|不)能?(?:通过|通過|合格|符)"
@@ -116,8 +116,8 @@ _REFUSED_WORDS = re.compile(
 #: Words of the service that looks at contents, when it is the one that failed.
 _NO_VERDICT = re.compile(
     r"(?:moderation|safety|security|risk ?control|sensitive|filter|内容安全|审核|审查|風控|风控)[^\n.;。；]{0,20}"
-    r"(?:tim(?:e|ed) ?out|unavailable|unreachable|overload|shutdown|crash|busy|internal error|超时|繁忙|不可用"
-    r"|异常)",
+    r"(?:tim(?:e|ed) ?out|unavailable|unreachable|overload|shutdown|crash|busy|internal error"
+    r"|超时|繁忙|不可用|异常)",
     re.IGNORECASE,
 )
 #: Codes of a content refusal at MiniMax, besides those of the official platform.
