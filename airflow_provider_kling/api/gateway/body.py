@@ -239,7 +239,7 @@ class _Search:
         around = place.around | words_of(place.name)
         is_error = not around.isdisjoint(ERROR)
         is_beside_prompt = place.is_beside_prompt or (
-            not is_error and id(value) not in self.jobs and around.isdisjoint(_MADE) and _repeats_request(value)
+            not is_error and id(value) not in self.jobs and around.isdisjoint(_MADE) and repeats_request(value)
         )
         # An error names the field that it is about; beside a message, that field is repeated.
         may_repeat = not is_error or _holds_message(value)
@@ -262,7 +262,7 @@ class _Search:
             return None
 
 
-def _repeats_request(value: Mapping[str, Any]) -> bool:
+def repeats_request(value: Mapping[str, Any]) -> bool:
     """Return whether an object holds what a request holds, and no status."""
     if any(name in value for name in STATUS_NAMES):
         return False
@@ -276,7 +276,7 @@ def _holds_message(value: Mapping[str, Any]) -> bool:
 
 def _is_result_payload(name: str, value: Any) -> bool:
     """Return whether a ``payload`` is the job's: it holds no prompt, and no picture."""
-    if name.lower() != "payload" or not isinstance(value, dict) or _repeats_request(value):
+    if name.lower() != "payload" or not isinstance(value, dict) or repeats_request(value):
         return False
     return not any("image" in words_of(inner) for inner in islice(value, MAX_LABELS))
 
