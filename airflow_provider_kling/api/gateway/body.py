@@ -50,9 +50,9 @@ ECHO = vocabulary(
     customer
     """
 )
-#: Words that do so in the name of a video or of a task: ``original_video_url``.
+#: Words that do so in the name of a video: ``base_video_url``; and those that do so in that of a task, too.
 _ECHO_OF_VIDEO = vocabulary("origin original base motion extend uploaded user")
-_VIDEO_OR_TASK = frozenset({"video", "videos", "task"})
+ORIGIN = frozenset({"origin", "original"})
 #: Words in the names of what a job has made; ``request_result`` does not repeat the request.
 OUTPUTS = vocabulary("output outputs result results works creations generations artifacts assets")
 _MADE = OUTPUTS | {"response", "video", "videos"}
@@ -144,9 +144,9 @@ def is_echo(name: str) -> bool:
         return True
     if not words.isdisjoint(ERROR) or not words.isdisjoint(OUTPUTS):
         return False
-    return not words.isdisjoint(ECHO) or (
-        not words.isdisjoint(_ECHO_OF_VIDEO) and not words.isdisjoint(_VIDEO_OR_TASK)
-    )
+    if not words.isdisjoint(ECHO) or ("task" in words and not words.isdisjoint(ORIGIN)):
+        return True
+    return "video" in words and not words.isdisjoint(_ECHO_OF_VIDEO)
 
 
 def objects_around(whole: Any, inner: Any) -> list[Any]:

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 from airflow_provider_kling.api.gateway.body import (
     ECHO,
     MAX_LABELS,
+    ORIGIN,
     OUTPUTS,
     Field,
     fields_of,
@@ -124,7 +125,9 @@ def video_url(
         if url is None:
             continue
         if field.is_echo or _is_echoed_picture(field):
-            echoed.add(url)
+            # An original may be the result, where the server keeps a copy of it.
+            if words_of(field.name).isdisjoint(ORIGIN):
+                echoed.add(url)
             continue
         if field.is_beside_prompt or _is_status_route(url, ids):
             continue

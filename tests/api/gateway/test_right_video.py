@@ -149,6 +149,8 @@ def test_a_video_of_the_request_is_not_taken(echo: dict[str, Any]) -> None:
         {"videos": [{"prompt": "p", "url": V}]},
         {"data": {"prompt": "p", "status": "completed", "video_url": V}},
         {"extended_video_url": V},
+        {"video_url": V, "original_video_url": V},
+        {"user_task": {"result": {"url": V}}},
         {"prompt": "p", "first_frame_url": CDN + "i.png", "video_url": V},
         {"output": {"type": "image", "video": {"url": V, "type": "video/mp4"}}},
     ],
