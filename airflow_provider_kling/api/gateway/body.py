@@ -222,7 +222,7 @@ class _Search:
                 )
                 value = self._decoded(value)
             if value is not None and place.depth < MAX_DEPTH:
-                children = [child for child in self._children(value, place, without) if self.values > 0]
+                children = list(self._children(value, place, without))
                 self.values -= len(children)
                 left.extend(children)
 
@@ -244,8 +244,9 @@ class _Search:
         # An error names the field that it is about; beside a message, that field is repeated.
         may_repeat = not is_error or _holds_message(value)
         holders = (*place.holders, value)
+        # No ids are asked for where none are left out: an object may have thousands of fields.
         children = ((name, child) for name, child in value.items() if id(child) not in without)
-        for name, child in islice(children, self.values):
+        for name, child in islice(children if without else value.items(), self.values):
             echo = place.is_echo or (may_repeat and is_echo(name) and not _is_result_payload(name, child))
             yield child, _Place(name, around, holders, echo, is_beside_prompt, place.depth + 1)
 
