@@ -50,9 +50,9 @@ ECHO = vocabulary(
     customer
     """
 )
-#: Words that do so in the name of a video or of a task: ``original_video_url``.
+#: Words that do so in the name of a video: ``base_video_url``; and those that do so in that of a task, too.
 _ECHO_OF_VIDEO = vocabulary("origin original base motion extend uploaded user")
-_VIDEO_OR_TASK = frozenset({"video", "videos", "task"})
+ORIGIN = frozenset({"origin", "original"})
 #: Words in the names of what a job has made; ``request_result`` does not repeat the request.
 OUTPUTS = vocabulary("output outputs result results works creations generations artifacts assets")
 _MADE = OUTPUTS | {"response", "video", "videos"}
@@ -144,9 +144,9 @@ def is_echo(name: str) -> bool:
         return True
     if not words.isdisjoint(ERROR) or not words.isdisjoint(OUTPUTS):
         return False
-    return not words.isdisjoint(ECHO) or (
-        not words.isdisjoint(_ECHO_OF_VIDEO) and not words.isdisjoint(_VIDEO_OR_TASK)
-    )
+    if not words.isdisjoint(ECHO) or ("task" in words and not words.isdisjoint(ORIGIN)):
+        return True
+    return "video" in words and not words.isdisjoint(_ECHO_OF_VIDEO)
 
 
 def objects_around(whole: Any, inner: Any) -> list[Any]:
@@ -222,7 +222,7 @@ class _Search:
                 )
                 value = self._decoded(value)
             if value is not None and place.depth < MAX_DEPTH:
-                children = [child for child in self._children(value, place, without) if self.values > 0]
+                children = list(self._children(value, place, without))
                 self.values -= len(children)
                 left.extend(children)
 
@@ -239,13 +239,14 @@ class _Search:
         around = place.around | words_of(place.name)
         is_error = not around.isdisjoint(ERROR)
         is_beside_prompt = place.is_beside_prompt or (
-            not is_error and id(value) not in self.jobs and around.isdisjoint(_MADE) and _repeats_request(value)
+            not is_error and id(value) not in self.jobs and around.isdisjoint(_MADE) and repeats_request(value)
         )
         # An error names the field that it is about; beside a message, that field is repeated.
         may_repeat = not is_error or _holds_message(value)
         holders = (*place.holders, value)
+        # No ids are asked for where none are left out: an object may have thousands of fields.
         children = ((name, child) for name, child in value.items() if id(child) not in without)
-        for name, child in islice(children, self.values):
+        for name, child in islice(children if without else value.items(), self.values):
             echo = place.is_echo or (may_repeat and is_echo(name) and not _is_result_payload(name, child))
             yield child, _Place(name, around, holders, echo, is_beside_prompt, place.depth + 1)
 
@@ -262,7 +263,7 @@ class _Search:
             return None
 
 
-def _repeats_request(value: Mapping[str, Any]) -> bool:
+def repeats_request(value: Mapping[str, Any]) -> bool:
     """Return whether an object holds what a request holds, and no status."""
     if any(name in value for name in STATUS_NAMES):
         return False
@@ -276,7 +277,7 @@ def _holds_message(value: Mapping[str, Any]) -> bool:
 
 def _is_result_payload(name: str, value: Any) -> bool:
     """Return whether a ``payload`` is the job's: it holds no prompt, and no picture."""
-    if name.lower() != "payload" or not isinstance(value, dict) or _repeats_request(value):
+    if name.lower() != "payload" or not isinstance(value, dict) or repeats_request(value):
         return False
     return not any("image" in words_of(inner) for inner in islice(value, MAX_LABELS))
 

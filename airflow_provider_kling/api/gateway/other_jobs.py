@@ -7,7 +7,14 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.api.gateway.body import MAX_CONTAINERS, MAX_DEPTH, objects_around, vocabulary, words_of
+from airflow_provider_kling.api.gateway.body import (
+    MAX_CONTAINERS,
+    MAX_DEPTH,
+    MAX_VALUES,
+    objects_around,
+    vocabulary,
+    words_of,
+)
 from airflow_provider_kling.api.gateway.job_object import ID_NAMES, status_word_in
 from airflow_provider_kling.utils.text import clean_text
 
@@ -55,10 +62,12 @@ def other_jobs(fields: Mapping[str, Any], body: Any, kling_task_id: str) -> froz
                 found.update(_others_in(value, name, ids))
             children = ((name, item) for item in value)
         if depth < MAX_DEPTH:
+            # Most of what an object holds is neither object nor list, and costs no more than this.
+            inner = [child for child in islice(children, MAX_VALUES) if isinstance(child[1], (dict, list))]
             left.extend(
                 (child, name, is_inside or child is fields, depth + 1)
-                for name, child in islice(children, MAX_CONTAINERS)
-                if isinstance(child, (dict, list)) and id(child) not in found
+                for name, child in inner
+                if id(child) not in found
             )
     return frozenset(found)
 

@@ -85,7 +85,7 @@ _GENERIC_TEXTS = frozenset(
 )
 #: What is about the form of a request or about a service, though it has words of a content refusal.
 _NOT_ABOUT_CONTENT = re.compile(
-    r"https?://[^\s\"'<>\\\x80-\U0010ffff]+"
+    r"https?://[!#-&(-;=?-\[\]-~]+"
     r"|\b(?:case|time|order|latency|position|whitespace|context|price)[ _-]?(?:in)?sensitive"
     r"|\bcase[ _-]?sensitivity|\bsensitive to \w+"
     r"|\bviolat(?:es?|ed|ing|ion of)\s+(?:the\s+|our\s+|your\s+|a\s+)?"

@@ -18,10 +18,12 @@ from urllib.parse import SplitResult, urlsplit
 from airflow_provider_kling.api.gateway.body import (
     ECHO,
     MAX_LABELS,
+    ORIGIN,
     OUTPUTS,
     Field,
     fields_of,
     is_echo,
+    repeats_request,
     vocabulary,
     words_of,
 )
@@ -123,7 +125,9 @@ def video_url(
         if url is None:
             continue
         if field.is_echo or _is_echoed_picture(field):
-            echoed.add(url)
+            # An original may be the result, where the server keeps a copy of it.
+            if words_of(field.name).isdisjoint(ORIGIN):
+                echoed.add(url)
             continue
         if field.is_beside_prompt or _is_status_route(url, ids):
             continue
@@ -143,7 +147,9 @@ def video_url(
 
 def _documented(fields: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the value in the documented place, and then those in places that many gateways share."""
-    metadata, data, result = (as_mapping(fields.get(name)) for name in ("metadata", "data", "task_result"))
+    metadata = as_mapping(fields.get("metadata"))
+    parts = (as_mapping(fields.get(name)) for name in ("data", "task_result"))
+    data, result = ({} if repeats_request(part) else part for part in parts)
     yield from (fields.get("video_url"), fields.get("url"), metadata.get("url"), metadata.get("video_url"))
     yield from (fields.get("output_url"), fields.get("result_url"), data.get("result_url"), data.get("video_url"))
     for holder in (result, as_mapping(data.get("task_result"))):
@@ -309,16 +315,16 @@ def _address(value: Any, *, may_be_relative: bool = False) -> str | None:
         is_address = parts.scheme in ("http", "https") and has_host
     else:
         is_address = is_address or (may_be_relative and (text[0] == "/" or bool(_VIDEO_FILE.search(parts.path))))
-    if not is_address or (len(text.split()) != 1 and not _is_path_with_spaces(parts)):
+    if not is_address or (len(text.split()) != 1 and not _is_path_with_spaces(text, parts)):
         return None
     return text.replace(" ", "%20")
 
 
-def _is_path_with_spaces(parts: SplitResult) -> bool:
-    """Return whether spaces stand nowhere but in the path of a video's URL."""
-    path = parts.path
-    is_file = bool(_VIDEO_FILE.search(path)) and "://" not in path and len(path.split()) == path.count(" ") + 1
-    return is_file and len(f"{parts.netloc}{parts.query}{parts.fragment}x".split()) == 1
+def _is_path_with_spaces(text: str, parts: SplitResult) -> bool:
+    """Return whether single spaces stand in a URL, and nowhere but in the path of its video."""
+    if not _VIDEO_FILE.search(parts.path) or "://" in parts.path or text.split() != text.split(" "):
+        return False
+    return not any(" " in part for part in (parts.netloc, parts.query, parts.fragment))
 
 
 def _path(url: str) -> str:
