@@ -51,9 +51,9 @@ def cpu_seconds(do: Callable[[], Any]) -> float:
 
 
 def allowed() -> float:
-    """Return the CPU seconds that a body may take: 2.5 times what decoding plain numbers takes here and now."""
+    """Return the CPU seconds that a body may take: 4 times what decoding plain numbers takes here and now."""
     numbers = "[" + "1," * (SIZE // 2 - 1) + "1]"
-    return 2.5 * cpu_seconds(lambda: json.loads(numbers))
+    return 4 * cpu_seconds(lambda: json.loads(numbers))
 
 
 def fill(before: str, unit: str, after: str, encoding: str = "utf-8") -> bytes:
