@@ -60,7 +60,7 @@ class RouteSearch:
         """
         The route to go on with; None while none is known.
 
-        An error on another route, from somebody in front say, does not outweigh the route that worked before.
+        An error on another route, for example from a proxy, does not outweigh the route that worked before.
         """
         served = self._served
         if served is None or (self._known is not None and not 200 <= served.response.http_status < 300):

@@ -322,7 +322,7 @@ class Poller:
 
     def _may_be_another(self, job: VideoJob, grace: Grace, now: float) -> bool:
         """
-        Return whether a finished job under the other id may be somebody else's.
+        Return whether a finished job under the other id may be another account's.
 
         A job that was just bought has not ended yet, and its own response names the id that the submit gave first.
         """

@@ -282,9 +282,9 @@ class Submitter:
 
     def _by_either_id(self, kling_task_id: str, other_id: str | None, *, is_new: bool = False) -> VideoJob:
         """
-        Return a job, by the other id that its submit gave where the server does not tell it by the first.
+        Return a job, by the second id of its submit if the server does not know the first.
 
-        A job under the other id that has ended may be somebody else's, unless it names the first id too, or the
+        A job under the other id that has ended may be another account's, unless it names the first id too, or the
         server does not know the first id and had the time to store it.
 
         :param is_new: Whether it was just bought, so that the server may not have stored it yet.

@@ -58,7 +58,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
     Wrong arguments are rejected before anything is billed: literal ones when the DAG file is parsed, templated
     ones when the task runs, without a retry. Every accepted submit is billed and none can be cancelled.
 
-    .. seealso:: The request fields are those of the API page (``POST /v1/video/generations``).
+    .. seealso:: The request fields are those of the vendor's API page.
 
     :param model: ``kling-v3-std-silent``, ``kling-v3-std-audio``, ``kling-v3-pro-silent`` or
         ``kling-v3-pro-audio``.

@@ -62,7 +62,7 @@ def error_object(response: Response) -> Mapping[str, Any] | None:
 
 #: Texts by which an error says that there is none.
 _NO_ERROR = frozenset({"none", "null", "nil", "undefined", "false", "no error", "n/a", "success", "succeed", "ok"})
-#: Fields of an error object that tell of no error.
+#: Fields of an error object that report no error.
 _ASIDE = re.compile(r"warn|notice|request_?id|trace_?id|log_?id", re.IGNORECASE)
 
 
@@ -324,7 +324,7 @@ def _is_failure(response: Response) -> bool:
 
 
 def _is_default_404(response: Response) -> bool:
-    """Return whether Spring itself answers: a path that it serves to nobody, and not a word of an API."""
+    """Return whether this is the default 404 of Spring, for a path that it does not serve."""
     body = as_mapping(response.json)
     return (
         response.http_status == 404

@@ -55,7 +55,7 @@ def status_word_in(fields: Mapping[str, Any]) -> str | None:
 
 
 def _word_of(fields: Mapping[str, Any]) -> str | None:
-    """Return the same, or a number or a list in its place as a word that nobody knows."""
+    """Return the same; a number or a list in its place becomes an unknown word."""
     if word := status_word_in(fields):
         return word
     for name in STATUS_NAMES:
@@ -113,7 +113,7 @@ def _object_of_submit(body: Mapping[str, Any], wrapped: Sequence[Mapping[str, An
 
 def find_job(body: Any, kling_task_id: str) -> JobObject | None:
     """
-    Return the object that decides the status of a job, or None if the body does not tell it.
+    Return the object that decides the status of a job, or None if the body does not show it.
 
     The innermost object that holds the job's id decides, as far as nothing but wrappers leads to it: an outer
     ``status`` is often that of the request, and one elsewhere that of a callback or of an attempt. Where that

@@ -34,7 +34,7 @@ MAX_BESIDE = 50
 _MESSAGE = frozenset({"message", "messages", "detail", "details"})
 #: Names under which a message stands where there is no better one.
 _REMARKS = frozenset({"remark", "remarks", "info", "备注"})
-#: Words in the names of fields that tell of the video, and often repeat the prompt: they show no refusal.
+#: Words in the names of fields that describe the video, and often echo the prompt: they show no refusal.
 _ABOUT_VIDEO = vocabulary("title subtitle text description caption name names tag tags keywords safety")
 _CODE = frozenset({"code", "errno", "errcode", "failcode"})
 #: Words in the names of fields that contain an id, a URL or a time, and no reason.
@@ -221,7 +221,7 @@ def _rank(field: Field, text: str) -> int | None:
 
 
 def _speaks_of_failure(field: Field) -> bool:
-    """Return whether a field beside a prompt tells of the job nevertheless."""
+    """Return whether a field beside a prompt is about the job nevertheless."""
     return not words_of(field.name).isdisjoint(ERROR | _MESSAGE | _CODE) or not field.around.isdisjoint(ERROR)
 
 

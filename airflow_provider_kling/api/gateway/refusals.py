@@ -102,7 +102,7 @@ LOST_WORDS = re.compile(
     r"|network (?:is )?(?:unreachable|error|failure|changed)|fetch failed|\b(?:dial|read|write) tcp"
     r"|proxyconnect|proxy error"
     r"|TLS handshake|SSL_|\btls: |x509:"
-    # Somebody behind the gateway.
+    # A server behind the gateway.
     r"|bad gateway|gateway error|service (?:temporarily |is )?unavailable|internal (?:server )?error"
     r"|upstream (?:connect|request (?:failed|error)|prematurely|timed|closed|reset|disconnect|unavailable"
     r"|unreachable|lost|connection|did not|didn't|gave no|sent no|no response"
@@ -149,7 +149,7 @@ _THIS = (
     r"\b(?:task|job|request|order|submission|generation)\b"
 )
 #: Words that say that the job is there already, or that the same request came before: a proxy may have sent it
-#: twice. Jobs that fill the account's slots are told of in the plural, or as another one.
+#: twice. Jobs that fill the account's slots are named in the plural, or as another one.
 MADE_WORDS = re.compile(
     r"\bduplicated?[ _-](?:api[ _-])?(?:request|submission|submit|task|job|order|call|transaction|generation)"
     rf"|{_THIS} (?:(?:is|was|has been|id) ){{0,2}}(?:a )?duplicated?\b"

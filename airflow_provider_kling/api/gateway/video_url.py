@@ -84,7 +84,7 @@ _VIDEO_FILE = re.compile(r"\.(?:mp4|mov|webm|m4v|mkv|avi|mpe?g|ogv|flv)$|/conten
 _PLAYLIST = re.compile(r"\.(?:m3u8?|mpd)$", re.IGNORECASE)
 #: Where a path leads on the machine of the server, and not on the web.
 _LOCAL = re.compile(r"/(?:tmp|home|root|var|mnt|opt|usr|workspace)/")
-#: Parts of the path by which the API tells of a job, and what may follow the job's id there.
+#: Parts of the path of a job's status, and what may follow the job's id in them.
 _ROUTES = vocabulary(
     """
     videos video tasks task jobs job predictions requests generations generation status query
