@@ -147,10 +147,10 @@ def video_url(
 
 def _documented(fields: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the value in the documented place, and then those in places that many gateways share."""
-    metadata = as_mapping(fields.get("metadata"))
-    parts = (as_mapping(fields.get(name)) for name in ("data", "task_result"))
-    data, result = ({} if repeats_request(part) else part for part in parts)
-    yield from (fields.get("video_url"), fields.get("url"), metadata.get("url"), metadata.get("video_url"))
+    documented = as_mapping(fields.get("metadata")).get("url")
+    parts = (as_mapping(fields.get(name)) for name in ("metadata", "data", "task_result"))
+    metadata, data, result = ({} if repeats_request(part) else part for part in parts)
+    yield from (fields.get("video_url"), fields.get("url"), documented, metadata.get("video_url"))
     yield from (fields.get("output_url"), fields.get("result_url"), data.get("result_url"), data.get("video_url"))
     for holder in (result, as_mapping(data.get("task_result"))):
         videos = holder.get("videos")
