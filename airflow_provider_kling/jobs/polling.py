@@ -25,7 +25,6 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
     KlingTimeoutError,
 )
-from airflow_provider_kling.jobs.result import finished_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -184,6 +183,8 @@ class Poller:
 
     def on_job(self, job: VideoJob, *, grace: Grace, now: float) -> Pause | Finished:
         """Decide after a status check that the server answered."""
+        from airflow_provider_kling.jobs.result import finished_video  # not needed when a DAG is parsed
+
         if self._may_be_another(job, grace, now):
             self._try_other_id(is_final=False)
             return self._pause(self.delay.next_check(self._elapsed(now), None), now)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
 
-from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.exceptions import KlingError
 from airflow_provider_kling.jobs.polling import (
     DEFAULT_TIMEOUT,
@@ -201,6 +200,8 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         return self._poller(started_at=time.time())
 
     def _check(self, poller: Poller) -> Pause | Finished:
+        from airflow_provider_kling.api.base import Grace
+
         grace = Grace(0.0, 0.0)
         try:
             grace = self._hook.connection.api.grace

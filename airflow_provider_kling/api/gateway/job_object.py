@@ -178,6 +178,16 @@ def _says_failed(part: _Part) -> bool:
     return status_of(status_word_in(part.fields) or "") == "failed"
 
 
+def is_plain_job(body: Any) -> bool:
+    """Return whether a body is a job itself, with an id and a known status, and contains no error."""
+    return (
+        isinstance(body, dict)
+        and not body.get("error")
+        and status_of(status_word_in(body) or "") in ("queued", "running", "completed")
+        and task_id_in(body) is not None
+    )
+
+
 def speaks_of_job(body: Any) -> bool:
     """Return whether a body names the status or the id of a job."""
     return any(

@@ -16,7 +16,7 @@ from airflow_provider_kling.api.gateway.errors import (
     status_meant,
     why_absent,
 )
-from airflow_provider_kling.api.gateway.job_object import find_job, speaks_of_job, status_word_in
+from airflow_provider_kling.api.gateway.job_object import find_job, is_plain_job, speaks_of_job, status_word_in
 from airflow_provider_kling.api.gateway.routes import NO_ROUTE
 from airflow_provider_kling.api.gateway.status import (
     read_status,
@@ -76,6 +76,8 @@ def read_probe(response: Response) -> str | None:
 
 def serves_route(response: Response) -> bool | None:
     """Return whether the server has the status route of a response; None if the response does not show it."""
+    if response.http_status == 200 and is_plain_job(response.json):
+        return True  # most responses; the words of an error need not be searched for
     body, names = as_mapping(response.json), error_names(response)
     status = status_meant(response, code_in(body))
     if is_missing_route(response, names) or 300 <= status < 400:
@@ -85,10 +87,9 @@ def serves_route(response: Response) -> bool | None:
     if status in (404, 410):
         return False if is_html(response) else None
     if 200 <= status < 300:
-        if is_web_page(response):
-            return False
         # Some servers have a page for every path; only a response about a job, or an error, is the route's.
-        return True if speaks_of_job(response.json) or error_object(response) else None
+        is_route = bool(speaks_of_job(response.json) or error_object(response))
+        return False if is_web_page(response) else is_route or None
     return None if status == 400 and NO_ROUTE.search(names.words) else True
 
 
