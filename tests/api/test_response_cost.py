@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +23,7 @@ from airflow_provider_kling.api.response import (
     retry_after_seconds,
 )
 from airflow_provider_kling.exceptions import KlingError, KlingServerError
+from tests.fixtures.cpu import allowed_seconds
 
 SIZE = MAX_RESPONSE_BYTES
 RUNNING = '{"id": "task_1", "status": "processing", "extra": '
@@ -58,7 +58,7 @@ def allowed() -> float:
     Where coverage traces each line, Python code is slower by far, and the decoder is not.
     """
     numbers = "[" + "1," * (SIZE // 2 - 1) + "1]"
-    return (4 if sys.gettrace() is None else 20) * cpu_seconds(lambda: json.loads(numbers))
+    return allowed_seconds(4) * cpu_seconds(lambda: json.loads(numbers))
 
 
 def fill(before: str, unit: str, after: str, encoding: str = "utf-8") -> bytes:
