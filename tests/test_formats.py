@@ -17,7 +17,8 @@ import pytest
 
 from airflow_provider_kling.exceptions import KlingContentRefusedError, KlingTimeoutError
 from airflow_provider_kling.jobs.journal import VERSION, Journal
-from airflow_provider_kling.jobs.polling import FORMAT, video_from_event
+from airflow_provider_kling.jobs.limits import FORMAT
+from airflow_provider_kling.jobs.polling import video_from_event
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.records.stores import RECORD_KEY, TaskStateStore
 from airflow_provider_kling.sandbox import Sandbox

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_provider_kling.exceptions import (
@@ -25,6 +25,7 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
     KlingTimeoutError,
 )
+from airflow_provider_kling.jobs.limits import FORMAT, STILL_RUNNING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,16 +35,12 @@ if TYPE_CHECKING:
     from airflow_provider_kling.jobs.poll_schedule import Delay
     from airflow_provider_kling.jobs.result import KlingVideo
 
-#: Version of the arguments of triggers and of their events. Airflow's database keeps them during an upgrade.
-FORMAT = 1
 #: Consecutive failed status checks after which the wait ends. With the back-off below, that takes about a quarter
 #: of an hour.
 FAILURE_BUDGET = 20
 #: Maximum seconds between two checks after a failed one, before the jitter. A longer Retry-After is cut to this:
 #: the video may be finished meanwhile.
 MAX_BACKOFF = 60.0
-#: Default seconds to wait for a video. Ten-minute jobs took over an hour on busy days.
-DEFAULT_TIMEOUT = 4 * 3600.0
 #: Seconds past its deadline for which a wait may queue for its last check. Jobs that were submitted together, or
 #: taken up together by a triggerer that was down, reach their deadlines together.
 LAST_CHECK_TIMEOUT = 60.0
@@ -362,14 +359,6 @@ class Poller:
         )
 
 
-#: Lists the conditions, since another request, or another connection, buys another video.
-STILL_RUNNING = (
-    "The job continues at the vendor, and is billed. A retry, or a clear without on_clear='resubmit', waits for "
-    "the same job if request, connection and take are the same (new signatures of media URLs aside), unless the "
-    "task warned that its id is not recorded; another submit would buy a second video."
-)
-
-
 def progress_bar(job: VideoJob) -> str:
     """Return a job's state for the log: ``[######--------] 43% in_progress``."""
     if job.progress is None:
@@ -388,15 +377,3 @@ def steady_clock() -> Callable[[], float]:
     """Return a wall clock for one wait: correct at its start, and unaffected by later jumps of the system's."""
     offset = time.time() - time.monotonic()
     return lambda: time.monotonic() + offset
-
-
-def to_seconds(name: str, value: float | timedelta) -> float:
-    """
-    Return a duration in seconds.
-
-    :raises ValueError: if it is not positive, or longer than dates can hold.
-    """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if not 0 < seconds < 1e9:
-        raise ValueError(f"{name} must be a positive number of seconds (under 1e9), not {value!r}")
-    return seconds

@@ -17,13 +17,7 @@ from airflow_provider_kling.exceptions import (
     KlingUncertainSubmissionError,
 )
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
-from airflow_provider_kling.jobs.polling import (
-    DEFAULT_TIMEOUT,
-    FORMAT,
-    STILL_RUNNING,
-    to_seconds,
-    video_from_event,
-)
+from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, to_seconds
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_arguments, take_number
@@ -202,6 +196,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> KlingVideo:
         """Return the finished video from the trigger's event, or raise the error from it."""
+        from airflow_provider_kling.jobs.polling import video_from_event
         from airflow_provider_kling.records import forget_after_success, is_durable
 
         with as_task_failures(final=not is_durable(context)):

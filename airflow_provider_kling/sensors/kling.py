@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.jobs.polling import (
-    DEFAULT_TIMEOUT,
-    Finished,
-    Pause,
-    Poller,
-    to_seconds,
-    video_from_event,
-)
+from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, to_seconds
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.tasks.failures import sensor_failure
 from airflow_provider_kling.tasks.waiting import BACKSTOP, WaitingTask, deferral_timeout
@@ -34,6 +27,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
     from airflow.triggers.base import StartTriggerArgs
 
+    from airflow_provider_kling.jobs.polling import Finished, Pause, Poller
     from airflow_provider_kling.jobs.result import KlingVideo
 
 #: Default seconds between two pokes of a sensor that is not deferrable.
@@ -118,6 +112,8 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         return self._execute_deferrable(context)
 
     def _execute_deferrable(self, context: Context) -> KlingVideo:
+        from airflow_provider_kling.jobs.polling import Finished
+
         with self._as_sensor_failures():
             now = time.time()
             # One check on the worker, which is held anyway: many jobs have ended before their sensor starts.
@@ -145,6 +141,8 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Check once, for the modes ``poke`` and ``reschedule``."""
+        from airflow_provider_kling.jobs.polling import Pause
+
         with self._as_sensor_failures():
             poller = self._lasting_poller
             if self.reschedule and (first := first_reschedule_date(context)):
@@ -163,6 +161,8 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> KlingVideo:
         """Return the finished video from the trigger's event, or fail with the error from it."""
+        from airflow_provider_kling.jobs.polling import video_from_event
+
         with self._as_sensor_failures():
             return self._publish_result(context, video_from_event(event))
 
@@ -187,6 +187,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
 
     def _poller(self, started_at: float) -> Poller:
         from airflow_provider_kling.jobs.poll_schedule import delay_for
+        from airflow_provider_kling.jobs.polling import Poller
 
         return Poller(
             self._task_id,

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_kling.api.request import REQUEST_FIELDS, find_problems
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
-from airflow_provider_kling.jobs.polling import to_seconds
+from airflow_provider_kling.jobs.limits import to_seconds
 
 _CHOICES = {"on_clear": ("reuse", "resubmit"), "on_uncertain": ("fail", "resubmit")}
 _DURATIONS = ("poll_interval", "timeout", "submit_timeout")

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
-from airflow_provider_kling.jobs.polling import STILL_RUNNING
+from airflow_provider_kling.jobs.limits import STILL_RUNNING
 from airflow_provider_kling.tasks.base import KlingTask
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 from airflow_provider_kling.version_compat import (

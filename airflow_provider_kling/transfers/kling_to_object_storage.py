@@ -13,7 +13,7 @@ from airflow_provider_kling.exceptions import (
     KlingDownloadError,
     KlingError,
 )
-from airflow_provider_kling.jobs.polling import to_seconds
+from airflow_provider_kling.jobs.limits import to_seconds
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import KlingTask
 from airflow_provider_kling.utils.file_names import safe_name

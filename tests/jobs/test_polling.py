@@ -28,6 +28,7 @@ from airflow_provider_kling.exceptions import (
     KlingTimeoutError,
     KlingValidationError,
 )
+from airflow_provider_kling.jobs.limits import to_seconds
 from airflow_provider_kling.jobs.poll_schedule import Durations, delay_for
 from airflow_provider_kling.jobs.polling import (
     FAILURE_BUDGET,
@@ -39,7 +40,6 @@ from airflow_provider_kling.jobs.polling import (
     Pause,
     Poller,
     progress_bar,
-    to_seconds,
     video_from_event,
 )
 from airflow_provider_kling.jobs.result import finished_video, generation_error
