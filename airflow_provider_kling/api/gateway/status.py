@@ -250,25 +250,7 @@ def job_from(
     known = status_of(word)
     status = known or "running"
     progress = _progress(fields.get("progress", as_mapping(body).get("progress")))
-    if status in ("queued", "running") and not (known is None and progress == 100):
-        # Few checks find a job that has ended; for the others the remaining fields are not needed.
-        return VideoJob(
-            kling_task_id=kling_task_id,
-            other_id=other_id_in(fields, kling_task_id),
-            status=status,
-            raw_status=word,
-            is_known_status=known is not None,
-            progress=progress,
-            model=_model(fields),
-        )
-    without = other_jobs(fields, body, kling_task_id).union(without)
-    if status != "failed":
-        reason = Reason(None, None, False)
-    elif reason is None:
-        reason = failure_reason(fields, body, without=without)
-    url = None if status == "failed" else video_url(fields, body, without=without, kling_task_id=kling_task_id)
-    is_unexplained = reason.message is None if status == "failed" else url is None
-    return VideoJob(
+    job = VideoJob(
         kling_task_id=kling_task_id,
         other_id=other_id_in(fields, kling_task_id),
         status=status,
@@ -276,6 +258,19 @@ def job_from(
         is_known_status=known is not None,
         progress=progress,
         model=_model(fields),
+    )
+    if status in ("queued", "running") and not (known is None and progress == 100):
+        # Few checks find a job that has ended; for the others the remaining fields are not needed.
+        return job
+    without = other_jobs(fields, body, kling_task_id).union(without)
+    if status != "failed":
+        reason = Reason(None, None, False)
+    elif reason is None:
+        reason = failure_reason(fields, body, without=without)
+    url = None if status == "failed" else video_url(fields, body, without=without, kling_task_id=kling_task_id)
+    is_unexplained = reason.message is None if status == "failed" else url is None
+    return replace(
+        job,
         video_url=url,
         created_at=_instant(fields, "created_at", "submit_time"),
         completed_at=_instant(fields, "completed_at", "finish_time", "finished_at"),
