@@ -14,12 +14,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 #: Names of a job's id, by precedence. ``request_id`` is the id of an HTTP exchange.
-ID_NAMES = ("task_id", "taskId", "taskID", "id", "job_id", "jobId", "generation_id", "generationId", "uuid")
+ID_NAMES = (
+    "task_id",
+    "taskId",
+    "taskID",
+    "TaskId",
+    "TaskID",
+    "id",
+    "Id",
+    "ID",
+    "job_id",
+    "jobId",
+    "generation_id",
+    "generationId",
+    "uuid",
+)
 #: The unambiguous ones.
-_TASK_ID_NAMES = ID_NAMES[:3]
+_TASK_ID_NAMES = ID_NAMES[:5]
 #: Objects in which gateways wrap a job.
 _WRAPPERS = frozenset(
     {"data", "output", "result", "response", "resp", "body", "task", "job"}
+    # APIs in the style of .NET and Go.
+    | {"Data", "Output", "Result", "Response", "Body", "Task", "Job", "Items", "List", "Tasks", "Jobs"}
     # Lists of jobs, and an object in place of the word.
     | {"items", "list", "tasks", "jobs", "records", *STATUS_NAMES}
 )

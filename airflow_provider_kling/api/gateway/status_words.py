@@ -69,10 +69,10 @@ _STEP = re.compile(
 )
 #: Characters of the longest word that is looked at.
 MAX_WORD = 120
-#: Names by which a response gives the status of a job; the last two may be those of the request.
+#: Names by which a response gives the status of a job; the last four may be those of the request.
 STATUS_NAMES = (
-    *("task_status", "taskStatus", "task_state", "taskState", "job_status", "jobStatus"),
-    *("status", "state"),
+    *("task_status", "taskStatus", "TaskStatus", "task_state", "taskState", "TaskState"),
+    *("job_status", "jobStatus", "JobStatus", "status", "Status", "state", "State"),
 )
 
 
