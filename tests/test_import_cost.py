@@ -32,7 +32,7 @@ HEAVY = (
     "airflow_provider_kling.jobs.poll_schedule",
     "airflow_provider_kling.jobs.submission",
     "airflow_provider_kling.triggers",
-    "airflow_provider_kling.api.gateway.status",
+    "airflow_provider_kling.api.reading.status",
 )
 PROGRAM = """
 import importlib, json, sys

@@ -1,15 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find out which of an API's status routes a server has."""
+"""The status routes of an API: their paths, and which of them a server has."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from airflow_provider_kling.exceptions import KlingValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_kling.api.base import KlingApi
     from airflow_provider_kling.api.response import Response
+
+
+def task_path(route: str, kling_task_id: str) -> str:
+    """
+    Return the path of a task on a route; the id is quoted, since ids are opaque.
+
+    :raises KlingValidationError: if the id is ``.`` or ``..``, which would lead to another path of the API.
+        Clients resolve ``%2E%2E`` too, and some servers ignore the part after a semicolon.
+    """
+    if kling_task_id.partition(";")[0] in {".", ".."}:
+        raise KlingValidationError(
+            f"{kling_task_id!r} is not a Kling task id, but a path",
+            kling_task_id=kling_task_id,
+            advice="Nothing was requested. Correct the id.",
+        )
+    return f"{route}/{quote(kling_task_id, safe='')}"
 
 
 class _Found(NamedTuple):

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kling.api.gateway.status import read_status
 from airflow_provider_kling.api.instants import EARLIEST, LATEST, parse_instant
+from airflow_provider_kling.api.reading.status import read_status
 from airflow_provider_kling.api.response import Response
 
 MOMENT = "2025-07-20T08:26:40+00:00"

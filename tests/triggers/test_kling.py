@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_kling.api.gateway.api import GatewayApi
-from airflow_provider_kling.api.gateway.status_words import COMPLETED, FAILED, RUNNING, WAITING
+from airflow_provider_kling.api.reading.status_words import COMPLETED, FAILED, RUNNING, WAITING
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingContentRefusedError,

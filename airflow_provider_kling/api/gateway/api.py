@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_kling.api.base import Credentials, Grace, HttpCall
 from airflow_provider_kling.api.gateway.payload import payload_of
-from airflow_provider_kling.api.gateway.probe import PROBE_TASK_ID, describe_probe, read_probe, serves_route
 from airflow_provider_kling.api.gateway.routes import STATUS_ROUTES, status_path
-from airflow_provider_kling.api.gateway.status import read_status
-from airflow_provider_kling.api.gateway.submit import read_submit
+from airflow_provider_kling.api.reading.probe import PROBE_TASK_ID, describe_probe, read_probe, serves_route
+from airflow_provider_kling.api.reading.status import read_status
+from airflow_provider_kling.api.reading.submit import read_submit
 from airflow_provider_kling.exceptions import Problem
 
 if TYPE_CHECKING:

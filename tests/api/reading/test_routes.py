@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_kling.api.gateway.api import GatewayApi
-from airflow_provider_kling.api.gateway.probe import describe_probe, read_probe, serves_route
 from airflow_provider_kling.api.gateway.routes import STATUS_ROUTES, status_path
-from airflow_provider_kling.api.gateway.status import read_status
-from airflow_provider_kling.api.gateway.submit import read_submit
+from airflow_provider_kling.api.reading.probe import describe_probe, read_probe, serves_route
+from airflow_provider_kling.api.reading.status import read_status
+from airflow_provider_kling.api.reading.submit import read_submit
 from airflow_provider_kling.api.response import Response
 from airflow_provider_kling.api.routes import RouteSearch
 from airflow_provider_kling.exceptions import (

@@ -17,8 +17,8 @@ from airflow_provider_kling.api.codes import (
     official_code,
 )
 from airflow_provider_kling.api.empty_account import kind_of_words
-from airflow_provider_kling.api.gateway.refusals import MAX_WORDS, ErrorNames
-from airflow_provider_kling.api.gateway.routes import NO_ROUTE, NO_TASK
+from airflow_provider_kling.api.reading.missing import NO_ROUTE, NO_TASK
+from airflow_provider_kling.api.reading.refusals import MAX_WORDS, ErrorNames
 from airflow_provider_kling.api.response import Response, is_html, is_page
 from airflow_provider_kling.exceptions import (
     NOT_BILLED,

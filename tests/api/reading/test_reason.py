@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kling.api.gateway.reason import body_excerpt, failure_reason
-from airflow_provider_kling.api.gateway.status import read_status
+from airflow_provider_kling.api.reading.reason import body_excerpt, failure_reason
+from airflow_provider_kling.api.reading.status import read_status
 from airflow_provider_kling.api.response import Response
 from airflow_provider_kling.exceptions import KlingContentRefusedError, KlingGenerationFailedError
 from airflow_provider_kling.jobs.result import generation_error

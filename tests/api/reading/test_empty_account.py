@@ -13,10 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_kling.api.empty_account import kind_of_words
-from airflow_provider_kling.api.gateway.errors import error_of
-from airflow_provider_kling.api.gateway.probe import describe_probe, read_probe, serves_route
-from airflow_provider_kling.api.gateway.status import read_status
-from airflow_provider_kling.api.gateway.submit import is_definite_refusal, read_submit
+from airflow_provider_kling.api.reading.errors import error_of
+from airflow_provider_kling.api.reading.probe import describe_probe, read_probe, serves_route
+from airflow_provider_kling.api.reading.status import read_status
+from airflow_provider_kling.api.reading.submit import is_definite_refusal, read_submit
 from airflow_provider_kling.api.response import MAX_RESPONSE_BYTES, Response
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,

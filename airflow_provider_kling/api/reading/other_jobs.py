@@ -7,7 +7,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.api.gateway.body import (
+from airflow_provider_kling.api.reading.body import (
     MAX_CONTAINERS,
     MAX_DEPTH,
     MAX_VALUES,
@@ -15,7 +15,7 @@ from airflow_provider_kling.api.gateway.body import (
     vocabulary,
     words_of,
 )
-from airflow_provider_kling.api.gateway.job_object import ID_NAMES, status_word_in
+from airflow_provider_kling.api.reading.job_object import ID_NAMES, status_word_in
 from airflow_provider_kling.utils.text import clean_text
 
 if TYPE_CHECKING:

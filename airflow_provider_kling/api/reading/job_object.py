@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_kling.api.gateway.body import ERROR, MAX_DEPTH, is_echo, words_of
-from airflow_provider_kling.api.gateway.status_words import STATUS_NAMES, status_of
+from airflow_provider_kling.api.reading.body import ERROR, MAX_DEPTH, is_echo, words_of
+from airflow_provider_kling.api.reading.status_words import STATUS_NAMES, status_of
 from airflow_provider_kling.utils.text import clean_text
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_kling.api.gateway.api import GatewayApi
-from airflow_provider_kling.api.gateway.probe import serves_route
 from airflow_provider_kling.api.gateway.routes import STATUS_ROUTES
-from airflow_provider_kling.api.gateway.status import read_status
-from airflow_provider_kling.api.gateway.status_words import status_of
-from airflow_provider_kling.api.gateway.submit import read_submit
 from airflow_provider_kling.api.job import VideoJob
+from airflow_provider_kling.api.reading.probe import serves_route
+from airflow_provider_kling.api.reading.status import read_status
+from airflow_provider_kling.api.reading.status_words import status_of
+from airflow_provider_kling.api.reading.submit import read_submit
 from airflow_provider_kling.api.response import Response
 from airflow_provider_kling.api.routes import RouteSearch
 from airflow_provider_kling.exceptions import (

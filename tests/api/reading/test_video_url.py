@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kling.api.gateway.status import read_status
-from airflow_provider_kling.api.gateway.video_url import video_url
+from airflow_provider_kling.api.reading.status import read_status
+from airflow_provider_kling.api.reading.video_url import video_url
 from airflow_provider_kling.api.response import Response
 
 FILE = "https://cdn.example.com/out/1.mp4"

@@ -13,7 +13,9 @@ from airflow_provider_kling.api.codes import (
     official_code,
 )
 from airflow_provider_kling.api.empty_account import kind_of_words
-from airflow_provider_kling.api.gateway.errors import (
+from airflow_provider_kling.api.instants import parse_instant
+from airflow_provider_kling.api.job import VideoJob
+from airflow_provider_kling.api.reading.errors import (
     code_in,
     error_names,
     error_of,
@@ -21,7 +23,7 @@ from airflow_provider_kling.api.gateway.errors import (
     is_missing_route,
     is_success_code,
 )
-from airflow_provider_kling.api.gateway.job_object import (
+from airflow_provider_kling.api.reading.job_object import (
     ID_NAMES,
     JobObject,
     find_job,
@@ -30,13 +32,11 @@ from airflow_provider_kling.api.gateway.job_object import (
     submitted_object,
     task_id_in,
 )
-from airflow_provider_kling.api.gateway.other_jobs import other_jobs
-from airflow_provider_kling.api.gateway.reason import Reason, body_excerpt, failure_reason
-from airflow_provider_kling.api.gateway.refusals import LOST_WORDS, MAX_WORDS
-from airflow_provider_kling.api.gateway.status_words import STATUS_NAMES, is_gone, status_of
-from airflow_provider_kling.api.gateway.video_url import video_url
-from airflow_provider_kling.api.instants import parse_instant
-from airflow_provider_kling.api.job import VideoJob
+from airflow_provider_kling.api.reading.other_jobs import other_jobs
+from airflow_provider_kling.api.reading.reason import Reason, body_excerpt, failure_reason
+from airflow_provider_kling.api.reading.refusals import LOST_WORDS, MAX_WORDS
+from airflow_provider_kling.api.reading.status_words import STATUS_NAMES, is_gone, status_of
+from airflow_provider_kling.api.reading.video_url import video_url
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingBalanceError,

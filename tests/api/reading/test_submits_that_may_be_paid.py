@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_kling.api.empty_account import kind_of_words
-from airflow_provider_kling.api.gateway.errors import error_names, is_missing_route
-from airflow_provider_kling.api.gateway.probe import describe_probe
-from airflow_provider_kling.api.gateway.refusals import LOST_WORDS, MADE_WORDS
-from airflow_provider_kling.api.gateway.submit import is_definite_refusal, read_submit
+from airflow_provider_kling.api.reading.errors import error_names, is_missing_route
+from airflow_provider_kling.api.reading.probe import describe_probe
+from airflow_provider_kling.api.reading.refusals import LOST_WORDS, MADE_WORDS
+from airflow_provider_kling.api.reading.submit import is_definite_refusal, read_submit
 from airflow_provider_kling.api.response import MAX_SUBMIT_CONTAINERS, Response
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,

@@ -14,9 +14,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_kling.api.codes import is_content_refusal, kind_of_code, official_code
-from airflow_provider_kling.api.gateway.body import ERROR, Field, fields_of, vocabulary, without_echoes, words_of
-from airflow_provider_kling.api.gateway.errors import is_success_code
-from airflow_provider_kling.api.gateway.status_words import COMPLETED, RUNNING, WAITING
+from airflow_provider_kling.api.reading.body import ERROR, Field, fields_of, vocabulary, without_echoes, words_of
+from airflow_provider_kling.api.reading.errors import is_success_code
+from airflow_provider_kling.api.reading.status_words import COMPLETED, RUNNING, WAITING
 from airflow_provider_kling.exceptions import KlingContentRefusedError
 from airflow_provider_kling.utils.text import MAX_MESSAGE, as_text, clean_text, innermost_message, shorten
 

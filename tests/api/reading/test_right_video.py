@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kling.api.gateway.reason import failure_reason
-from airflow_provider_kling.api.gateway.status import read_status
-from airflow_provider_kling.api.gateway.video_url import video_url
+from airflow_provider_kling.api.reading.reason import failure_reason
+from airflow_provider_kling.api.reading.status import read_status
+from airflow_provider_kling.api.reading.video_url import video_url
 from airflow_provider_kling.api.response import Response
 from tests.fixtures.cpu import allowed_seconds
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kling.api.gateway.status import read_status
-from airflow_provider_kling.api.gateway.submit import read_submit
+from airflow_provider_kling.api.reading.status import read_status
+from airflow_provider_kling.api.reading.submit import read_submit
 from airflow_provider_kling.api.response import Response
 
 URL = "https://cdn.example.com/v.mp4"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_kling.api.gateway.errors import (
+from airflow_provider_kling.api.reading.errors import (
     code_in,
     error_names,
     error_object,
@@ -16,9 +16,9 @@ from airflow_provider_kling.api.gateway.errors import (
     status_meant,
     why_absent,
 )
-from airflow_provider_kling.api.gateway.job_object import find_job, is_plain_job, speaks_of_job, status_word_in
-from airflow_provider_kling.api.gateway.routes import NO_ROUTE
-from airflow_provider_kling.api.gateway.status import (
+from airflow_provider_kling.api.reading.job_object import find_job, is_plain_job, speaks_of_job, status_word_in
+from airflow_provider_kling.api.reading.missing import NO_ROUTE
+from airflow_provider_kling.api.reading.status import (
     read_status,
 )
 from airflow_provider_kling.api.response import is_html

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.api.codes import OFFICIAL_REFUSALS, kind_of_code
-from airflow_provider_kling.api.gateway.errors import (
+from airflow_provider_kling.api.reading.errors import (
     AMBIGUOUS_STATUSES,
     NO_SUCCESS,
     code_in,
@@ -24,14 +24,14 @@ from airflow_provider_kling.api.gateway.errors import (
     status_meant,
     uncertain_error,
 )
-from airflow_provider_kling.api.gateway.refusals import BEFORE_SENDING
-from airflow_provider_kling.api.gateway.status import (
+from airflow_provider_kling.api.reading.refusals import BEFORE_SENDING
+from airflow_provider_kling.api.reading.status import (
     accepted_body,
     job_from,
     status_word_in,
     task_id_in,
 )
-from airflow_provider_kling.api.gateway.status_words import status_of
+from airflow_provider_kling.api.reading.status_words import status_of
 from airflow_provider_kling.api.response import is_html
 from airflow_provider_kling.exceptions import (
     KlingBalanceError,
@@ -45,8 +45,8 @@ from airflow_provider_kling.utils.text import MAX_MESSAGE, as_mapping, clean_tex
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from airflow_provider_kling.api.gateway.refusals import ErrorNames
     from airflow_provider_kling.api.job import VideoJob
+    from airflow_provider_kling.api.reading.refusals import ErrorNames
     from airflow_provider_kling.api.response import Response
 
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kling.api.gateway.status import read_status
-from airflow_provider_kling.api.gateway.status_words import status_of
-from airflow_provider_kling.api.gateway.submit import read_submit
 from airflow_provider_kling.api.job import VideoJob
+from airflow_provider_kling.api.reading.status import read_status
+from airflow_provider_kling.api.reading.status_words import status_of
+from airflow_provider_kling.api.reading.submit import read_submit
 from airflow_provider_kling.api.response import MAX_RESPONSE_BYTES, Response
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,

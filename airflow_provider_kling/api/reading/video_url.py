@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_kling.api.gateway.body import (
+from airflow_provider_kling.api.reading.body import (
     ECHO,
     MAX_LABELS,
     ORIGIN,
@@ -27,7 +27,7 @@ from airflow_provider_kling.api.gateway.body import (
     vocabulary,
     words_of,
 )
-from airflow_provider_kling.api.gateway.job_object import status_word_in, task_id_in
+from airflow_provider_kling.api.reading.job_object import status_word_in, task_id_in
 from airflow_provider_kling.utils.text import as_mapping, clean_text
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_kling.api.gateway.status_words import STATUS_NAMES
+from airflow_provider_kling.api.reading.status_words import STATUS_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

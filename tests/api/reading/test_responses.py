@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from airflow_provider_kling.api.codes import official_code
 from airflow_provider_kling.api.gateway.api import status_path
-from airflow_provider_kling.api.gateway.errors import error_of
-from airflow_provider_kling.api.gateway.probe import describe_probe, read_probe
-from airflow_provider_kling.api.gateway.refusals import BEFORE_SENDING, LOST_UPSTREAM
-from airflow_provider_kling.api.gateway.status import read_status
-from airflow_provider_kling.api.gateway.status_words import COMPLETED, FAILED, RUNNING, WAITING
-from airflow_provider_kling.api.gateway.submit import is_definite_refusal, read_submit
 from airflow_provider_kling.api.job import VideoJob
+from airflow_provider_kling.api.reading.errors import error_of
+from airflow_provider_kling.api.reading.probe import describe_probe, read_probe
+from airflow_provider_kling.api.reading.refusals import BEFORE_SENDING, LOST_UPSTREAM
+from airflow_provider_kling.api.reading.status import read_status
+from airflow_provider_kling.api.reading.status_words import COMPLETED, FAILED, RUNNING, WAITING
+from airflow_provider_kling.api.reading.submit import is_definite_refusal, read_submit
 from airflow_provider_kling.api.response import MAX_RETRY_AFTER, Response, retry_after_seconds
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
