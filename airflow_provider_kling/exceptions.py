@@ -238,6 +238,10 @@ class KlingUncertainSubmissionError(KlingPermanentError):
     advice_on_a_line_of_its_own = True
 
 
+class KlingDuplicateSubmissionError(KlingUncertainSubmissionError):
+    """A submit was refused because an earlier one with the same client token made a job, whose id is not known."""
+
+
 class KlingAddressRefusedError(KlingPermanentError):
     """A video URL leads to an address inside this network, which is not where vendors store videos."""
 

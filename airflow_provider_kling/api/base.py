@@ -8,6 +8,7 @@ Everything specific to one API, from its paths to its error codes, is behind thi
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -45,6 +46,18 @@ class Credentials(NamedTuple):
     login: str | None = None
 
 
+class Authorization(NamedTuple):
+    """
+    An ``Authorization`` header.
+
+    :param header: Its value.
+    :param expires_at: When it expires (epoch seconds); never by default.
+    """
+
+    header: str
+    expires_at: float = math.inf
+
+
 class Grace(NamedTuple):
     """
     Seconds for which an API's status responses may lag behind the real state of a job.
@@ -60,50 +73,127 @@ class Grace(NamedTuple):
     unknown_word: float = 60.0
 
 
+class AccountPack(NamedTuple):
+    """
+    One pack of an account.
+
+    :param name: Its name.
+    :param total: The units that it had, if reported.
+    :param remaining: The units that are left, if reported; up to 12 hours late.
+    :param max_concurrent_jobs: The jobs at once that its name promises, if it does.
+    :param expires_at: ISO 8601 in UTC, if reported.
+    """
+
+    name: str
+    total: float | None = None
+    remaining: float | None = None
+    max_concurrent_jobs: int | None = None
+    expires_at: str | None = None
+
+    def __str__(self) -> str:
+        left = f"{self.remaining:g}" if self.remaining is not None else "an unknown number"
+        total = f" of {self.total:g}" if self.total is not None else ""
+        limit = f", {self.max_concurrent_jobs} jobs at once" if self.max_concurrent_jobs else ""
+        return f"{self.name}: {left}{total} units left{limit}."
+
+
 class KlingApi(Protocol):
-    """One API. The connection selects it; nothing else depends on which one it is."""
+    """
+    One API, for one account. The connection selects it; nothing else depends on which one it is.
 
-    #: Maximum number of jobs in one status request.
-    max_ids_per_status: ClassVar[int]
-    #: The routes on which servers of this API may have the status of jobs, the usual one first; see
-    #: :class:`airflow_provider_kling.api.routes.RouteSearch`.
-    status_routes: ClassVar[Sequence[str]]
+    An implementation is made from the :class:`Credentials` of the account and the base URL of the server.
+    """
+
+    #: The base URL of a connection that has none; None if each connection needs its own.
+    default_base_url: ClassVar[str | None]
     grace: ClassVar[Grace]
+    #: Whether a submit takes a client token, by which :meth:`find` finds it when its response was lost.
+    takes_client_token: ClassVar[bool]
 
-    def base_path(self, path: str) -> str:
+    @property
+    def honours_client_token(self) -> bool:
+        """Whether the server is known to refuse a second submit with the same client token."""
+        ...
+
+    @property
+    def status_routes(self) -> Sequence[str]:
+        """
+        The routes on which this account may find the status of a job, the usual one first.
+
+        See :class:`airflow_provider_kling.api.routes.RouteSearch`. They are stored in the arguments of triggers.
+        """
+        ...
+
+    @property
+    def probe_routes(self) -> Sequence[str]:
+        """Those of :attr:`status_routes` on which :meth:`probe` may ask."""
+        ...
+
+    @staticmethod
+    def base_path(path: str) -> str:
         """Return the path of a base URL in the form to which this API's own paths are appended."""
         ...
 
-    def secrets(self, credentials: Credentials) -> Sequence[str]:
+    def credential_problems(self) -> list[Problem]:
+        """Return what is wrong with the credentials, by field of the connection."""
+        ...
+
+    def secrets(self) -> Sequence[str]:
         """Return the texts to mask: the key, in each form in which this API echoes it."""
         ...
 
-    def check(self, request: VideoRequest, credentials: Credentials) -> list[Problem]:
+    def check(self, request: VideoRequest) -> list[Problem]:
         """Return the problems of a request by this API's own limits, when the task runs."""
         ...
 
-    def authorization(self, credentials: Credentials, *, now: float) -> str:
-        """Return the ``Authorization`` header of one request; a token may be valid for only minutes."""
+    def authorization(self, *, now: float) -> Authorization:
+        """
+        Return a new ``Authorization`` header.
+
+        :param now: The time (epoch seconds).
+        """
+        ...
+
+    def wants_new_authorization(self, response: Response) -> bool:
+        """Return whether a request was refused, before anything was done, for a header that a new one may cure."""
         ...
 
     def submit(self, request: VideoRequest, *, client_token: str | None = None) -> HttpCall:
-        """Return the call that buys a video."""
+        """
+        Return the call that buys a video.
+
+        :param client_token: A text that is unique in the account, where :attr:`takes_client_token` is true.
+        """
         ...
 
-    def read_submit(self, response: Response, *, refusal_codes: Collection[str] = ()) -> VideoJob:
+    def read_submit(
+        self,
+        response: Response,
+        request: VideoRequest,
+        *,
+        route: str | None = None,
+        refusal_codes: Collection[str] = (),
+    ) -> VideoJob:
         """
         Return the job that a submit started.
 
+        :param request: What was submitted.
+        :param route: The status route on which the server answered the probe, if it was asked.
         :param refusal_codes: Error codes with which this vendor refuses a submit before anything is bought,
             besides the known ones.
+        :raises KlingDuplicateSubmissionError: if a job with the same client token exists already.
         :raises KlingUncertainSubmissionError: if a job may exist.
         :raises KlingError: any other named error: the submit was refused, and no job exists.
         """
         ...
 
+    def max_ids_per_status(self, route: str | None) -> int:
+        """Return the maximum number of jobs in one status request on a route."""
+        ...
+
     def status(self, kling_task_ids: Sequence[str], *, route: str | None = None) -> HttpCall:
         """
-        Return the status request for jobs, at most :attr:`max_ids_per_status`.
+        Return the status request for jobs, at most :meth:`max_ids_per_status`.
 
         :param route: One of :attr:`status_routes`; the usual one if None.
         """
@@ -118,6 +208,10 @@ class KlingApi(Protocol):
         """
         ...
 
+    def may_be_on_another_route(self, response: Response) -> bool:
+        """Return whether the route has no such job, while another route of this API may have it."""
+        ...
+
     def read_status(
         self, response: Response, kling_task_ids: Sequence[str]
     ) -> Mapping[str, VideoJob | KlingError]:
@@ -128,8 +222,20 @@ class KlingApi(Protocol):
         """
         ...
 
-    def find(self, client_token: str, request: VideoRequest) -> HttpCall | None:
-        """Return the request that looks up a submit whose response was lost; None if this API has none."""
+    def find(self, client_token: str, *, route: str | None = None) -> HttpCall:
+        """
+        Return the free request that looks up a submit by its client token.
+
+        :param route: As in :meth:`status`.
+        """
+        ...
+
+    def read_find(self, response: Response, client_token: str) -> VideoJob | None:
+        """
+        Return the job with a client token; None if the server says that there is none.
+
+        :raises KlingError: if the response proves neither.
+        """
         ...
 
     def content(self, kling_task_id: str, *, route: str | None = None) -> HttpCall | None:
@@ -140,7 +246,7 @@ class KlingApi(Protocol):
         """
         Return a free request that shows whether the API is available and accepts the key.
 
-        :param route: As in :meth:`status`.
+        :param route: One of :attr:`probe_routes`.
         """
         ...
 
@@ -157,6 +263,18 @@ class KlingApi(Protocol):
         """Return whether a connection works, and why, for *Test connection*."""
         ...
 
-    def account(self) -> HttpCall | None:
-        """Return the request for the balance of the account; None if this API has none."""
+    def account(self, *, now: float) -> HttpCall | None:
+        """
+        Return the request for what is left in the account; None if this API has none.
+
+        :param now: The time (epoch seconds).
+        """
+        ...
+
+    def read_account(self, response: Response) -> list[AccountPack]:
+        """
+        Return the packs of the account that can be used.
+
+        :raises KlingError: if the response is an error.
+        """
         ...

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,10 @@ class VideoJob:
     :param error_code: The server's code for it, if reported.
     :param content_refused: Whether the reason is the content policy, so that the same request would fail again.
     :param is_gone: Whether the job was finished and is no longer stored: its generation did not fail.
+    :param route: The status route on which the server has the job, if it is known.
+    :param client_token: The client token of its submit, if the response repeats it.
+    :param billed: What was deducted by unit, if reported: ``{"units": 3.0}``, or ``{"USD": 0.42}``.
+    :param is_watermarked: Whether the video is to be had with the vendor's watermark only.
     :param excerpt: The beginning of a response that has no reason for a failure, or no URL of a video.
     """
 
@@ -51,4 +56,8 @@ class VideoJob:
     error_code: str | None = None
     content_refused: bool = False
     is_gone: bool = False
+    route: str | None = None
+    client_token: str | None = None
+    billed: Mapping[str, float] | None = None
+    is_watermarked: bool = False
     excerpt: str | None = None

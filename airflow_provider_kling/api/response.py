@@ -49,6 +49,8 @@ class Response:
     :param retry_after: Seconds to wait by the Retry-After header.
     :param location: Target of a redirect.
     :param request_id: The server's id of this exchange.
+    :param clock_error: Seconds by which this machine's clock is ahead of the server's, by the Date header of a
+        response with 401.
     :param most_containers: Lists and objects that the body may have to be decoded.
     """
 
@@ -57,6 +59,7 @@ class Response:
     retry_after: float | None = None
     location: str | None = None
     request_id: str | None = None
+    clock_error: float | None = None
     #: The decoded body, or None if it is not JSON.
     json: Any = field(init=False)
     most_containers: InitVar[int] = MAX_CONTAINERS
@@ -82,13 +85,14 @@ class Response:
         :param masked_body: Masks it in the body, which contains ids and URLs; ``masked`` by default.
         :param most_containers: Maximum number of lists and objects in a body that is decoded.
         """
-        location = headers.get("Location")
+        location, now = headers.get("Location"), time.time()
         return cls(
             http_status=http_status,
             body=_masked_body(body, masked_body or masked),
-            retry_after=retry_after_seconds(headers.get("Retry-After"), now=time.time()),
+            retry_after=retry_after_seconds(headers.get("Retry-After"), now=now),
             location=None if location is None else masked(_header_text(location)),
             request_id=_request_id(headers, masked),
+            clock_error=_clock_error(headers.get("Date"), now=now) if http_status == 401 else None,
             most_containers=most_containers,
         )
 
@@ -148,13 +152,26 @@ def retry_after_seconds(header: str | None, *, now: float) -> float | None:
         return None
     seconds = parse_number(header)
     if seconds is None:
-        try:
-            moment = parsedate_to_datetime(header)
-            # HTTP dates are UTC. Without a zone Python would use this machine's.
-            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
-        except (ValueError, TypeError, OverflowError):
+        moment = _http_date(header)
+        if moment is None:
             return None
+        seconds = moment - now
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _clock_error(date: str | None, *, now: float) -> float | None:
+    moment = _http_date(date) if date else None
+    return None if moment is None else now - moment
+
+
+def _http_date(header: str) -> float | None:
+    """Return the time of an HTTP date (epoch seconds); None if it is not one."""
+    try:
+        moment = parsedate_to_datetime(header)
+        # HTTP dates are UTC. Without a zone Python would use this machine's.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def is_html(response: Response) -> bool:

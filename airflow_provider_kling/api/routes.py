@@ -35,6 +35,7 @@ class _Found(NamedTuple):
     route: str
     response: Response
     is_served: bool | None
+    is_elsewhere: bool
 
 
 class RouteSearch:
@@ -47,32 +48,47 @@ class RouteSearch:
     :param api: The API.
     :param known: The route that this server had before; it is tried first. An unknown route is ignored, since it
         may come from a newer version.
+    :param is_probe: Whether the request is the probe, and not about a job.
     """
 
-    def __init__(self, api: KlingApi, known: str | None = None) -> None:
+    def __init__(self, api: KlingApi, known: str | None = None, *, is_probe: bool = False) -> None:
         self._api = api
-        self._known = known if known in api.status_routes else None
+        self._is_probe = is_probe
+        self._routes = api.probe_routes if is_probe else api.status_routes
+        self._known = known if known in self._routes else None
         self._found: list[_Found] = []
 
     def __iter__(self) -> Iterator[str]:
-        for route in sorted(self._api.status_routes, key=lambda route: route != self._known):
+        for route in sorted(self._routes, key=lambda route: route != self._known):
             yield route
             if self._found and self._found[-1].is_served:
                 return
 
     def add(self, route: str, response: Response) -> None:
         """Add the response to the request on a route."""
-        self._found.append(_Found(route, response, self._api.serves_route(response)))
+        is_elsewhere = not self._is_probe and self._api.may_be_on_another_route(response)
+        is_served = False if is_elsewhere else self._api.serves_route(response)
+        self._found.append(_Found(route, response, is_served, is_elsewhere))
 
     @property
     def response(self) -> Response:
         """
-        The decisive response: that of the route that the server has, or else that of the first route.
+        The decisive response: that of the route that has the job, or else one that says that there is no such job.
 
-        A response that does not show whether its route exists does not outweigh one that denies the first route:
-        nothing may be bought from a server whose status cannot be read.
+        Without either it is that of the first route. A response that does not show whether its route exists does
+        not outweigh one that denies the first route: nothing may be bought from a server whose status cannot be
+        read.
         """
-        return (self._served or self._found[0]).response
+        return self._decisive.response
+
+    @property
+    def response_route(self) -> str:
+        """The route of :attr:`response`."""
+        return self._decisive.route
+
+    @property
+    def _decisive(self) -> _Found:
+        return self._served or next((found for found in self._found if found.is_elsewhere), self._found[0])
 
     @property
     def route(self) -> str | None:

@@ -44,6 +44,8 @@ from airflow_provider_kling.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow_provider_kling.api.base import HttpCall
     from airflow_provider_kling.api.job import VideoJob
 
@@ -123,6 +125,14 @@ class SharedClient:
         :param queue_timeout: Maximum seconds to wait for a request slot; a server may have requested a long pause.
         :raises KlingError: The named error; after a retryable one another call makes sense.
         """
+        job = (await self._get_videos((kling_task_id,), route, queue_timeout))[kling_task_id]
+        if isinstance(job, KlingError):
+            raise job
+        return job
+
+    async def _get_videos(
+        self, kling_task_ids: Sequence[str], route: str | None, queue_timeout: float
+    ) -> Mapping[str, VideoJob | KlingError]:
         session = await self._connected()
         self.grace = session.connection.api.grace
         # A caller past its deadline may still send one request if the queue is empty.
@@ -136,7 +146,7 @@ class SharedClient:
             if session.retired:  # its key was replaced while this request was queued
                 session = await self._connected()
             try:
-                return await session.get_video(kling_task_id, route)
+                return await session.get_videos(kling_task_ids, route)
             except KlingAuthenticationError as error:
                 # The key may have been replaced in Airflow since it was looked up.
                 renewed = await self._reconnected(session)
@@ -145,7 +155,7 @@ class SharedClient:
                     if renewed.is_unconfirmed:
                         raise unconfirmed_refusal(error) from None
                     raise
-                return await renewed.get_video(kling_task_id, route)
+                return await renewed.get_videos(kling_task_ids, route)
         finally:
             self._throttle.release()
 
@@ -326,16 +336,18 @@ class _OpenSession:
         opened.is_unconfirmed = not is_confirmed
         return opened
 
-    async def get_video(self, kling_task_id: str, route: str | None = None) -> VideoJob:
-        """Return the state of a job, from one status check."""
+    async def get_videos(
+        self, kling_task_ids: Sequence[str], route: str | None = None
+    ) -> Mapping[str, VideoJob | KlingError]:
+        """Return the state of jobs, or the error that concerns only this job, from one status check."""
         api = self.connection.api
-        search = RouteSearch(api, self.status_route or route)
+        search = RouteSearch(api, route or self.status_route)
         for candidate in search:
-            search.add(candidate, await self.send(api.status((kling_task_id,), route=candidate)))
+            search.add(candidate, await self.send(api.status(kling_task_ids, route=candidate)))
         # Another trigger may have found the route meanwhile; a search without a result does not reset it.
-        self.status_route, response = search.route or self.status_route, search.response
+        self.status_route = search.route or self.status_route
         try:
-            job = self.connection.read_status(response, kling_task_id, route=self.status_route)
+            found = self.connection.read_status(search.response, kling_task_ids, route=search.response_route)
         except KlingRateLimitError as error:
             self.rate_limiter.refused(now=time.monotonic(), retry_after=error.retry_after)
             raise
@@ -343,7 +355,7 @@ class _OpenSession:
             self.rate_limiter.accepted()
             raise
         self.rate_limiter.accepted()
-        return job
+        return found
 
     async def send(self, call: HttpCall) -> Response:
         """
@@ -352,6 +364,13 @@ class _OpenSession:
         :raises KlingConnectionError: if the exchange broke.
         :raises KlingServerError: if the response is too large.
         """
+        response = await self._send_once(call)
+        if self.connection.api.wants_new_authorization(response):
+            self.connection.renew_authorization()
+            response = await self._send_once(call)
+        return response
+
+    async def _send_once(self, call: HttpCall) -> Response:
         connection = self.connection
         url = connection.url(call.path)
         # Set on the request: aiohttp also sends a session's own header to a proxy, as Proxy-Authorization.

@@ -9,17 +9,19 @@ never become HTTP headers, as they would in ``HttpHook``.
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from base64 import b64encode
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from yarl import URL
 
 from airflow_provider_kling import __version__
-from airflow_provider_kling.api.base import Credentials, KlingApi
+from airflow_provider_kling.api.base import Authorization, Credentials, KlingApi
 from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.client.pasted_keys import (
     clean_key,
@@ -33,7 +35,7 @@ from airflow_provider_kling.utils.coerce import parse_number
 from airflow_provider_kling.utils.masking import SecretMask, forms_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.api.request import VideoRequest
@@ -48,11 +50,13 @@ CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 #: Minimum length of a key that is masked even inside ids and URLs; a shorter one may be part of one by chance.
 LONG_KEY = 16
+#: Seconds before its end at which an Authorization header is replaced.
+RENEW_BEFORE = 60.0
 #: Rate limit of status requests per second, shared by all waiting videos of a process.
 MAX_REQUESTS_PER_SECOND = 50.0
 _BASE_URL = "must be the API's base URL, such as https://api.example.com"
 #: The APIs that a connection can name, and their classes.
-APIS: dict[str, Callable[[], KlingApi]] = {"gateway": GatewayApi}
+APIS: dict[str, type[GatewayApi]] = {"gateway": GatewayApi}
 DEFAULT_API = "gateway"
 EXTRAS = (
     "api",
@@ -171,11 +175,15 @@ class KlingConnection:
         """
         extra = {name: value for name, value in (extra or {}).items() if value is not None and value != ""}
         problems: list[Problem] = []
-        api = _api_named(extra.get("api", DEFAULT_API), problems)
-        base_url = _base_url(host, schema, _port(port, problems), api, problems)
+        kind = _api_named(extra.get("api", DEFAULT_API), problems)
+        base_url = _base_url(host, schema, _port(port, problems), kind, problems)
         key = clean_key(password)
+        credentials = Credentials(key, (login or "").strip() or None)
+        api = kind(credentials, base_url)
         if problem := key_problem(key):
             problems.append(problem)
+        else:
+            problems += api.credential_problems()
         proxy = None
         if "proxy" in extra:
             try:
@@ -198,7 +206,7 @@ class KlingConnection:
         return cls(
             base_url=base_url,
             api=api,
-            credentials=Credentials(key, login or None),
+            credentials=credentials,
             verify=_parse_bool_or_path(extra.get("verify", True)),
             proxy=proxy,
             trust_env=bool(_parse_bool_or_path(extra.get("trust_env", True))),
@@ -215,24 +223,31 @@ class KlingConnection:
 
         :raises KlingValidationError: naming every limit of this API that the request does not keep.
         """
-        if problems := self.api.check(request, self.credentials):
+        if problems := self.api.check(request):
             raise KlingValidationError.from_problems(problems)
 
-    def read_status(self, response: Response, kling_task_id: str, *, route: str | None = None) -> VideoJob:
+    def read_status(
+        self, response: Response, kling_task_ids: Sequence[str], *, route: str | None = None
+    ) -> Mapping[str, VideoJob | KlingError]:
         """
-        Return the state of a job, with the URL of its file at the API if it has no other.
+        Return the state of each job, with its status route, and the URL of its file at the API if it has no other.
 
         :param response: The response to a status request.
-        :param kling_task_id: The requested job.
-        :param route: The status route that the server has, if it is known.
-        :raises KlingError: The named error that the response means instead.
+        :param kling_task_ids: The requested jobs.
+        :param route: The status route of the response.
+        :return: By id, the job, or the named error that concerns only this job.
+        :raises KlingError: The named error that the response means for all of them.
         """
-        job = self.redacted(lambda: self.api.read_status(response, (kling_task_id,)))[kling_task_id]
-        if isinstance(job, KlingError):
-            raise job
+        found = self.redacted(lambda: self.api.read_status(response, kling_task_ids))
+        return {
+            kling_task_id: job if isinstance(job, KlingError) else self._complete(job, kling_task_id, route)
+            for kling_task_id, job in found.items()
+        }
+
+    def _complete(self, job: VideoJob, kling_task_id: str, route: str | None) -> VideoJob:
         if job.status == "completed" and job.video_url is None:
-            return replace(job, content_url=self._content_url(kling_task_id, route))
-        return job
+            return replace(job, route=route, content_url=self._content_url(kling_task_id, route))
+        return replace(job, route=route)
 
     def is_content_url(self, url: str, kling_task_id: str) -> bool:
         """Return whether the API itself serves the file of a job under this URL."""
@@ -262,41 +277,76 @@ class KlingConnection:
 
     def masked(self, text: str) -> str:
         """Return a text from another program with the key and the login of the proxy masked."""
-        return self._mask(text)
+        return self._secrets.mask(text)
 
     def masked_body(self, text: str) -> str:
         """Return the body of a response with the key masked, and every id and URL in it as it was."""
-        return self._whole_key_mask(text)
+        return self._secrets.whole_key_mask(text)
 
     def redacted(self, call: Callable[[], T]) -> T:
         """Return what a call returns, or raise the KlingError that it raises, with every text masked."""
-        return redact_outcome(call, Masks(self._mask.in_excerpt, self._whole_key_mask))
+        return redact_outcome(call, Masks(self._secrets.mask.in_excerpt, self._secrets.whole_key_mask))
 
     @cached_property
-    def _mask(self) -> SecretMask:
-        keys = [form for key in self.api.secrets(self.credentials) for form in forms_of(key)]
+    def _secrets(self) -> _Secrets:
         user, at, _ = urlsplit(self.proxy or "").netloc.rpartition("@")
-        if not at:
-            return SecretMask(keys)
         # The password of a proxy may be a common word, so only `user:password@` and the Basic header are masked.
-        return SecretMask([*keys, user + at, f"Basic {b64encode(unquote(user).encode()).decode()}"])
-
-    @cached_property
-    def _whole_key_mask(self) -> SecretMask:
-        # A short key, or a part of one, may be part of an id or a URL. A paid video must not be lost by masking.
-        keys = (key for key in self.api.secrets(self.credentials) if len(key) >= LONG_KEY)
-        return SecretMask([form for key in keys for form in forms_of(key, parts=False)])
+        logins = [user + at, f"Basic {b64encode(unquote(user).encode()).decode()}"] if at else []
+        return _Secrets(self.api, logins)
 
     def authorization(self, *, now: float) -> str:
         """Return the Authorization header; send it only where :meth:`is_own_origin` allows."""
-        return self.api.authorization(self.credentials, now=now)
+        return self._secrets.authorization(now=now)
+
+    def renew_authorization(self) -> None:
+        """Let the next request have a new Authorization header: the server refused the current one."""
+        self._secrets.issued = None
+
+    @property
+    def account(self) -> str:
+        """A name of the account, which does not show its key: it changes with the server and with the key."""
+        known_by = "\0".join((self.base_url, self.credentials.login or "", self.credentials.secret))
+        return sha256(known_by.encode()).hexdigest()[:16]
 
 
-def _api_named(name: Any, problems: list[Problem]) -> KlingApi:
+class _Secrets:
+    """
+    The current Authorization header, and the masks for everything that has been secret.
+
+    :param api: The API.
+    :param others: Other secrets of the connection.
+    """
+
+    def __init__(self, api: KlingApi, others: Sequence[str]) -> None:
+        self._api = api
+        self._others = others
+        #: Tokens that were issued; the server may echo the one before, too.
+        self._tokens: tuple[str, ...] = ()
+        self.issued: Authorization | None = None
+        self._make_masks()
+
+    def authorization(self, *, now: float) -> str:
+        if self.issued is None or now > self.issued.expires_at - RENEW_BEFORE:
+            self.issued = self._api.authorization(now=now)
+            if math.isfinite(self.issued.expires_at):
+                self._tokens = (self.issued.header.rpartition(" ")[2], *self._tokens[:1])
+                self._make_masks()
+        return self.issued.header
+
+    def _make_masks(self) -> None:
+        keys = [*self._api.secrets(), *self._tokens]
+        self.mask = SecretMask([*(form for key in keys for form in forms_of(key)), *self._others])
+        # A short key, or a part of one, may be part of an id or a URL. A paid video must not be lost by masking.
+        self.whole_key_mask = SecretMask(
+            [form for key in keys if len(key) >= LONG_KEY for form in forms_of(key, parts=False)]
+        )
+
+
+def _api_named(name: Any, problems: list[Problem]) -> type[GatewayApi]:
     if not isinstance(name, str) or name not in APIS:
         problems.append(Problem("extra.api", name, f"must be one of {', '.join(APIS)}"))
         name = DEFAULT_API
-    return APIS[name]()
+    return APIS[name]
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
@@ -334,9 +384,9 @@ def proxy_url(text: str) -> str:
 
 
 def _base_url(
-    host: str | None, schema: str | None, port: int | None, api: KlingApi, problems: list[Problem]
+    host: str | None, schema: str | None, port: int | None, api: type[GatewayApi], problems: list[Problem]
 ) -> str:
-    host = (host or "").strip()
+    host = (host or "").strip() or api.default_base_url or ""
     # Anything in the host besides a plain URL may be a key in the wrong field.
     shown = "***" if re.search("[@?#]", host) else without_key(host)
     # The URI form of a connection has a path prefix where other connection types have the scheme.

@@ -7,7 +7,8 @@ import io
 import json
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from airflow_provider_kling.api.base import HttpCall
+    from airflow_provider_kling.api.base import AccountPack, HttpCall
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.api.request import VideoRequest
 
@@ -88,20 +89,53 @@ class SyncClient:
             if name in vars(self):
                 vars(self).pop(name).close()
 
-    def get_video(self, kling_task_id: str) -> VideoJob:
+    def get_video(self, kling_task_id: str, *, route: str | None = None) -> VideoJob:
         """
         Return the state of a job, from one status check.
+
+        :param kling_task_id: The job.
+        :param route: Its status route, if it is known.
+        :raises KlingError: The named error.
+        """
+        api = self.connection.api
+        search = self._search(lambda route: api.status((kling_task_id,), route=route), known=route)
+        found = self.connection.read_status(search.response, (kling_task_id,), route=search.response_route)
+        job = found[kling_task_id]
+        if isinstance(job, KlingError):
+            raise job
+        return job
+
+    def find_video(self, client_token: str) -> VideoJob | None:
+        """
+        Return the job of a submit, by its client token; None if the server says that there is none.
+
+        :raises KlingError: The named error, which proves neither.
+        """
+        api = self.connection.api
+        search = self._search(lambda route: api.find(client_token, route=route))
+        job = self.connection.redacted(lambda: api.read_find(search.response, client_token))
+        return job and replace(job, route=search.response_route)
+
+    def account(self) -> list[AccountPack] | None:
+        """
+        Return what is left in the account; None if the API does not tell.
 
         :raises KlingError: The named error.
         """
         api = self.connection.api
-        response = self._on_status_route(lambda route: api.status((kling_task_id,), route=route))
-        return self.connection.read_status(response, kling_task_id, route=self.status_route)
+        if (call := api.account(now=time.time())) is None:
+            return None
+        response = self.send(call)
+        return self.connection.redacted(lambda: api.read_account(response))
 
     def describe(self) -> tuple[bool, str]:
         """Return whether the connection works, and why, at no cost."""
         response = self.probe()
-        return self.connection.redacted(lambda: self.connection.api.describe_probe(response))
+        works, why = self.connection.redacted(lambda: self.connection.api.describe_probe(response))
+        if works:
+            with suppress(KlingError):  # the account's balance is not what was asked for
+                why = " ".join([why, *map(str, self.account() or ())])
+        return works, why
 
     def probe(self, *, session: Session | None = None) -> Response:
         """
@@ -109,7 +143,8 @@ class SyncClient:
 
         :param session: As in :meth:`send`.
         """
-        return self._on_status_route(lambda route: self.connection.api.probe(route=route), session=session)
+        api = self.connection.api
+        return self._search(lambda route: api.probe(route=route), session=session, is_probe=True).response
 
     @contextmanager
     def submitting(self) -> Iterator[Submitting]:
@@ -135,8 +170,16 @@ class SyncClient:
         :raises KlingConnectionError: if the exchange broke.
         :raises KlingServerError: if the response is too large.
         """
+        response = self._send_once(call, session or self.session, body, connected)
+        if body is None and self.connection.api.wants_new_authorization(response):
+            self.connection.renew_authorization()
+            response = self._send_once(call, session or self.session, body, connected)
+        return response
+
+    def _send_once(
+        self, call: HttpCall, session: Session, body: io.BytesIO | None, connected: Callable[[], None]
+    ) -> Response:
         connection = self.connection
-        session = session or self.session
         url = connection.url(call.path)
         adapter = cast("BoundedAdapter", session.get_adapter(url))
         try:
@@ -172,12 +215,19 @@ class SyncClient:
         # Outside of the except block: the text of the error may contain the key, which some servers echo.
         raise KlingConnectionError(f"{call.method} {url} failed: {reason}")
 
-    def _on_status_route(self, call: Callable[[str], HttpCall], *, session: Session | None = None) -> Response:
-        search = RouteSearch(self.connection.api, self.status_route)
+    def _search(
+        self,
+        call: Callable[[str], HttpCall],
+        *,
+        known: str | None = None,
+        session: Session | None = None,
+        is_probe: bool = False,
+    ) -> RouteSearch:
+        search = RouteSearch(self.connection.api, known or self.status_route, is_probe=is_probe)
         for route in search:
             search.add(route, self.send(call(route), session=session))
         self.status_route = search.route
-        return search.response
+        return search
 
     def _prepared(self, adapter: BoundedAdapter) -> Session:
         connection = self.connection
@@ -225,22 +275,40 @@ class Submitting:
         if oddity := connection.redacted(lambda: connection.api.read_probe(response)):
             log.warning("Before the submit: %s", oddity)
 
-    def submit(self, request: VideoRequest, *, age: Callable[[], float] = lambda: 0.0) -> VideoJob:
+    def submit(
+        self,
+        request: VideoRequest,
+        *,
+        age: Callable[[], float] = lambda: 0.0,
+        client_token: str | None = None,
+    ) -> VideoJob:
         """
-        Send the submit, once.
+        Send the submit, once; again only if the server refused a token that had just expired.
 
         :param request: The request.
         :param age: Returns the seconds since its intent was recorded. Another attempt may have replaced a process
             that was stopped for longer than a connection takes, so nothing is sent then.
+        :param client_token: A text that is unique in the account, if the API takes one.
         :raises KlingConnectionError: if the request provably never reached the server.
         :raises KlingUncertainSubmissionError: if the server may have accepted it, but no id arrived.
         :raises KlingError: any other named error; no job was made.
         """
-        return self._client.connection.redacted(lambda: self._submit(request, age))
+        return self._client.connection.redacted(lambda: self._submit(request, age, client_token))
 
-    def _submit(self, request: VideoRequest, age: Callable[[], float]) -> VideoJob:
+    def _submit(self, request: VideoRequest, age: Callable[[], float], client_token: str | None) -> VideoJob:
         connection = self._client.connection
-        call = connection.api.submit(request)
+        call = connection.api.submit(request, client_token=client_token)
+        response = self._send(call, age)
+        if connection.api.wants_new_authorization(response):
+            # Refused before anything was made: the vendor checks the token first.
+            connection.renew_authorization()
+            response = self._send(call, age)
+        return connection.api.read_submit(
+            response, request, route=self._client.status_route, refusal_codes=connection.refusal_codes
+        )
+
+    def _send(self, call: HttpCall, age: Callable[[], float]) -> Response:
+        connection = self._client.connection
 
         def check_age() -> None:
             if (seconds := age()) > connection.connect_timeout + INTENT_MARGIN:
@@ -252,7 +320,7 @@ class Submitting:
         body = _WatchedBody(json.dumps(call.body).encode(), before=check_age)
         try:
             check_age()
-            response = self._client.send(call, session=self._session, body=body, connected=check_age)
+            return self._client.send(call, session=self._session, body=body, connected=check_age)
         except Exception as error:
             # For any error, bugs of this package included: what counts is whether the server has the request.
             if not body.was_read and isinstance(error, KlingError):
@@ -266,7 +334,6 @@ class Submitting:
                 http_status=getattr(error, "http_status", None),
                 server_message=getattr(error, "server_message", None),
             ) from error
-        return connection.api.read_submit(response, refusal_codes=connection.refusal_codes)
 
 
 class _Authorization(AuthBase):

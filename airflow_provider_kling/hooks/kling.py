@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
+    from airflow_provider_kling.api.base import AccountPack
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.client.connection import KlingConnection
     from airflow_provider_kling.client.sync_client import Submitting
@@ -144,15 +145,35 @@ class KlingHook(HttpHook):
         with self.submitting() as session:
             return session.submit(request)
 
-    def get_video(self, kling_task_id: str) -> VideoJob:
+    def find_video(self, client_token: str) -> VideoJob | None:
+        """
+        Look up the job of a submit by its client token, once; this is free.
+
+        :param client_token: The text that was sent with the submit; Kling's own platform calls it
+            ``external_task_id``.
+        :return: The job; None if the server says that there is none.
+        :raises KlingError: The named error; it proves neither.
+        """
+        return self.client.find_video(client_token)
+
+    def account(self) -> list[AccountPack] | None:
+        """
+        Return the packs of the account, with what is left in them; None if the API does not tell.
+
+        :raises KlingError: The named error.
+        """
+        return self.client.account()
+
+    def get_video(self, kling_task_id: str, *, route: str | None = None) -> VideoJob:
         """
         Request the state of a job, once; a key that was replaced in Airflow meanwhile is used.
 
         :param kling_task_id: The id from the submit response.
+        :param route: The job's status route (``VideoJob.route``), if it is known.
         :raises KlingError: The named error; after a retryable one another call makes sense.
         """
         try:
-            return self.client.get_video(kling_task_id)
+            return self.client.get_video(kling_task_id, route=route)
         except KlingAuthenticationError as error:
             try:
                 is_another = self._renew()
@@ -160,7 +181,7 @@ class KlingHook(HttpHook):
                 raise unconfirmed_refusal(error) from None
             if not is_another:
                 raise
-            return self.client.get_video(kling_task_id)
+            return self.client.get_video(kling_task_id, route=route)
 
     def wait_for_video(
         self,
