@@ -95,6 +95,17 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "s3://my_s3@my-bucket/kling-state",
                         "default": "",
                     },
+                    "deployment": {
+                        "description": (
+                            "Name of this Airflow deployment, the same at all of its workers and at no other "
+                            "deployment. With ``state = none``, a connection to Kling's own platform derives from "
+                            "it the id by which a later attempt finds what an earlier one has bought."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "production",
+                        "default": "",
+                    },
                     "deferrable": {
                         "description": (
                             "Default of the argument ``deferrable`` of operators and sensors: whether they wait "

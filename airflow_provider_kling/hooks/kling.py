@@ -14,6 +14,7 @@ from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.client.lookup import connection_from, lookup_error, unconfirmed_refusal
 from airflow_provider_kling.client.sync_client import SyncClient
 from airflow_provider_kling.exceptions import KlingAuthenticationError, KlingError, KlingPermanentError
+from airflow_provider_kling.jobs.look_up import MIN_PAUSE, LookUp
 from airflow_provider_kling.jobs.poll_schedule import delay_for
 from airflow_provider_kling.jobs.polling import Finished, Poller, steady_clock
 
@@ -93,6 +94,20 @@ class KlingHook(HttpHook):
     def status_route(self) -> str | None:
         """The status route that the server has, if a request of this hook has shown it."""
         return self.client.status_route if "client" in vars(self) else None
+
+    @cached_property
+    def look_up(self) -> LookUp | None:
+        """How a submit whose response was lost is looked up; None if the API has no client tokens."""
+        connection = self.connection
+        if not connection.api.takes_client_token:
+            return None
+        return LookUp(
+            find=self.find_video,
+            account=connection.account,
+            server=connection.base_url,
+            is_honoured=connection.api.honours_client_token,
+            pause=max(MIN_PAUSE, connection.read_timeout),
+        )
 
     def get_conn(
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
@@ -191,6 +206,7 @@ class KlingHook(HttpHook):
         deadline: float,
         poll_interval: float | None = None,
         other_id: str | None = None,
+        route: str | None = None,
     ) -> KlingVideo:
         """
         Wait for a job in this process.
@@ -201,6 +217,7 @@ class KlingHook(HttpHook):
         :param poll_interval: Fixed seconds between two checks; None leaves the schedule to the provider.
         :param other_id: Another id from the submit response (``VideoJob.other_id``), for a server that does not
             know the first.
+        :param route: Its status route (``VideoJob.route``), if it is known.
         :return: The finished video.
         :raises KlingError: The named error that ended the wait instead.
         """
@@ -216,7 +233,9 @@ class KlingHook(HttpHook):
         time.sleep(poller.first_pause(now=now()))
         while True:
             try:
-                decision = poller.on_job(self.get_video(poller.kling_task_id), grace=grace, now=now())
+                job = self.get_video(poller.kling_task_id, route=route)
+                route = job.route or route
+                decision = poller.on_job(job, grace=grace, now=now())
             except KlingError as error:
                 decision = poller.on_error(error, grace=grace, now=now())
             if line := poller.progress_message(now=now()):

@@ -85,6 +85,9 @@ class Submit:
     :param tries_seen: Airflow's ``max_tries`` of the attempts that used it; it rises when a user clears the task.
     :param kling_task_ids: The jobs that it made; more than one only if a person named another than the server.
     :param other_id: Another id that the response gave the last of these jobs.
+    :param client_token: The client token that was sent with it, on an API that takes one.
+    :param account: The name of the account that it was sent to, beside a client token.
+    :param echoed_by: The server whose response repeated the client token.
     :param submitted_at: When the first of these ids was recorded (epoch seconds).
     :param refusal: Why it made no job: ``slot`` or ``error``; None if it may have made one.
     :param withdrawn: Whether it was not sent.
@@ -105,6 +108,9 @@ class Submit:
     tries_seen: set[int] = field(default_factory=set)
     kling_task_ids: list[str] = field(default_factory=list)
     other_id: str | None = None
+    client_token: str | None = None
+    account: str | None = None
+    echoed_by: str | None = None
     submitted_at: float | None = None
     refusal: str | None = None
     withdrawn: bool = False
@@ -181,6 +187,30 @@ class Journal:
         """Return the submits of any request whose fate is unknown, oldest first."""
         return [submit for submit in self.submits.values() if submit.fate == "unknown"]
 
+    def with_token(self, client_token: str) -> list[Submit]:
+        """Return the submits of any request that were sent with a client token, oldest first."""
+        return [submit for submit in self.submits.values() if submit.client_token == client_token]
+
+    def token_for(self, fingerprint: str, purchase: int, account: str) -> str | None:
+        """
+        Return the client token that the next POST has to repeat; None if it needs a new one.
+
+        It is that of a submit of unknown fate, of whichever request: if that submit made a job after all, the
+        server refuses the POST. Otherwise it is that of an earlier POST of the same purchase.
+
+        :param fingerprint: The request.
+        :param purchase: The number of its jobs so far.
+        :param account: The account to submit to.
+        """
+        here = [submit for submit in self.submits.values() if submit.client_token and submit.account == account]
+        unproven = [submit for submit in here if submit.fate in ("unknown", "dismissed")]
+        same = [submit for submit in here if (submit.fingerprint, submit.purchase) == (fingerprint, purchase)]
+        for submit in reversed([*same, *unproven]):
+            token = submit.client_token
+            if token and not any(other.fate == "job" for other in self.with_token(token)):
+                return token
+        return None
+
     def fates(self, without: Collection[str] = ()) -> dict[str, tuple[Fate, int]]:
         """Return the fate of each submit and its number of jobs, to compare with a later state of the record."""
         return {
@@ -243,7 +273,13 @@ def _submit(event: Event) -> Submit:
         prompt=str(event.get("prompt") or ""),
         cites=event["cites"],
         tries_seen={event["max_tries"]},
+        client_token=_optional_text(event, "client_token"),
+        account=_optional_text(event, "account"),
     )
+
+
+def _optional_text(event: Event, name: str) -> str | None:
+    return event[name] if isinstance(event.get(name), str) else None
 
 
 def _apply(event: Event, submit: Submit) -> None:
@@ -251,7 +287,8 @@ def _apply(event: Event, submit: Submit) -> None:
         case "submitted":
             if event["kling_task_id"] not in submit.kling_task_ids:
                 submit.kling_task_ids.append(event["kling_task_id"])
-                submit.other_id = event["other_id"] if isinstance(event.get("other_id"), str) else None
+                submit.other_id = _optional_text(event, "other_id")
+            submit.echoed_by = _optional_text(event, "echoed_by") or submit.echoed_by
             if submit.submitted_at is None:
                 submit.submitted_at = event["at"]
             if "max_tries" in event:

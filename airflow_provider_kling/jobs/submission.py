@@ -6,7 +6,8 @@ Each accepted submit is billed and none can be cancelled. So an *intent* is reco
 outcome right after the response, and the next attempt reads both: a retry, a restarted worker, a cleared task.
 This module decides from the record, and depends neither on Airflow nor on HTTP. Its rules: a submit counts as
 billed unless it provably was not, only a person's explicit decision or an argument allows another purchase, and no
-id is lost.
+id is lost. Where the server keeps a client token with each job, it is asked for the fate of a lost submit, and a
+POST with the same token cannot buy twice.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingBalanceError,
     KlingConnectionError,
+    KlingDuplicateSubmissionError,
     KlingError,
     KlingNotFoundError,
+    KlingPermanentError,
     KlingRateLimitError,
     KlingServerError,
     KlingUncertainSubmissionError,
     KlingValidationError,
 )
+from airflow_provider_kling.jobs.client_token import MAX_DERIVED, derived_client_token, new_client_token
 from airflow_provider_kling.jobs.consent import decision_for, variable_name
 from airflow_provider_kling.jobs.fingerprint import fingerprint_of
 from airflow_provider_kling.jobs.journal import SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
     from airflow_provider_kling.api.base import Grace
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.api.request import VideoRequest
+    from airflow_provider_kling.jobs.consent import Decision
+    from airflow_provider_kling.jobs.look_up import LookUp
 
 __all__ = ["RecordStore", "SubmitRequest", "SubmitResult", "SubmitSession", "Submitter", "fingerprint_of"]
 
@@ -57,8 +63,13 @@ ATTEMPTS_TO_RECORD = 5
 FIRST_SLOT_PAUSE, LONGEST_SLOT_PAUSE = 15.0, 300.0
 #: Seconds between two looks at a job that is said to have failed, before another one is bought.
 SECOND_LOOK = 5.0
+#: Maximum number of POSTs with the same client token in one run of the task, each sent because the fate of the one
+#: before was unknown and its job was not found.
+POSTS_PER_TOKEN = 4
 #: What an intent cites if the argument, not a person, allowed it to ignore a submit of unknown fate.
 BY_ARGUMENT = "on_uncertain"
+#: What it cites if it repeats the client token of that submit, which no server takes twice.
+BY_TOKEN = "client_token"  # noqa: S105 -- not a password
 
 
 #: Errors that would be the same for any id.
@@ -102,10 +113,13 @@ class SubmitSession(Protocol):
         """
         ...
 
-    def submit(self, request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
+    def submit(
+        self, request: VideoRequest, *, age: Callable[[], float], client_token: str | None = None
+    ) -> VideoJob:
         """
         Send the POST, once.
 
+        :param client_token: See :mod:`airflow_provider_kling.jobs.client_token`.
         :param age: Returns the seconds since its intent was recorded; if that is too long ago, nothing is sent.
         """
         ...
@@ -122,6 +136,7 @@ class SubmitRequest:
     :param dag_id: The DAG.
     :param map_index: The index of a mapped task, -1 for a task that is not mapped.
     :param max_tries: Airflow's ``max_tries`` of the running attempt.
+    :param token_seed: What client tokens are derived from where no record is kept; None makes them random.
     :param on_clear: After a clear, join the job that was bought (``reuse``) or buy another (``resubmit``).
     :param on_uncertain: With a submit whose fate is unknown, ``fail`` or buy another (``resubmit``).
     """
@@ -132,6 +147,7 @@ class SubmitRequest:
     dag_id: str
     max_tries: int
     map_index: int = -1
+    token_seed: str | None = None
     on_clear: OnClear = "reuse"
     on_uncertain: OnUncertain = "fail"
 
@@ -152,12 +168,14 @@ class SubmitResult:
     :param submitted_at: When it was submitted (epoch seconds).
     :param job: Its state, where it was looked up; the response to a submit alone never ends a job.
     :param other_id: Another id that the submit gave it; the server may know it by that one alone.
+    :param route: Its status route, if it is known.
     """
 
     kling_task_id: str
     submitted_at: float
     job: VideoJob | None = None
     other_id: str | None = None
+    route: str | None = None
 
 
 @dataclass
@@ -169,6 +187,7 @@ class Submitter:
     :param connect: Opens a session to submit with; ``KlingHook.submitting``.
     :param get_job: Requests a job's state once; ``KlingHook.get_video``.
     :param grace: Periods for which the connection's API may lag behind.
+    :param look_up: How lost submits are looked up; None if the API takes no client tokens.
     :param read_variable: Returns the text of an Airflow Variable, None if there is none or it cannot be read.
     :param log: Writes a line to the task's log.
     :param now: The wall clock.
@@ -179,6 +198,7 @@ class Submitter:
     connect: Callable[[], AbstractContextManager[SubmitSession]]
     get_job: Callable[[str], VideoJob]
     grace: Grace
+    look_up: LookUp | None = None
     read_variable: Callable[[str], str | None] = lambda name: None
     log: Callable[[str], None] = lambda line: None
     now: Callable[[], float] = time.time
@@ -191,6 +211,8 @@ class Submitter:
     bought: str | None = None
     #: The submit of unknown fate of this attempt that ``on_uncertain="resubmit"`` ignores.
     _ignored: Submit | None = None
+    #: Submits of unknown fate whose job the server twice said not to have.
+    _absent: set[str] = field(default_factory=set)
     #: When the last intent was recorded: by the wall clock, and by the monotonic one.
     _recorded_at: tuple[float, float] = (0.0, 0.0)
     _journal: Journal = field(default_factory=lambda: Journal(()))
@@ -206,6 +228,7 @@ class Submitter:
         """
         self._load()
         self._record_named_jobs(request)
+        self._look_up_lost_submits(request)
         jobs = self._journal.jobs_of(request.fingerprint)
         last = jobs[-1] if jobs else None
         if last is None or self._has_started_another(request, len(jobs)):
@@ -263,7 +286,8 @@ class Submitter:
         # The id that the server knows, where the submit gave two.
         kling_task_id = job.kling_task_id if job else last.kling_task_id
         other_id = None if job else last.other_id
-        return SubmitResult(kling_task_id, last.submitted_at or last.sent_at, job, other_id)
+        route = job.route if job else None
+        return SubmitResult(kling_task_id, last.submitted_at or last.sent_at, job, other_id, route)
 
     def _state_of(self, submit: Submit) -> VideoJob | None:
         """Return the job, or None if its state cannot be fetched right now."""
@@ -309,10 +333,107 @@ class Submitter:
 
     # ---- submits of unknown fate
 
+    def _look_up_lost_submits(self, request: SubmitRequest) -> None:
+        """Record the job of every submit of unknown fate that the server can be asked for."""
+        if self.look_up is None:
+            return
+        if not self.store.durable and request.token_seed is not None:
+            self._recall_purchases(self.look_up, request, request.token_seed)
+        for submit in self._journal.unknown():
+            is_known_here = submit.client_token is not None and submit.account == self.look_up.account
+            if is_known_here and submit.id not in self._absent and self._decision_for(submit) is None:
+                self._look_up_submit(self.look_up, submit, request)
+
+    def _recall_purchases(self, look_up: LookUp, request: SubmitRequest, seed: str) -> None:
+        """
+        Rebuild the record of earlier attempts from the server, where none was kept.
+
+        The submit that stands for all of them is replaced by one for each derived token: those that made a job, up
+        to the first that has not failed, or one whose job the server does not have.
+        """
+        for earlier in self._journal.unknown():
+            if earlier.sent_at != SENT_AT_UNKNOWN or self._decision_for(earlier) is not None:
+                continue
+            for purchase in range(MAX_DERIVED):
+                token = derived_client_token(seed, purchase)
+                finding = look_up(token, sleep=self.sleep, log=self.log)
+                if finding.failure is not None:
+                    return
+                intent = self.store.new_intent()
+                cites = {earlier.id: BY_TOKEN}
+                self._append(self._intent_event(intent, request, purchase, cites=cites, client_token=token))
+                if finding.job is None:
+                    self._absent.add(intent)
+                else:
+                    self._record_id(intent, finding.job, request)
+                if finding.job is None or finding.job.status != "failed":
+                    break
+            self._load()
+
+    def _look_up_submit(
+        self, look_up: LookUp, submit: Submit, request: SubmitRequest, *, exists: bool = False
+    ) -> VideoJob | None:
+        """
+        Look up a submit, record its job, and return it.
+
+        A submit whose job the server twice says not to have is remembered for :meth:`_allowed`.
+
+        :param exists: Whether the server refused a POST because there is a job with its token.
+        """
+        finding = look_up(submit.client_token or "", sleep=self.sleep, log=self.log, exists=exists)
+        if finding.is_absent:
+            self._absent.add(submit.id)
+        if finding.job is not None:
+            kling_task_id = finding.job.kling_task_id
+            self.log(f"The submit of {iso(submit.sent_at)} made Kling task {kling_task_id}, as the server says")
+            self._record_id(submit.id, finding.job, request)
+            self._load()
+        return finding.job
+
+    def _recovered(
+        self, intent: Submit, request: SubmitRequest, error: KlingUncertainSubmissionError
+    ) -> SubmitResult | None:
+        """
+        Return the job of a POST whose response was lost, or that was refused as a duplicate, by asking the server.
+
+        :raises KlingError: if the server refuses to be asked; the next attempt asks again.
+        """
+        if self.look_up is None:
+            return None
+        exists = isinstance(error, KlingDuplicateSubmissionError)
+        made_by = self._first_with_token_of(intent) if exists else intent
+        self.is_sending = True  # its fate is as open as before its response
+        try:
+            job = self._look_up_submit(self.look_up, made_by, request, exists=exists)
+        except KlingError as failure:
+            if self.store.durable:
+                raise
+            self.log(f"The lost submit cannot be looked up: {failure}")
+            return None
+        finally:
+            self.is_sending = False
+        if job is None:
+            return None
+        if made_by.id != intent.id:
+            self._close(intent.id, "duplicate")
+            self._load()
+        if made_by.fingerprint != request.fingerprint:
+            return self.submit_or_join(request)  # it was another request's job; this one is still to be bought
+        self.bought = job.kling_task_id
+        return SubmitResult(job.kling_task_id, made_by.sent_at or self.now(), job, route=job.route)
+
+    def _first_with_token_of(self, intent: Submit) -> Submit:
+        """Return the submit that made the job of a duplicate: one of unknown fate with its token, or itself."""
+        same = self._journal.with_token(intent.client_token or "")
+        return next((submit for submit in same if submit.fate in ("unknown", "dismissed")), intent)
+
+    def _decision_for(self, submit: Submit) -> Decision | None:
+        return decision_for(submit, read=self.read_variable, now=self.now())
+
     def _record_named_jobs(self, request: SubmitRequest) -> None:
         """Record every job that a person named for a submit of unknown fate."""
         for submit in self._journal.unknown():
-            decision = decision_for(submit, read=self.read_variable, now=self.now())
+            decision = self._decision_for(submit)
             if decision is None or decision.kling_task_id is None:
                 continue
             self._check_named_job(decision.by, decision.kling_task_id)
@@ -362,12 +483,18 @@ class Submitter:
         """
         allowed: dict[str, str] = {}
         for submit in self._journal.unknown():
-            decision = decision_for(submit, read=self.read_variable, now=self.now())
+            decision = self._decision_for(submit)
             if decision is not None and decision.kling_task_id is None:
                 self.log(
                     f"The submit of {iso(submit.sent_at)} made no job, according to the Variable {decision.by}"
                 )
                 allowed[submit.id] = decision.by
+            elif self._may_be_sent_again(submit):
+                self.log(
+                    f"The server has no job of the submit of {iso(submit.sent_at)}: submitting with the same "
+                    "client token, which the server takes only once"
+                )
+                allowed[submit.id] = BY_TOKEN
             elif request.on_uncertain == "resubmit" and not self._argument_is_spent(submit, allowed):
                 self.log(
                     f"It is unknown whether the submit of {iso(submit.sent_at)} made a job; "
@@ -377,6 +504,18 @@ class Submitter:
             else:
                 raise self._report(submit, request)
         return allowed
+
+    def _may_be_sent_again(self, submit: Submit) -> bool:
+        """
+        Return whether a POST with the client token of this submit cannot buy twice.
+
+        The server must be known to refuse a token that it has already, or have repeated one to this task before.
+        """
+        look_up = self.look_up
+        if look_up is None or submit.id not in self._absent:
+            return False
+        echoes = any(other.echoed_by == look_up.server for other in self._journal.submits.values())
+        return look_up.is_honoured or echoes
 
     def _argument_is_spent(self, submit: Submit, allowed: Mapping[str, str]) -> bool:
         """Return whether ``on_uncertain="resubmit"`` has already allowed one more POST for this request."""
@@ -437,10 +576,10 @@ class Submitter:
         jobs = len(decided_on.jobs_of(request.fingerprint))
         self._warn_of_other_requests(request)
         allowed = self._allowed(request)
-        refused, in_place = self._bought_nothing(request, jobs), 0
+        refused, in_place, lost = self._bought_nothing(request, jobs), 0, 0
         failure: KlingError | None = None
         while True:
-            if refused >= ATTEMPTS_PER_PURCHASE:
+            if refused >= ATTEMPTS_PER_PURCHASE and self.look_up is None:
                 raise _exhausted(refused) from failure
             with self.connect() as session:
                 session.probe()
@@ -448,12 +587,10 @@ class Submitter:
                 try:
                     job = self._send(session, request.video, intent)
                 except KlingUncertainSubmissionError as error:
-                    if request.on_uncertain == "fail" or self._argument_is_spent(intent, allowed):
-                        raise self._report(intent, request, error) from None
-                    self._known_of(intent, error)
-                    self._ignored = intent
-                    allowed[intent.id] = BY_ARGUMENT
-                    self.log(f"{error} on_uncertain='resubmit', so submitting once more, which may pay twice")
+                    lost += 1
+                    if recovered := self._recovered(intent, request, error):
+                        return recovered
+                    allowed[intent.id] = self._allow(intent, request, error, allowed, lost)
                     continue
                 except KlingRateLimitError:
                     self._close(intent.id, "slot")
@@ -471,6 +608,32 @@ class Submitter:
             self.log(f"{failure} Nothing was bought; submitting again in {pause:.0f} s ({in_place})")
             self.sleep(pause)
 
+    def _allow(
+        self,
+        intent: Submit,
+        request: SubmitRequest,
+        error: KlingUncertainSubmissionError,
+        allowed: Mapping[str, str],
+        lost: int,
+    ) -> str:
+        """
+        Return what allows one more POST after one whose response was lost.
+
+        :param lost: The number of responses that this attempt has lost, this one included.
+        :raises KlingUncertainSubmissionError: if nothing does.
+        """
+        if lost < POSTS_PER_TOKEN and self._may_be_sent_again(intent):
+            by, why = BY_TOKEN, "The server has no such job: submitting with the same client token."
+        elif request.on_uncertain == "resubmit" and not self._argument_is_spent(intent, allowed):
+            by, why = BY_ARGUMENT, "on_uncertain='resubmit', so submitting once more, which may pay twice"
+        else:
+            raise self._report(intent, request, error) from None
+        self._known_of(intent, error)
+        if by == BY_ARGUMENT or request.token_seed is None:
+            self._ignored = intent
+        self.log(f"{error} {why}")
+        return by
+
     def _bought(self, job: VideoJob) -> SubmitResult:
         """Return the job that was just bought, by the id that the server knows where its submit gave two."""
         submitted_at = self.now()
@@ -480,12 +643,12 @@ class Submitter:
             except KlingError:  # not stored yet, say: the wait tries both
                 return SubmitResult(job.kling_task_id, submitted_at, None, job.other_id)
             return SubmitResult(known.kling_task_id, submitted_at, known)
-        return SubmitResult(job.kling_task_id, submitted_at)
+        return SubmitResult(job.kling_task_id, submitted_at, route=job.route)
 
     def _send(self, session: SubmitSession, request: VideoRequest, intent: Submit) -> VideoJob:
         self.is_sending = True
         try:
-            job = session.submit(request, age=self._age)
+            job = session.submit(request, age=self._age, client_token=intent.client_token)
             self.bought = job.kling_task_id
         finally:
             self.is_sending = False
@@ -511,19 +674,8 @@ class Submitter:
         """
         intent = self.store.new_intent()
         self._recorded_at = self.now(), time.monotonic()
-        event = new_event(
-            "intent",
-            intent,
-            at=self._recorded_at[0],
-            fingerprint=request.fingerprint,
-            purchase=jobs,
-            max_tries=request.max_tries,
-            conn_id=request.conn_id,
-            dag_id=request.dag_id,
-            model=request.video.model,
-            seconds=request.video.duration,
-            prompt=request.prompt,
-            cites=dict(allowed),
+        event = self._intent_event(
+            intent, request, jobs, cites=allowed, client_token=self._client_token(request, jobs)
         )
         own_intents.append(intent)
         try:
@@ -545,6 +697,52 @@ class Submitter:
                 advice="Nothing was submitted. Check the store of the record.",
             )
         return self._journal.submits[intent]
+
+    def _intent_event(
+        self,
+        intent: str,
+        request: SubmitRequest,
+        purchase: int,
+        *,
+        cites: Mapping[str, str],
+        client_token: str | None,
+    ) -> Event:
+        event = new_event(
+            "intent",
+            intent,
+            at=self.now(),
+            fingerprint=request.fingerprint,
+            purchase=purchase,
+            max_tries=request.max_tries,
+            conn_id=request.conn_id,
+            dag_id=request.dag_id,
+            model=request.video.model,
+            seconds=request.video.duration,
+            prompt=request.prompt,
+            cites=dict(cites),
+        )
+        if self.look_up is not None and client_token is not None:
+            event |= {"client_token": client_token, "account": self.look_up.account}
+        return event
+
+    def _client_token(self, request: SubmitRequest, purchase: int) -> str | None:
+        """
+        Return the client token of the next POST; None if the API takes none.
+
+        :raises KlingPermanentError: if no record is kept, and as many jobs failed as the server can be asked for.
+        """
+        if self.look_up is None:
+            return None
+        if token := self._journal.token_for(request.fingerprint, purchase, self.look_up.account):
+            return token
+        if self.store.durable or request.token_seed is None:
+            return new_client_token()
+        if purchase >= MAX_DERIVED:
+            raise KlingPermanentError(
+                f"{purchase} jobs of this request have failed, and no record is kept of further ones",
+                advice="Nothing was submitted. Change the request or its take, or let Airflow keep a record.",
+            )
+        return derived_client_token(request.token_seed, purchase)
 
     def _has_concurrent_submit(
         self, decided_on: Journal, own_intents: Sequence[str], allowed: Mapping[str, str]
@@ -605,6 +803,7 @@ class Submitter:
             kling_task_id=kling_task_id,
             max_tries=request.max_tries,
             **({"other_id": job.other_id} if job.other_id else {}),
+            **self._echo(intent, job),
         )
         try:
             self._append(event, attempts=ATTEMPTS_TO_RECORD)
@@ -612,6 +811,13 @@ class Submitter:
             self.log(f"Kling task {kling_task_id} is bought, but could not be recorded: {error}")
             if not isinstance(error, KlingError):
                 raise
+
+    def _echo(self, intent: str, job: VideoJob) -> dict[str, str]:
+        """Return the server as an event has it, if its response repeats the client token of the submit."""
+        submit = self._journal.submits.get(intent)
+        if self.look_up is None or submit is None or job.client_token != submit.client_token:
+            return {}
+        return {"echoed_by": self.look_up.server} if job.client_token else {}
 
     def _warn_of_other_requests(self, request: SubmitRequest) -> None:
         """Log which jobs this task bought for other requests: they are billed, and nothing else reports them."""
@@ -697,6 +903,11 @@ def uncertain_error(
         advice += f" The response named the id {offered}."
     if submit.fingerprint != request.fingerprint:
         advice += " The request has changed since: the changed one is submitted after that."
+    if submit.client_token:
+        advice += (
+            f" It was sent with the external task id {submit.client_token}; a clear of this task asks the server "
+            "for that again."
+        )
     if hint := details.get("hint"):
         advice += f" {hint}"
     return KlingUncertainSubmissionError(

@@ -215,8 +215,8 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             )
         elif submitter and submitter.is_sending:
             self.log.warning(
-                "Killed while a submit was in flight: it may have been accepted and billed. The next attempt "
-                "stops, and its error says how to resolve this"
+                "Killed while a submit was in flight: it may have been accepted and billed. The next attempt %s",
+                "asks the server for it" if submitter.look_up else "stops, and its error says how to resolve this",
             )
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
@@ -266,10 +266,12 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             submitted_at=job.submitted_at,
             video_seconds=video_seconds,
             other_id=job.other_id,
+            route=job.route,
         )
 
     def _submit_request(self, context: Context) -> SubmitRequest:
         from airflow_provider_kling.jobs.submission import SubmitRequest, fingerprint_of
+        from airflow_provider_kling.records import token_seed
 
         video = VideoRequest.build(**self._arguments())
         for name in ("image", "last_image"):
@@ -280,15 +282,19 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         # Before an intent is recorded: an unusable connection must not look like a lost submit.
         connection = self._hook.connection
         connection.check(video)
+        fingerprint = fingerprint_of(
+            video, conn_id=self.kling_conn_id, base_url=connection.base_url, take=take_number(self.take)
+        )
         return SubmitRequest(
             video=video,
-            fingerprint=fingerprint_of(
-                video, conn_id=self.kling_conn_id, base_url=connection.base_url, take=take_number(self.take)
-            ),
+            fingerprint=fingerprint,
             conn_id=self.kling_conn_id,
             dag_id=context["ti"].dag_id,
             max_tries=context["ti"].max_tries,
             map_index=-1 if context["ti"].map_index is None else context["ti"].map_index,
+            token_seed=token_seed(
+                context, fingerprint=fingerprint, is_new_after_clear=self.on_clear == "resubmit"
+            ),
             on_clear=self.on_clear,
             on_uncertain=self.on_uncertain,
         )
@@ -313,6 +319,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             connect=self._hook.submitting,
             get_job=self._hook.get_video,
             grace=self._hook.connection.api.grace,
+            look_up=self._hook.look_up,
             read_variable=read_variable,
             log=self.log.warning,
         )
@@ -387,6 +394,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         submitted_at: float,
         video_seconds: int | None = None,
         other_id: str | None = None,
+        route: str | None = None,
     ) -> KlingVideo:
         if self._is_deferrable:
             self._defer_until_finished(
@@ -395,6 +403,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
                 model=self.model,
                 video_seconds=video_seconds,
                 other_id=other_id,
+                route=route,
             )
         video = self._hook.wait_for_video(
             kling_task_id,
@@ -402,6 +411,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             deadline=time.time() + self.timeout,
             poll_interval=self.poll_interval,
             other_id=other_id,
+            route=route,
         )
         return self._publish_result(context, video)
 

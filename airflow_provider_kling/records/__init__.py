@@ -64,6 +64,24 @@ def is_durable(context: Context) -> bool:
     return task_state_store(context) is not None or bool(_state_path()) or not _is_turned_off()
 
 
+def token_seed(context: Context, *, fingerprint: str, is_new_after_clear: bool) -> str | None:
+    """
+    Return what the client tokens of a task instance are derived from, where no record keeps random ones.
+
+    That needs the name of the deployment, since another one may have the same DAGs and the same account.
+
+    :param context: The task's context.
+    :param fingerprint: The fingerprint of the request, the number of its take included.
+    :param is_new_after_clear: Whether a clear of the task buys another video.
+    :return: The seed; None without ``[kling] deployment``.
+    """
+    deployment = conf.get("kling", "deployment", fallback="").strip()
+    if not deployment:
+        return None
+    clears = context["ti"].max_tries if is_new_after_clear else ""
+    return "\0".join(map(str, (deployment, *Identity.of(context), fingerprint, clears)))
+
+
 def forget_after_success(task: BaseOperator, context: Context) -> None:
     """
     Register the deletion of a record in a Variable for when Airflow has recorded the task's success.

@@ -79,6 +79,7 @@ class WaitingTask(KlingTask):
         model: str | None = None,
         video_seconds: int | None = None,
         other_id: str | None = None,
+        route: str | None = None,
     ) -> NoReturn:
         """
         Defer until a job is finished; ``execute_complete`` receives the event.
@@ -88,6 +89,7 @@ class WaitingTask(KlingTask):
         :param model: The requested model, if known.
         :param video_seconds: The requested length of the video, if known.
         :param other_id: A second id that the submit returned, if it did.
+        :param route: The job's status route, if it is known.
         """
         from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 
@@ -102,7 +104,7 @@ class WaitingTask(KlingTask):
                 model=model,
                 video_seconds=video_seconds,
                 not_before=now + SHORTEST_DEFERRAL,
-                route=self._hook.status_route,
+                route=route or self._hook.status_route,
                 deferred_at=now,
                 other_id=other_id,
             ),

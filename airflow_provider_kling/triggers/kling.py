@@ -155,14 +155,16 @@ class KlingTaskTrigger(BaseTrigger):
         """Poll until the wait is over, and log changes."""
         loop = asyncio.get_running_loop()
         logging_line: asyncio.Future[None] | None = None
+        route = self.route
         try:
             while True:
                 try:
                     job = await client.get_video(
                         poller.kling_task_id,
-                        route=self.route,
+                        route=route,
                         queue_timeout=poller.check_timeout(now=now()),
                     )
+                    route = job.route or route
                     decision = poller.on_job(job, grace=client.grace, now=(at := now()))
                 except KlingError as error:
                     decision = poller.on_error(error, grace=client.grace, now=(at := now()))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_kling.api.base import Credentials
 from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.api.response import (
@@ -34,7 +35,7 @@ def read(body: bytes, http_status: int = 200) -> VideoJob | KlingError:
     """Read a status response; masking a key in it is measured elsewhere."""
     response = Response.from_http(http_status, body, {}, masked=lambda text: text)
     try:
-        found = GatewayApi().read_status(response, ("task_1",))["task_1"]
+        found = GatewayApi(Credentials("key")).read_status(response, ("task_1",))["task_1"]
     except KlingError as error:
         return error
     return found

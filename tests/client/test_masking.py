@@ -46,7 +46,9 @@ SPELLINGS = {
 
 
 def connection(key: str = KEY) -> KlingConnection:
-    return KlingConnection(base_url="https://api.example.com", api=GatewayApi(), credentials=Credentials(key))
+    return KlingConnection(
+        base_url="https://api.example.com", api=GatewayApi(Credentials(key)), credentials=Credentials(key)
+    )
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS.keys())

@@ -62,7 +62,9 @@ class TwoIds(Vendor):
         super().__init__()
         self.says = {"task_0": first, "req_0": other}
 
-    def submit(self, request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
+    def submit(
+        self, request: VideoRequest, *, age: Callable[[], float], client_token: str | None = None
+    ) -> VideoJob:
         return replace(super().submit(request, age=age), other_id="req_0")
 
     def look(self, task_id: str) -> VideoJob:

@@ -532,7 +532,9 @@ class TestTheRecord:
         vendor = Vendor()
         steady = time.monotonic
 
-        def submit(request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
+        def submit(
+            request: VideoRequest, *, age: Callable[[], float], client_token: str | None = None
+        ) -> VideoJob:
             vendor.now += jump
             monkeypatch.setattr(time, "monotonic", lambda: steady() + (40 if jump < 0 else 0))
             ages.append(age())

@@ -20,7 +20,9 @@ class TwoIds(Vendor):
 
     known = ("task_0", "row_0")
 
-    def submit(self, request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
+    def submit(
+        self, request: VideoRequest, *, age: Callable[[], float], client_token: str | None = None
+    ) -> VideoJob:
         job = super().submit(request, age=age)
         other = f"row_{job.kling_task_id.removeprefix('task_')}"
         self.jobs[other] = replace(job, kling_task_id=other)

@@ -115,7 +115,9 @@ class World:
         if self.roll(("there", "there", "there", "absent"), calm="there") == "absent":
             raise KlingUnavailableError("a page")
 
-    def submit(self, request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
+    def submit(
+        self, request: VideoRequest, *, age: Callable[[], float], client_token: str | None = None
+    ) -> VideoJob:
         intent = max(self.journal.unknown(), key=lambda submit: submit.sent_at)
         outcome = self.roll(SUBMITS, calm="accepted")
         if outcome in REFUSALS:
@@ -334,7 +336,9 @@ class Shared:
             def probe(self) -> None:
                 pass
 
-            def submit(self, request: VideoRequest, *, age: Callable[[], float]) -> VideoJob:
+            def submit(
+                self, request: VideoRequest, *, age: Callable[[], float], client_token: str | None = None
+            ) -> VideoJob:
                 shared.stage.step(who)
                 task_id = f"task_{len(shared.accepted)}"
                 shared.accepted.append(task_id)

@@ -467,6 +467,6 @@ def test_what_the_api_cannot_make_is_refused_before_anything_is_recorded_or_sent
 
 def test_the_gateway_serves_the_models_of_its_page_alone() -> None:
     request = VideoRequest.build(**GOOD)
-    assert GatewayApi().check(request, Credentials("key")) == []
-    [problem] = GatewayApi().check(request._replace(model="kling-v9"), Credentials("key"))
+    assert GatewayApi(Credentials("key")).check(request) == []
+    [problem] = GatewayApi(Credentials("key")).check(request._replace(model="kling-v9"))
     assert (problem.field, problem.value) == ("model", "kling-v9")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_kling.api.base import Credentials
 from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.api.gateway.routes import STATUS_ROUTES
 from airflow_provider_kling.api.job import VideoJob
@@ -252,7 +253,7 @@ class TestRoutes:
     )
     def test_a_page_for_every_path_is_no_route(self, body: Any) -> None:
         assert serves_route(response(body)) is None
-        search = RouteSearch(GatewayApi())
+        search = RouteSearch(GatewayApi(Credentials("key")))
         search.add(STATUS_ROUTES[0], first := response({"detail": "Not Found"}, 404))
         search.add(STATUS_ROUTES[1], response(body))
         assert (search.response, search.route) == (first, None)
@@ -265,13 +266,13 @@ class TestRoutes:
 
     @pytest.mark.parametrize("http_status", [401, 403, 429, 500])
     def test_an_error_elsewhere_does_not_move_a_known_route(self, http_status: int) -> None:
-        search = RouteSearch(GatewayApi(), known=STATUS_ROUTES[1])
+        search = RouteSearch(GatewayApi(Credentials("key")), known=STATUS_ROUTES[1])
         search.add(STATUS_ROUTES[1], response({"detail": "Not Found"}, 404))
         search.add(STATUS_ROUTES[0], response({"error": {"message": "no"}}, http_status))
         assert search.route == STATUS_ROUTES[1]
 
     def test_a_job_elsewhere_does(self) -> None:
-        search = RouteSearch(GatewayApi(), known=STATUS_ROUTES[1])
+        search = RouteSearch(GatewayApi(Credentials("key")), known=STATUS_ROUTES[1])
         search.add(STATUS_ROUTES[1], response({"detail": "Not Found"}, 404))
         search.add(STATUS_ROUTES[0], response({"id": "c", "status": "running"}))
         assert search.route == STATUS_ROUTES[0]

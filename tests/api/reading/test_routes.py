@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_kling.api.base import Credentials
 from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.api.gateway.routes import STATUS_ROUTES, status_path
 from airflow_provider_kling.api.reading.probe import describe_probe, read_probe, serves_route
@@ -194,8 +195,9 @@ def test_the_path_of_each_route() -> None:
     assert status_path("a/b") == "/v1/videos/a%2Fb"
     assert status_path("a/b", SECOND) == "/v1/video/generations/a%2Fb"
     assert status_path("a", "/v9/of/a/newer/version") == "/v1/videos/a"
-    assert GatewayApi().status(("a",), route=SECOND).path == "/v1/video/generations/a"
-    assert GatewayApi().probe(route=SECOND).path == "/v1/video/generations/airflow-connection-test"
+    api = GatewayApi(Credentials("key"))
+    assert api.status(("a",), route=SECOND).path == "/v1/video/generations/a"
+    assert api.probe(route=SECOND).path == "/v1/video/generations/airflow-connection-test"
 
 
 JOB, TASK, ROUTE, UNCLEAR = OTHER[0], NO_TASK[0], NO_ROUTE[0], OPEN[0]
@@ -205,7 +207,7 @@ class TestSearch:
     def search(
         self, answers: dict[str, tuple[Any, int]], known: str | None = None
     ) -> tuple[list[str], RouteSearch]:
-        search, asked = RouteSearch(GatewayApi(), known), []
+        search, asked = RouteSearch(GatewayApi(Credentials("key")), known), []
         for route in search:
             asked.append(route)
             search.add(route, answer(*answers[route]))
