@@ -69,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    print(_greeting(sandbox.base_url, sandbox.api_key, sandbox.connection_json, sandbox.api), flush=True)
+    with_access_key = options.access_key and not options.api_key
+    connection = sandbox.access_key_connection_json if with_access_key else sandbox.connection_json
+    print(_greeting(sandbox.base_url, sandbox.api_key, connection, sandbox.api), flush=True)
     stop.wait()
     sandbox.stop()
     return 0

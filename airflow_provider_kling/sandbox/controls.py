@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.sandbox.dialects import Dialect
     from airflow_provider_kling.sandbox.faults import Role, Route
-    from airflow_provider_kling.sandbox.jobs import Order
+    from airflow_provider_kling.sandbox.jobs import JobOrder
     from airflow_provider_kling.sandbox.video import VideoRequest
 
 REMEMBERED_EXCHANGES = 1000
@@ -71,10 +71,8 @@ class Controls:
         On Kling's own platform, ``ids`` is the number of ids in all status requests and look-ups.
         """
         with self._changed:
-            return {name: self._counts[name] for name in (*self._routes, "accepted")} | self._ids()
-
-    def _ids(self) -> dict[str, int]:
-        return {"ids": self._counts["ids"]} if "find" in self._routes else {}
+            ids = ("ids",) if "find" in self._routes else ()
+            return {name: self._counts[name] for name in (*self._routes, "accepted", *ids)}
 
     def ledger(self) -> list[dict[str, Any]]:
         """
@@ -187,7 +185,7 @@ class Controls:
         struck: Struck,
         *,
         account: str = "",
-        order: Order | None = None,
+        order: JobOrder | None = None,
     ) -> Job:
         """
         Accept a checked request as a new job.

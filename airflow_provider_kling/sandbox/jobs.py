@@ -42,7 +42,7 @@ class Snapshot(NamedTuple):
     ended_at: float = 0.0
 
 
-class Order(Protocol):
+class JobOrder(Protocol):
     """What an API knows of a job beside the video."""
 
     @property
@@ -70,7 +70,7 @@ class Job:
     finished_at: float | None = None
     answered: bool | None = None
     account: str = ""
-    order: Order | None = None
+    order: JobOrder | None = None
     only_watermark: bool = False
 
     def __post_init__(self) -> None:

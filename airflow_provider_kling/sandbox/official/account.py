@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import defaultdict
 from decimal import Decimal
 from typing import Any
 
@@ -40,6 +40,8 @@ class AccountBook(JobBook):
         self._units = units
         self._frees_failed_ids = frees_failed_ids
         self._by_external_id: dict[tuple[str, str], Job] = {}
+        self._spent: defaultdict[str, Decimal] = defaultdict(Decimal)
+        self._pending: defaultdict[str, list[Job]] = defaultdict(list)
         self._opened_ms = int(time.time() * 1000) - DAY_MS
 
     def accept(self, job: Job) -> None:
@@ -54,9 +56,12 @@ class AccountBook(JobBook):
         first = self._by_external_id.get(name) if order.external_id else None
         if first is not None and not (self._frees_failed_ids and first.at(job.accepted_at).state == "failed"):
             raise ApiError(400, BAD_PARAMETER, f"External_task_id {order.external_id} already exists")
-        if self._units is not None and self._reserved(job.account, job.accepted_at) + order.units > self._units:
+        self._settle(job.account, job.accepted_at)
+        reserved = sum((order_of(other).units for other in self._pending[job.account]), self._spent[job.account])
+        if self._units is not None and reserved + order.units > self._units:
             raise ApiError(429, USED_UP, "Resource pack exhausted")
         super().accept(job)
+        self._pending[job.account].append(job)
         if order.external_id:
             self._by_external_id[name] = job
 
@@ -66,8 +71,9 @@ class AccountBook(JobBook):
 
     def packs(self, account: str, now: float) -> list[dict[str, Any]]:
         """Return the account's resource packs in the form of ``/account/costs``; ``now`` is in epoch seconds."""
+        self._settle(account, now)
         total = PLENTY if self._units is None else self._units
-        left = total - self._sum(account, lambda job: job.at(now).state == "completed")
+        left = total - self._spent[account]
         slots = "" if self.max_concurrent is None else f"{self.max_concurrent}Con-"
         return [
             {
@@ -83,10 +89,9 @@ class AccountBook(JobBook):
             }
         ]
 
-    def _reserved(self, account: str, now: float) -> Decimal:
-        """Return the units of all jobs that succeeded or still may."""
-        return self._sum(account, lambda job: job.at(now).state != "failed")
-
-    def _sum(self, account: str, counts: Callable[[Job], bool]) -> Decimal:
-        jobs = (job for job in self.jobs.values() if job.account == account)
-        return sum((order_of(job).units for job in jobs if counts(job)), Decimal(0))
+    def _settle(self, account: str, now: float) -> None:
+        """Take the units of the jobs that succeeded; failed ones cost nothing."""
+        pending = self._pending[account]
+        self._pending[account] = [job for job in pending if job.ends_at > now]
+        ended = (job for job in pending if job.ends_at <= now and not job.failure)
+        self._spent[account] += sum((order_of(job).units for job in ended), Decimal(0))
