@@ -17,7 +17,9 @@ from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObje
 def example_kling_first_last_frame():
     video = KlingGenerateOperator(
         task_id="generate",
-        model="kling-v3-pro-silent",
+        model="kling-v3",
+        mode="pro",
+        sound=False,
         prompt="The portrait subject slowly turns toward the camera, identity stable, motion natural.",
         image="https://example.com/first-frame.png",
         last_image="https://example.com/last-frame.png",

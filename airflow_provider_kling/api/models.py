@@ -2,8 +2,8 @@
 """
 What each model can do, from the documentation of Kling's platform.
 
-The platform has two standards side by side, with a name of their own for the same model: ``kling-v3`` of the legacy
-standard is ``kling-3.0`` of the new one. Gateways sell ``kling-v3`` under four names.
+The platform has two standards, each with its own names for the same models: ``kling-v3`` of the legacy standard is
+``kling-3.0`` of the new one. Gateways sell ``kling-v3`` under four names.
 """
 
 from __future__ import annotations
@@ -97,14 +97,14 @@ _NEW = (
 )  # fmt: skip
 
 #: The platform's own models by name. Of two that are equally near, the first is suggested.
-MODELS = {model.name: model for model in (*_LEGACY, *_NEW)}
+PLATFORM_MODELS = {model.name: model for model in (*_LEGACY, *_NEW)}
 
 
 class Resolved(NamedTuple):
     """
     What a request asks for, whatever the name of its model says.
 
-    :param model: One of :data:`MODELS`.
+    :param model: One of :data:`PLATFORM_MODELS`.
     :param mode: One of :data:`MODES`.
     :param sound: Whether the video has sound.
     """
@@ -127,14 +127,14 @@ def resolve(model: str, mode: str | None = None, sound: bool | None = None) -> R
     """
     Return what a model's name, mode and sound mean.
 
-    :param model: A name of :data:`GATEWAY_NAMES`, whose own mode and sound apply, or of :data:`MODELS`.
+    :param model: A name of :data:`GATEWAY_NAMES`, whose own mode and sound apply, or of :data:`PLATFORM_MODELS`.
     :param mode: ``std`` by default.
     :param sound: Off by default; on for a model that always has sound.
     :raises KeyError: for an unknown name.
     """
     if model in GATEWAY_NAMES:
         return GATEWAY_NAMES[model]
-    always = not MODELS[model].silent
+    always = not PLATFORM_MODELS[model].silent
     return Resolved(model, mode or "std", always if sound is None else sound)
 
 
@@ -142,8 +142,8 @@ def model_problems(values: Mapping[str, Any], unknown: Collection[str] = ()) -> 
     """
     Return the problems of a request that come from its model's limits, each with the nearest model without it.
 
-    The names of gateways have no limits here, except that ``mode`` and ``sound`` agree with the name: the gateway's
-    own vendor decides what it takes.
+    The names of gateways have no limits here, except that ``mode`` and ``sound`` must agree with them: each vendor
+    decides what it takes.
 
     :param values: The known fields of a request, each of its type. A value of another type is no problem here.
     :param unknown: Names of fields whose value comes later. ``extra_body`` may contain any field.
@@ -153,7 +153,7 @@ def model_problems(values: Mapping[str, Any], unknown: Collection[str] = ()) -> 
         return []
     if name in GATEWAY_NAMES:
         return list(_name_problems(name, values))
-    if name not in MODELS:
+    if name not in PLATFORM_MODELS:
         return []
     wanted = {field: value for field, value in values.items() if _is_usable(field, value)}
     later = {*unknown, *(values.keys() - wanted.keys())}
@@ -163,9 +163,9 @@ def model_problems(values: Mapping[str, Any], unknown: Collection[str] = ()) -> 
 
     rules = [rule for rule in _RULES if rule.field in wanted and known(rule.inputs)]
     problems = [
-        Problem(rule.field, wanted[rule.field], _instead(rule, MODELS[name], wanted, rules))
+        Problem(rule.field, wanted[rule.field], _instead(rule, PLATFORM_MODELS[name], wanted, rules))
         for rule in rules
-        if not rule.allows(MODELS[name], wanted)
+        if not rule.allows(PLATFORM_MODELS[name], wanted)
     ]
     refused = {problem.field for problem in problems}
     problems += (
@@ -233,7 +233,7 @@ class _Rule(NamedTuple):
 
 def _instead(rule: _Rule, model: Model, values: Mapping[str, Any], rules: Iterable[_Rule]) -> str:
     """Return what the model can do, and what the nearest model can that has not this problem."""
-    able = [other for other in MODELS.values() if rule.allows(other, values)]
+    able = [other for other in PLATFORM_MODELS.values() if rule.allows(other, values)]
     if not able:
         return f"{model.name} {rule.says(model)}"
     near = min(
@@ -343,9 +343,7 @@ _RULES = (
     _Rule(
         "shot_type",
         lambda model, values: model.shots == "multi_prompt",
-        lambda model: (
-            _says_shots(model) if model.shots != "multi_prompt" else "takes it, with multi_prompt or a prompt"
-        ),
+        lambda model: _says_shots(model) if model.shots != "multi_prompt" else "takes it",
     ),
 )
 

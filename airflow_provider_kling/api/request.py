@@ -7,13 +7,19 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from airflow_provider_kling.api import models
-from airflow_provider_kling.api.models import GATEWAY_NAMES, MODES, SHOT_TYPES, model_problems, resolve
+from airflow_provider_kling.api.models import (
+    GATEWAY_NAMES,
+    MODES,
+    PLATFORM_MODELS,
+    SHOT_TYPES,
+    model_problems,
+    resolve,
+)
 from airflow_provider_kling.exceptions import KlingValidationError, Problem, short_repr
 from airflow_provider_kling.utils.addresses import unreachable_reason
 from airflow_provider_kling.utils.coerce import FOUND_NOTHING, is_nothing, parse_literal, parse_number
 
-MODELS = (*GATEWAY_NAMES, *models.MODELS)
+MODELS = (*GATEWAY_NAMES, *PLATFORM_MODELS)
 
 
 ASPECT_RATIOS = ("16:9", "9:16", "1:1")
@@ -152,15 +158,11 @@ def _normalise(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Probl
         if name in given and given[name] != value
     ]
     fields = moved | given
-    if _is_gateway_name(fields.get("model")):
+    if fields.get("model") in tuple(GATEWAY_NAMES):
         # A gateway may read them there, so that they are sent as they are.
         own_place -= _IN_THE_NAME
     passed_through = {name: value for name, value in extra.items() if name not in own_place}
     return fields | ({"extra_body": passed_through} if passed_through else {}), problems
-
-
-def _is_gateway_name(model: Any) -> bool:
-    return isinstance(model, str) and model in GATEWAY_NAMES
 
 
 def _parsed(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,6 +220,7 @@ def _check(values: Mapping[str, Any], unknown: Collection[str] = ()) -> list[Pro
         Problem(name, values[name], "is not a field of the API") for name in values.keys() - set(REQUEST_FIELDS)
     ]
     problems += _check_types(values)
+    problems += _check_duration(values)
     problems += _check_texts(values)
     problems += _check_choices(values, unknown)
     problems += _check_combinations(values, frozenset(unknown))
@@ -245,14 +248,14 @@ def _check_types(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("cfg_scale", cfg_scale, "must be a number, usually 0 to 1")
     if not isinstance(values.get("sound", False), bool):
         yield Problem("sound", values["sound"], "must be true or false, or the text on or off")
+
+
+def _check_duration(values: Mapping[str, Any]) -> Iterator[Problem]:
     duration = values.get("duration", MIN_SECONDS)
-    # The platform's own models have their limits in their table.
-    limited = values.get("model") in MODELS and not _is_gateway_name(values["model"])
-    if (
-        isinstance(duration, bool)
-        or not isinstance(duration, int)
-        or not (limited or MIN_SECONDS <= duration <= MAX_SECONDS)
-    ):
+    is_whole = isinstance(duration, int) and not isinstance(duration, bool)
+    # The table has the limits of the platform's models.
+    has_own_limits = values.get("model") in tuple(PLATFORM_MODELS)
+    if not is_whole or not (has_own_limits or MIN_SECONDS <= duration <= MAX_SECONDS):
         yield Problem(
             "duration", duration, f"must be a whole number of seconds from {MIN_SECONDS} to {MAX_SECONDS}"
         )

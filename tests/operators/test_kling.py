@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred
 
-from airflow_provider_kling.api.base import Credentials
 from airflow_provider_kling.api.gateway.api import GatewayApi
-from airflow_provider_kling.api.request import REQUEST_FIELDS, VideoRequest
+from airflow_provider_kling.api.request import REQUEST_FIELDS
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingBalanceError,
@@ -53,6 +52,11 @@ class TestWhatADagFileIsRefusedFor:
             ({"duration": 5.5}, "duration=5.5"),
             ({"aspect_ratio": "4:3"}, "aspect_ratio='4:3': must be one of 16:9, 9:16, 1:1"),
             ({"shot_type": "wide"}, "shot_type='wide': must be one of customize, intelligent"),
+            ({"model": "kling-v2-6", "duration": 7}, "makes 5 or 10 seconds; kling-v3 makes 3 to 15 seconds"),
+            ({"mode": "std", "model": "kling-v3-pro-audio"}, "kling-v3-pro-audio means mode='pro'"),
+            ({"sound": "off", "extra_body": {"model": "kling-v3-pro-audio"}, "model": None}, "means sound=True"),
+            ({"sound": "loud"}, "sound='loud': must be true or false"),
+            ({"mode": "hd"}, "mode='hd': must be one of std, pro, 4k"),
             ({"last_image": IMAGE}, "needs image too"),
             ({"prompt": None}, "give a prompt, or multi_prompt"),
             ({"prompt": ""}, "give a prompt, or multi_prompt"),
@@ -176,6 +180,8 @@ class TestTemplates:
             model="{{ m }}",
             prompt="{{ p }}",
             image="{{ nothing }}",
+            mode="{{ 'pro' }}",
+            sound="{{ loud }}",
             duration="{{ n }}",
             cfg_scale="{{ c }}",
             element_list="{{ some }}",
@@ -183,6 +189,7 @@ class TestTemplates:
         )
         values = {
             "m": "kling-v3-pro-audio",
+            "loud": True,
             "p": PROMPT,
             "nothing": "",
             "n": 5,
@@ -207,6 +214,22 @@ class TestTemplates:
         with pytest.raises(KlingValidationError, match=r"(?s)2 problems.*duration=99.*aspect_ratio=") as caught:
             task.execute(context())
         assert isinstance(caught.value, AirflowFailException)
+        assert sandbox.requests["submit"] == 0
+
+    @pytest.mark.parametrize("sound", [True, "On", "TRUE", " yes"])
+    def test_sound_and_mode_take_any_spelling(self, sandbox: Sandbox, connected: str, sound: Any) -> None:
+        task = operator(model="{{ 'kling-v3' }}", mode="{{ 'pro' }}", sound="{{ sound }}")
+        task.render_template_fields({"sound": sound})  # type: ignore[typeddict-unknown-key]
+        task.execute(context())
+        assert sandbox.ledger()[0]["request"]["model"] == "kling-v3-pro-audio"
+
+    def test_a_mode_that_the_model_cannot_make_fails_without_a_retry(
+        self, sandbox: Sandbox, connected: str
+    ) -> None:
+        task = operator(model="kling-2.6", mode="{{ m }}", sound="{{ s }}")
+        task.render_template_fields({"m": "4k", "s": "maybe"})  # type: ignore[typeddict-unknown-key]
+        with pytest.raises(KlingValidationError, match=r"(?s)2 problems.*sound='maybe'.*kling-3.0 has mode std"):
+            task.execute(context())
         assert sandbox.requests["submit"] == 0
 
 
@@ -465,8 +488,38 @@ def test_what_the_api_cannot_make_is_refused_before_anything_is_recorded_or_sent
     assert store == {}
 
 
-def test_the_gateway_serves_the_models_of_its_page_alone() -> None:
-    request = VideoRequest.build(**GOOD)
-    assert GatewayApi().check(request, Credentials("key")) == []
-    [problem] = GatewayApi().check(request._replace(model="kling-v9"), Credentials("key"))
-    assert (problem.field, problem.value) == ("model", "kling-v9")
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({}, "kling-v3-std-silent"),
+        ({"mode": "pro"}, "kling-v3-pro-silent"),
+        ({"sound": "on"}, "kling-v3-std-audio"),
+        ({"mode": "pro", "sound": True}, "kling-v3-pro-audio"),
+        ({"extra_body": {"mode": "pro", "sound": "Yes"}}, "kling-v3-pro-audio"),
+        ({"model": "kling-v3-pro-audio", "mode": "pro", "sound": True}, "kling-v3-pro-audio"),
+    ],
+)
+def test_a_gateway_gets_mode_and_sound_in_the_name_of_the_model(
+    sandbox: Sandbox, connected: str, arguments: dict[str, Any], name: str
+) -> None:
+    operator(**{"model": "kling-v3"} | arguments).execute(context())
+    assert sandbox.ledger()[0]["request"] == {"model": name, "prompt": PROMPT}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"model": "kling-v3", "mode": "4k"}, "mode='4k': is not served .* nearest .* is kling-v3-pro-silent"),
+        ({"model": "kling-3.0", "sound": True}, "model='kling-3.0': .* nearest .* is kling-v3-std-audio"),
+        ({"model": "kling-3.0-turbo", "mode": "pro"}, "nearest that they serve is kling-v3-pro-audio"),
+        ({"model": "kling-2.5-turbo"}, "nearest that they serve is kling-v3-std-silent"),
+    ],
+)
+def test_a_gateway_is_not_sent_what_it_does_not_serve(
+    sandbox: Sandbox, connected: str, arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(KlingValidationError, match=words):
+        operator(**arguments).execute(context())
+    with pytest.raises(KlingValidationError, match=words):
+        KlingHook().submit_video(GOOD | arguments)
+    assert set(sandbox.requests.values()) == {0}

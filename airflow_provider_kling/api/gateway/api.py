@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from airflow_provider_kling.api.base import Authorization, Credentials, Grace, HttpCall
-from airflow_provider_kling.api.gateway.payload import model_name, payload_of
+from airflow_provider_kling.api.gateway.payload import model_name, nearest_name, payload_of
 from airflow_provider_kling.api.gateway.routes import STATUS_ROUTES, status_path
 from airflow_provider_kling.api.reading.probe import PROBE_TASK_ID, describe_probe, read_probe, serves_route
 from airflow_provider_kling.api.reading.status import read_status
@@ -70,9 +70,8 @@ class GatewayApi:
     def check(self, request: VideoRequest) -> list[Problem]:
         if model_name(request):
             return []  # the checks of every request cover the other limits of the vendor's page
-        near = model_name(request._replace(model="kling-v3", mode="pro" if request.mode == "4k" else request.mode))
         field = "model" if request.model != "kling-v3" else "mode"
-        expected = f"is not served by gateways; the nearest that they serve is {near}"
+        expected = f"is not served by gateways; the nearest that they serve is {nearest_name(request)}"
         return [Problem(field, getattr(request, field), expected)]
 
     def authorization(self, *, now: float) -> Authorization:

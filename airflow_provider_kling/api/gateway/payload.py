@@ -20,6 +20,12 @@ def model_name(request: VideoRequest) -> str | None:
     return _NAMES.get(resolve(request.model, request.mode, request.sound))
 
 
+def nearest_name(request: VideoRequest) -> str:
+    """Return the gateways' name for the model that is nearest to that of a request."""
+    meaning = resolve(request.model, request.mode, request.sound)
+    return _NAMES[meaning._replace(model="kling-v3", mode="std" if meaning.mode == "std" else "pro")]
+
+
 def payload_of(request: VideoRequest) -> dict[str, Any]:
     """
     Return the JSON body to submit.
