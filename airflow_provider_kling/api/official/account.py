@@ -63,7 +63,7 @@ def read_account(response: Response) -> list[AccountPack]:
 
 
 def _is_usable(pack: Mapping[str, Any], now: float) -> bool:
-    if not pack or str(pack.get("status")).strip().lower() in _UNUSABLE:
+    if not pack or (as_text(pack.get("status")) or "").lower() in _UNUSABLE:
         return False
     start, end = (parse_instant(pack.get(name)) for name in ("effective_time", "invalid_time"))
     return (start is None or start.timestamp() <= now) and (end is None or now < end.timestamp())

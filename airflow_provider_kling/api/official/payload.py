@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.api.base import HttpCall
-from airflow_provider_kling.api.models import MODELS, Model, Resolved, resolve
+from airflow_provider_kling.api.models import PLATFORM_MODELS, Model, Resolved, resolve
 from airflow_provider_kling.api.official.extras import CLIENT_TOKEN, placed
 from airflow_provider_kling.api.official.routes import IMAGE_TO_VIDEO, TEXT_TO_VIDEO
 from airflow_provider_kling.api.official.shots import DEFAULT_SECONDS, timed_shots
@@ -26,7 +26,7 @@ def resolved(request: VideoRequest) -> Resolved:
 
 def model_of(request: VideoRequest) -> Model:
     """Return the platform's model for a request."""
-    return MODELS[resolved(request).model]
+    return PLATFORM_MODELS[resolved(request).model]
 
 
 def legacy_path(request: VideoRequest) -> str:
