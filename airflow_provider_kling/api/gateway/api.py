@@ -45,6 +45,7 @@ class GatewayApi:
     base_url: str = ""
 
     default_base_url: ClassVar[str | None] = None
+    takes_login: ClassVar[bool] = False
     takes_client_token: ClassVar[bool] = False
     honours_client_token: ClassVar[bool] = False
     status_routes: ClassVar[Sequence[str]] = STATUS_ROUTES
