@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -122,7 +122,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         self,
         *,
         model: str,
-        mode: Literal["std", "pro", "4k"] | None = None,
+        mode: str | None = None,
         sound: bool | None = None,
         prompt: str | None = None,
         image: str | None = None,

@@ -240,7 +240,7 @@ class TestWhatAModelCannotMake:
             ({"model": "kling-2.6", "sound": True}, "mode"),
             ({"model": "kling-v2-5-turbo", "image": IMAGE, "last_image": IMAGE}, "mode"),
             ({"model": "kling-v2-5-turbo", "image": IMAGE, "last_image": IMAGE}, "extra_body"),
-            ({"model": "kling-2.6", "image": IMAGE, "last_image": IMAGE, "mode": "pro"}, "sound"),
+            ({"model": "kling-2.6", "image": IMAGE, "last_image": IMAGE}, "sound"),
             ({"model": "kling-v3", "image": IMAGE, "prompt": None, "multi_prompt": SHOTS}, "duration"),
             ({"model": "kling-v3", "element_list": [1]}, "image"),
             ({"model": "kling-v3", "shot_type": "customize"}, "multi_prompt"),
@@ -249,13 +249,25 @@ class TestWhatAModelCannotMake:
     )
     def test_is_not_refused_while_a_template_may_cure_it(self, arguments: dict[str, Any], unknown: str) -> None:
         given = {"prompt": "x"} | arguments
-        if unknown != "sound":
-            assert find_problems(given)
+        assert find_problems(given)
         assert find_problems(given, unknown=[unknown]) == []
 
     def test_is_refused_in_the_place_of_a_field_in_extra_body(self) -> None:
         [problem] = find_problems({"model": "kling-2.6", "prompt": "x", "extra_body": {"mode": "4k"}})
         assert (problem.field, problem.value) == ("mode", "4k")
+
+    @pytest.mark.parametrize(
+        ("arguments", "field"),
+        [
+            ({"model": "kling-3.0", "multi_prompt": SHOTS}, "multi_prompt"),
+            ({"model": "kling-v3", "multi_prompt": SHOTS, "duration": 5, "image": IMAGE}, "multi_prompt"),
+            ({"model": "kling-2.6", "duration": True}, "duration"),
+            ({"model": "kling-2.6", "mode": "8k"}, "mode"),
+            ({"model": "kling-3.0", "shot_type": "wide"}, "shot_type"),
+        ],
+    )
+    def test_is_reported_once(self, arguments: dict[str, Any], field: str) -> None:
+        assert [problem.field for problem in find_problems({"prompt": "x"} | arguments)] == [field]
 
     def test_suggests_one_model_for_all_problems_where_one_can(self) -> None:
         problems = find_problems({"model": "kling-2.6", "prompt": "x", "duration": 7, "negative_prompt": "blur"})
@@ -287,10 +299,7 @@ class TestWhatAModelMakes:
             {"prompt": "x", "image": IMAGE, "element_list": [{"element_id": 1}] * 3},
             {"multi_prompt": SHOTS, "duration": 5, "shot_type": "customize"},
             {"multi_prompt": SHOTS, "duration": 5, "image": IMAGE, "element_list": [1]},
-            {
-                "multi_prompt": [{"prompt": "x", "duration": 2.1}] * 3 + [{"prompt": "y", "duration": 1.7}],
-                "duration": 8,
-            },
+            {"multi_prompt": [{"prompt": "x", "duration": s} for s in (1.1, 2.3, 2.3, 1.3)], "duration": 7},
             {"prompt": "x", "multi_prompt": [], "element_list": []},
         ],
     )

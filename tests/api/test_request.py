@@ -10,11 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_kling.api.gateway.payload import model_name, payload_of
+from airflow_provider_kling.api.models import SHOT_TYPES
 from airflow_provider_kling.api.request import (
     ASPECT_RATIOS,
     MODELS,
     REQUEST_FIELDS,
-    SHOT_TYPES,
     VideoRequest,
     find_problems,
 )

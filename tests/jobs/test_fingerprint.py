@@ -217,5 +217,20 @@ def test_it_stays_as_it_is_over_releases() -> None:
     )
 
 
+def test_mode_and_sound_that_repeat_the_name_of_the_model_do_not_count() -> None:
+    plain = of(model="kling-v3-pro-audio")
+    assert of(model="kling-v3-pro-audio", mode="pro", sound="on") == plain
+    assert (
+        len({plain, of(model="kling-v3"), of(model="kling-v3", mode="pro"), of(model="kling-v3", sound=True)}) == 4
+    )
+
+
+def test_mode_and_sound_in_extra_body_stay_as_they_were_before_they_were_arguments() -> None:
+    extra = {"mode": "pro", "sound": "on"}
+    assert of(model="kling-v3-pro-audio", prompt="A paper boat", extra_body=extra) == (
+        "30d2c8be2d23f0bd38348eab9cc467be"
+    )
+
+
 def test_it_is_found_where_it_was() -> None:
     assert submission.fingerprint_of is fingerprint_of
