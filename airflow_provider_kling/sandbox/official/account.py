@@ -16,6 +16,8 @@ USED_UP = 1102
 #: Units of the pack of an account without a limit.
 PLENTY = Decimal(1_000_000)
 PACK_DAYS = 365
+#: Days since the pack was bought: more than the month that a hasty client asks for.
+PACK_AGE_DAYS = 40
 DAY_MS = 86_400_000
 
 
@@ -42,7 +44,7 @@ class AccountBook(JobBook):
         self._by_external_id: dict[tuple[str, str], Job] = {}
         self._spent: defaultdict[str, Decimal] = defaultdict(Decimal)
         self._pending: defaultdict[str, list[Job]] = defaultdict(list)
-        self._opened_ms = int(time.time() * 1000) - DAY_MS
+        self._opened_ms = int(time.time() * 1000) - PACK_AGE_DAYS * DAY_MS
 
     def accept(self, job: Job) -> None:
         """
@@ -56,9 +58,7 @@ class AccountBook(JobBook):
         first = self._by_external_id.get(name) if order.external_id else None
         if first is not None and not (self._frees_failed_ids and first.at(job.accepted_at).state == "failed"):
             raise ApiError(400, BAD_PARAMETER, f"External_task_id {order.external_id} already exists")
-        self._settle(job.account, job.accepted_at)
-        reserved = sum((order_of(other).units for other in self._pending[job.account]), self._spent[job.account])
-        if self._units is not None and reserved + order.units > self._units:
+        if self._units is not None and self._reserved(job) + order.units > self._units:
             raise ApiError(429, USED_UP, "Resource pack exhausted")
         super().accept(job)
         self._pending[job.account].append(job)
@@ -88,6 +88,11 @@ class AccountBook(JobBook):
                 "status": "online" if left > 0 else "runOut",
             }
         ]
+
+    def _reserved(self, job: Job) -> Decimal:
+        """Return the units that the account's other jobs took or still may take."""
+        self._settle(job.account, job.accepted_at)
+        return sum((order_of(other).units for other in self._pending[job.account]), self._spent[job.account])
 
     def _settle(self, account: str, now: float) -> None:
         """Take the units of the jobs that succeeded; failed ones cost nothing."""

@@ -5,6 +5,7 @@ import base64
 import io
 from typing import Any
 
+import av
 import pytest
 from PIL import Image
 
@@ -13,9 +14,9 @@ SHOTS = [{"index": 1, "prompt": "one", "duration": "2"}, {"index": 2, "prompt": 
 CUSTOM = {"prompt": None, "multi_shot": True, "shot_type": "customize", "multi_prompt": SHOTS}
 
 
-def encoded(size: tuple[int, int] = (300, 300), kind: str = "PNG") -> str:
+def encoded(size: tuple[int, int] = (300, 300), kind: str = "PNG", colour: str = "black") -> str:
     data = io.BytesIO()
-    Image.new("RGB", size).save(data, kind)
+    Image.new("RGB", size, colour).save(data, kind)
     return base64.b64encode(data.getvalue()).decode()
 
 
@@ -146,9 +147,12 @@ class TestLegacy:
         assert caller.effective()["aspect_ratio"] is None
 
     def test_an_image_in_the_request_is_the_first_frame(self, caller: Any) -> None:
-        task_id = caller.image(image=encoded((400, 300)), duration="3").json()["data"]["task_id"]
+        task_id = caller.image(image=encoded((400, 300), colour="red"), duration="3").json()["data"]["task_id"]
         video = caller.session.get(f"{caller.sandbox.base_url}/files/{task_id}.mp4", timeout=20)
-        assert video.content[4:8] == b"ftyp"
+        with av.open(io.BytesIO(video.content)) as container:
+            first = next(container.decode(video=0)).to_image()
+        red, green, blue = first.getpixel((first.width // 2, first.height // 2))
+        assert (first.width / first.height, red > 200, green < 60, blue < 60) == (4 / 3, True, True, True)
 
 
 class TestNew:

@@ -17,9 +17,8 @@ COMMAND = [sys.executable, "-m", "airflow_provider_kling.sandbox", "--api", "off
 
 def first_video(greeting: str) -> tuple[str, dict[str, Any], dict[str, str]]:
     """Return address, body and headers of the curl that the greeting shows."""
-    words = shlex.split(
-        greeting.split("A first video:")[1].split("What was accepted", maxsplit=1)[0].replace("\\\n", " ")
-    )
+    command = greeting.partition("A first video:")[2].partition("What was accepted")[0]
+    words = shlex.split(command.replace("\\\n", " "))
     headers = [words[index + 1] for index, word in enumerate(words) if word == "-H"]
     return words[2], json.loads(words[-1]), dict(header.split(": ", 1) for header in headers)
 
