@@ -362,6 +362,7 @@ class Submitter:
                 intent = self.store.new_intent()
                 cites = {earlier.id: BY_TOKEN}
                 self._append(self._intent_event(intent, request, purchase, cites=cites, client_token=token))
+                self._load()
                 if finding.job is None:
                     self._absent.add(intent)
                 else:
@@ -509,13 +510,15 @@ class Submitter:
         """
         Return whether a POST with the client token of this submit cannot buy twice.
 
-        The server must be known to refuse a token that it has already, or have repeated one to this task before.
+        The server must be known to refuse a token that it has already, or have repeated one to this task before;
+        and it must not have made a job of this task without repeating its token.
         """
         look_up = self.look_up
         if look_up is None or submit.id not in self._absent:
             return False
-        echoes = any(other.echoed_by == look_up.server for other in self._journal.submits.values())
-        return look_up.is_honoured or echoes
+        made = [job for job in self._journal.jobs() if job.client_token and job.account == look_up.account]
+        echoes = [job.echoed_by == look_up.server for job in made]
+        return all(echoes) and (look_up.is_honoured or bool(echoes))
 
     def _argument_is_spent(self, submit: Submit, allowed: Mapping[str, str]) -> bool:
         """Return whether ``on_uncertain="resubmit"`` has already allowed one more POST for this request."""
@@ -769,8 +772,16 @@ class Submitter:
     def _close(self, intent: str, reason: str) -> None:
         """Record that a POST provably bought nothing."""
         self._append(new_event("refused", intent, at=self.now(), reason=reason), attempts=ATTEMPTS_TO_RECORD)
-        if reason == "slot":
+        if reason != "slot":
+            return
+        submit = self._journal.submits.get(intent)
+        if submit is None or submit.client_token is None:
             self._forget(intent)
+            return
+        # The last one keeps the token of the purchase.
+        for other in self._journal.with_token(submit.client_token):
+            if other.refusal == "slot" and other.id != intent:
+                self._forget(other.id)
 
     def _withdraw(self, intent: str) -> None:
         """Record that a POST was not sent; if that fails, the intent stops the next attempt, which is safe."""

@@ -75,7 +75,7 @@ def token_seed(context: Context, *, fingerprint: str, is_new_after_clear: bool) 
     :param is_new_after_clear: Whether a clear of the task buys another video.
     :return: The seed; None without ``[kling] deployment``.
     """
-    deployment = conf.get("kling", "deployment", fallback="").strip()
+    deployment = _deployment()
     if not deployment:
         return None
     clears = context["ti"].max_tries if is_new_after_clear else ""
@@ -102,6 +102,16 @@ def read_variable(name: str) -> str | None:
     except Exception:  # noqa: BLE001 -- a failed look-up is not a decision
         return None
     return None if value is None else str(value)
+
+
+def has_deployment() -> bool:
+    """Return whether ``[kling] deployment`` is set, so that client tokens can be derived."""
+    return bool(_deployment())
+
+
+def _deployment() -> str:
+    name: str = conf.get("kling", "deployment", fallback="")
+    return name.strip()
 
 
 def _state_path() -> str:
