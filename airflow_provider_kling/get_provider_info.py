@@ -6,9 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden-fields": ["schema", "login", "port"],
-    "relabeling": {"host": "Base URL", "password": "API key"},
-    "placeholders": {"host": "https://api.example.com", "password": "sk-..."},
+    "hidden-fields": ["schema", "port"],
+    "relabeling": {"host": "Base URL", "login": "Access key", "password": "API key"},
+    "placeholders": {
+        "host": "https://api.example.com; for official, if empty: https://api-singapore.klingai.com",
+        "login": "stays empty, unless an access key and its secret key are used",
+        "password": "sk-..., api-key-kling-..., or the secret key of the access key",
+    },
 }
 
 
@@ -19,8 +23,11 @@ def _field(label: str, description: str, type_: str) -> dict[str, Any]:
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "api": {
         "label": "API",
-        "description": "The API that is served at the base URL (default gateway).",
-        "schema": {"type": ["string", "null"], "enum": ["gateway", None]},
+        "description": (
+            "The API that is served at the base URL: gateway (default) for POST /v1/video/generations, official "
+            "for Kling's own platform and resellers with the same API."
+        ),
+        "schema": {"type": ["string", "null"], "enum": ["gateway", "official", None]},
     },
     "connect_timeout": _field("Connect timeout", "Seconds to reach the server (default 10).", "number"),
     "read_timeout": _field("Read timeout", "Seconds to wait for the response (default 60).", "number"),

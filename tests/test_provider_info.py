@@ -13,7 +13,7 @@ import airflow
 import jsonschema
 import pytest
 
-from airflow_provider_kling.client.connection import EXTRAS
+from airflow_provider_kling.client.connection import APIS, EXTRAS
 from airflow_provider_kling.get_provider_info import get_provider_info
 from airflow_provider_kling.hooks.kling import KlingHook
 
@@ -83,9 +83,15 @@ def test_older_airflow_gets_the_same_form_from_the_hook() -> None:
     [connection] = INFO["connection-types"]
     new = connection["ui-field-behaviour"]
     old = KlingHook.get_ui_field_behaviour()
-    assert old["relabeling"] == new["relabeling"] == {"host": "Base URL", "password": "API key"}
+    labels = {"host": "Base URL", "login": "Access key", "password": "API key"}
+    assert old["relabeling"] == new["relabeling"] == labels
     assert old["hidden_fields"] == new["hidden-fields"]
-    assert set(old["placeholders"]) == {"host", "password"}
+    assert set(old["placeholders"]) == set(labels)
+
+
+def test_the_form_offers_every_api() -> None:
+    [connection] = INFO["connection-types"]
+    assert {*APIS, None} == set(connection["conn-fields"]["api"]["schema"]["enum"])
 
 
 def test_older_airflow_gets_the_same_fields_from_the_hook() -> None:

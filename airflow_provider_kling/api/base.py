@@ -106,6 +106,8 @@ class KlingApi(Protocol):
 
     #: The base URL of a connection that has none; None if each connection needs its own.
     default_base_url: ClassVar[str | None]
+    #: Whether the login of a connection may be a key too.
+    takes_login: ClassVar[bool]
     grace: ClassVar[Grace]
     #: Whether a submit takes a client token, by which :meth:`find` finds it when its response was lost.
     takes_client_token: ClassVar[bool]

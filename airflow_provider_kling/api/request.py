@@ -7,22 +7,16 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from airflow_provider_kling.api import models
+from airflow_provider_kling.api.models import GATEWAY_NAMES, MODES, SHOT_TYPES, model_problems, resolve
 from airflow_provider_kling.exceptions import KlingValidationError, Problem, short_repr
 from airflow_provider_kling.utils.addresses import unreachable_reason
 from airflow_provider_kling.utils.coerce import FOUND_NOTHING, is_nothing, parse_literal, parse_number
 
-MODELS = (
-    "kling-v3-std-silent",
-    "kling-v3-std-audio",
-    "kling-v3-pro-silent",
-    "kling-v3-pro-audio",
-)
+MODELS = (*GATEWAY_NAMES, *models.MODELS)
 
 
 ASPECT_RATIOS = ("16:9", "9:16", "1:1")
-
-
-SHOT_TYPES = ("customize", "intelligent")
 
 
 MIN_SECONDS, MAX_SECONDS = 3, 15
@@ -33,11 +27,13 @@ class VideoRequest(NamedTuple):
     One request for a video, valid by construction when made with :meth:`build`.
 
     :param model: One of :data:`MODELS`.
+    :param mode: One of :data:`MODES`; None if the model's name contains it.
+    :param sound: Whether the video has sound; None if the model's name says so.
     :param prompt: The main prompt. In image mode it excludes ``multi_prompt``.
     :param image: Public URL of the reference image; the first frame when ``last_image`` is given.
     :param last_image: Public URL of the last frame.
     :param aspect_ratio: One of :data:`ASPECT_RATIOS`; may not be honoured in image mode.
-    :param duration: Whole seconds, 3 to 15.
+    :param duration: Whole seconds, 3 to 15; fewer choices for some models.
     :param negative_prompt: What to avoid.
     :param cfg_scale: Prompt adherence; higher follows the prompt more closely.
     :param multi_prompt: The shots of a multi-shot video.
@@ -57,6 +53,8 @@ class VideoRequest(NamedTuple):
     multi_prompt: list[Any] | None = None
     element_list: list[Any] | None = None
     shot_type: str | None = None
+    mode: str | None = None
+    sound: bool | None = None
     extra_body: Mapping[str, Any] = {}
 
     @classmethod
@@ -73,6 +71,9 @@ class VideoRequest(NamedTuple):
         problems += _check(values)
         if problems:
             raise KlingValidationError.from_problems(problems)
+        if values["model"] in GATEWAY_NAMES:
+            # They repeat the name. Without them the request is the same one as before, and is not bought again.
+            values = {name: value for name, value in values.items() if name not in _IN_THE_NAME}
         return cls(**values)
 
     def warnings(self) -> Iterator[str]:
@@ -107,6 +108,10 @@ class VideoRequest(NamedTuple):
 REQUEST_FIELDS = VideoRequest._fields
 
 
+#: Fields that the names of gateways contain.
+_IN_THE_NAME = frozenset({"mode", "sound"})
+
+
 def find_problems(arguments: Mapping[str, Any], unknown: Collection[str] = ()) -> list[Problem]:
     """
     Return the problems of a request of which some fields are not known yet.
@@ -116,6 +121,17 @@ def find_problems(arguments: Mapping[str, Any], unknown: Collection[str] = ()) -
     """
     values, problems = _normalise(arguments)
     return problems + _check(values, frozenset(unknown))
+
+
+def limit_problems(request: VideoRequest) -> list[Problem]:
+    """
+    Return the problems of a request by the limits of Kling's own platform.
+
+    They apply to the names of gateways too, which :meth:`VideoRequest.build` does not limit.
+    """
+    given = {name: value for name, value in request._asdict().items() if value is not None}
+    meaning = resolve(request.model, request.mode, request.sound)
+    return model_problems(given | meaning._asdict())
 
 
 def _normalise(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -135,8 +151,16 @@ def _normalise(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Probl
         for name, value in moved.items()
         if name in given and given[name] != value
     ]
+    fields = moved | given
+    if _is_gateway_name(fields.get("model")):
+        # A gateway may read them there, so that they are sent as they are.
+        own_place -= _IN_THE_NAME
     passed_through = {name: value for name, value in extra.items() if name not in own_place}
-    return moved | given | ({"extra_body": passed_through} if passed_through else {}), problems
+    return fields | ({"extra_body": passed_through} if passed_through else {}), problems
+
+
+def _is_gateway_name(model: Any) -> bool:
+    return isinstance(model, str) and model in GATEWAY_NAMES
 
 
 def _parsed(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,11 +191,24 @@ def _list_or_same(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _switch_or_same(value: Any) -> Any:
+    return _SWITCHES.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _known_shot_type(value: Any) -> Any:
+    return "intelligent" if value == "intelligence" else value
+
+
+_SWITCHES = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "duration": _whole_number_or_same,
     "cfg_scale": _number_or_same,
     "multi_prompt": _list_or_same,
     "element_list": _list_or_same,
+    "shot_type": _known_shot_type,
+    "sound": _switch_or_same,
     "extra_body": _value_or_same,
 }
 
@@ -188,7 +225,7 @@ def _check(values: Mapping[str, Any], unknown: Collection[str] = ()) -> list[Pro
         url = values.get(name)
         if isinstance(url, str) and (reason := unreachable_reason(url)):
             problems.append(Problem(name, url, reason))
-    return problems
+    return problems + model_problems(values, unknown)
 
 
 def _check_types(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -206,8 +243,16 @@ def _check_types(values: Mapping[str, Any]) -> Iterator[Problem]:
     cfg_scale = values.get("cfg_scale", 0)
     if parse_number(cfg_scale) is None:
         yield Problem("cfg_scale", cfg_scale, "must be a number, usually 0 to 1")
+    if not isinstance(values.get("sound", False), bool):
+        yield Problem("sound", values["sound"], "must be true or false, or the text on or off")
     duration = values.get("duration", MIN_SECONDS)
-    if isinstance(duration, bool) or not isinstance(duration, int) or not MIN_SECONDS <= duration <= MAX_SECONDS:
+    # The platform's own models have their limits in their table.
+    limited = values.get("model") in MODELS and not _is_gateway_name(values["model"])
+    if (
+        isinstance(duration, bool)
+        or not isinstance(duration, int)
+        or not (limited or MIN_SECONDS <= duration <= MAX_SECONDS)
+    ):
         yield Problem(
             "duration", duration, f"must be a whole number of seconds from {MIN_SECONDS} to {MAX_SECONDS}"
         )
@@ -235,7 +280,12 @@ def _why_not_json(value: Any) -> str | None:
 
 
 def _check_choices(values: Mapping[str, Any], unknown: Collection[str]) -> Iterator[Problem]:
-    for name, choices in (("model", MODELS), ("aspect_ratio", ASPECT_RATIOS), ("shot_type", SHOT_TYPES)):
+    for name, choices in (
+        ("model", MODELS),
+        ("mode", MODES),
+        ("aspect_ratio", ASPECT_RATIOS),
+        ("shot_type", SHOT_TYPES),
+    ):
         value = values.get(name)
         if value is None:
             if name == "model" and name not in unknown:

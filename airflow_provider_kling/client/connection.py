@@ -23,6 +23,7 @@ from yarl import URL
 from airflow_provider_kling import __version__
 from airflow_provider_kling.api.base import Authorization, Credentials, KlingApi
 from airflow_provider_kling.api.gateway.api import GatewayApi
+from airflow_provider_kling.api.official.api import OfficialApi
 from airflow_provider_kling.client.pasted_keys import (
     clean_key,
     key_problem,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from airflow_provider_kling.api.response import Response
 
 T = TypeVar("T")
+_ApiClass = type[GatewayApi] | type[OfficialApi]
 
 #: Headers of every request, apart from Authorization.
 HEADERS = {"User-Agent": f"airflow-provider-kling/{__version__}", "Accept": "application/json"}
@@ -56,7 +58,7 @@ RENEW_BEFORE = 60.0
 MAX_REQUESTS_PER_SECOND = 50.0
 _BASE_URL = "must be the API's base URL, such as https://api.example.com"
 #: The APIs that a connection can name, and their classes.
-APIS: dict[str, type[GatewayApi]] = {"gateway": GatewayApi}
+APIS: dict[str, _ApiClass] = {"gateway": GatewayApi, "official": OfficialApi}
 DEFAULT_API = "gateway"
 EXTRAS = (
     "api",
@@ -193,7 +195,7 @@ class KlingConnection:
         private_hosts = _private_hosts(extra.get("private_hosts", ""), problems)
         refusal_codes = _codes(extra.get("refusal_codes", ""), problems)
         numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
-        fields = {"host": host, "schema": schema, "login": login, "port": port}
+        fields = {"host": host, "schema": schema, "login": None if kind.takes_login else login, "port": port}
         misplaced = {problem.field: problem for problem in misplaced_keys(fields, extra, frozenset(EXTRAS))}
         problems = [problem for problem in problems if problem.field not in misplaced]
         problems = [*misplaced.values(), *(p._replace(value=without_key(p.value)) for p in problems)]
@@ -342,7 +344,7 @@ class _Secrets:
         )
 
 
-def _api_named(name: Any, problems: list[Problem]) -> type[GatewayApi]:
+def _api_named(name: Any, problems: list[Problem]) -> _ApiClass:
     if not isinstance(name, str) or name not in APIS:
         problems.append(Problem("extra.api", name, f"must be one of {', '.join(APIS)}"))
         name = DEFAULT_API
@@ -384,7 +386,7 @@ def proxy_url(text: str) -> str:
 
 
 def _base_url(
-    host: str | None, schema: str | None, port: int | None, api: type[GatewayApi], problems: list[Problem]
+    host: str | None, schema: str | None, port: int | None, api: _ApiClass, problems: list[Problem]
 ) -> str:
     host = (host or "").strip() or api.default_base_url or ""
     # Anything in the host besides a plain URL may be a key in the wrong field.

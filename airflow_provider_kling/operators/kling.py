@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -54,13 +54,18 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
 
     .. seealso:: The request fields are those of the vendor's API page.
 
-    :param model: ``kling-v3-std-silent``, ``kling-v3-std-audio``, ``kling-v3-pro-silent`` or
-        ``kling-v3-pro-audio``.
+    :param model: A gateway's name, which contains mode and sound: ``kling-v3-std-silent``, ``kling-v3-std-audio``,
+        ``kling-v3-pro-silent``, ``kling-v3-pro-audio``. Or the platform's: ``kling-v3``, ``kling-v2-6``,
+        ``kling-v2-5-turbo`` (legacy standard), ``kling-3.0``, ``kling-3.0-turbo``, ``kling-2.6``,
+        ``kling-2.5-turbo`` (new standard). A gateway serves ``kling-v3`` too.
+    :param mode: ``std`` (720p, default), ``pro`` (1080p) or ``4k``. It may not contradict the model's name.
+    :param sound: Whether the video has sound; off by default. It may not contradict the model's name.
     :param prompt: What the video shows. In image mode it excludes ``multi_prompt``.
     :param image: Public URL of a reference image; the first frame when ``last_image`` is given.
     :param last_image: Public URL of the last frame.
     :param aspect_ratio: ``16:9``, ``9:16`` or ``1:1``; the server may ignore it in image mode.
-    :param duration: Length of the video in whole seconds, 3 to 15; the server's default if not set.
+    :param duration: Length of the video in whole seconds, 3 to 15, or 5 or 10 for the models 2.6 and 2.5; the
+        server's default if not set.
     :param negative_prompt: What to avoid.
     :param cfg_scale: Prompt adherence, usually 0 to 1; higher follows the prompt more closely.
     :param multi_prompt: The shots of a multi-shot video, each ``{"prompt": ..., "duration": ...}``.
@@ -96,6 +101,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
     template_fields: Sequence[str] = (*REQUEST_FIELDS, "kling_conn_id", "take")
     text_fields: ClassVar[Sequence[str]] = (
         "model",
+        "mode",
         "prompt",
         "image",
         "last_image",
@@ -116,6 +122,8 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         self,
         *,
         model: str,
+        mode: Literal["std", "pro", "4k"] | None = None,
+        sound: bool | None = None,
         prompt: str | None = None,
         image: str | None = None,
         last_image: str | None = None,
@@ -140,6 +148,8 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.model = model
+        self.mode = mode
+        self.sound = sound
         self.prompt = prompt
         self.image = image
         self.last_image = last_image

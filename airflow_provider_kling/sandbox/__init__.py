@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from airflow_provider_kling.sandbox.client import SandboxClient
     from airflow_provider_kling.sandbox.dialects import DIALECTS, Dialect
     from airflow_provider_kling.sandbox.faults import KINDS, Fault
+    from airflow_provider_kling.sandbox.official.handlers import OfficialOptions
     from airflow_provider_kling.sandbox.server import Sandbox
 
-__all__ = ["DIALECTS", "KINDS", "Dialect", "Fault", "Sandbox", "SandboxClient"]
+__all__ = ["DIALECTS", "KINDS", "Dialect", "Fault", "OfficialOptions", "Sandbox", "SandboxClient"]
 
 _HOMES = {
     "DIALECTS": "dialects",
     "Dialect": "dialects",
     "Fault": "faults",
     "KINDS": "faults",
+    "OfficialOptions": "official.handlers",
     "Sandbox": "server",
     "SandboxClient": "client",
 }

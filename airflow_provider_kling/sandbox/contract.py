@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The vendor's documented rules for a request, implemented a second time for the server.
+The gateway vendor's documented rules for a request, implemented a second time for the server.
 
 Nothing here is shared with the checks of the client, so that an error on one side fails the tests of the other. A
 value for which the vendor's page has no rule is accepted.
@@ -8,76 +8,17 @@ value for which the vendor's page has no rule is accepted.
 
 from __future__ import annotations
 
-import ipaddress
-import json
 import math
-import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+
+from airflow_provider_kling.sandbox.errors import ApiError
+from airflow_provider_kling.sandbox.video import Shot, VideoRequest, drawable, is_public_url
 
 MODELS = ("kling-v3-std-silent", "kling-v3-std-audio", "kling-v3-pro-silent", "kling-v3-pro-audio")
 ASPECT_RATIOS = ("16:9", "9:16", "1:1")
 SHOT_TYPES = ("customize", "intelligent")
 SHORTEST_SECONDS, LONGEST_SECONDS, DEFAULT_SECONDS = 3, 15, 5
-LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
-
-
-class ApiError(Exception):
-    """
-    An error response of the API.
-
-    :param status: The HTTP status.
-    :param code: The API's code.
-    :param message: The message.
-    """
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-
-
-def upstream_message(code: int, message: str) -> str:
-    """Return an error of the platform behind a gateway in the form that the gateway's own message contains."""
-    response = {"code": code, "message": message, "request_id": "sandbox"}
-    return json.dumps(response, ensure_ascii=False, separators=(",", ":"))
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One prompt and its duration in seconds."""
-
-    prompt: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class VideoRequest:
-    """A valid request, with the vendor's defaults filled in."""
-
-    model: str
-    shots: tuple[Shot, ...]
-    seconds: int
-    aspect_ratio: str
-    image: str | None = None
-    last_image: str | None = None
-
-    @property
-    def text(self) -> str:
-        """All prompts in one string; scripted faults are matched against it."""
-        return "\n".join(shot.prompt for shot in self.shots)
-
-    @property
-    def audio(self) -> bool:
-        return self.model.endswith("-audio")
-
-    @property
-    def short_side(self) -> int:
-        """Pixels of the shorter side: 720 for the standard tier, 1080 for pro."""
-        return 1080 if "-pro-" in self.model else 720
 
 
 def parse_request(body: Any) -> VideoRequest:
@@ -103,6 +44,8 @@ def parse_request(body: Any) -> VideoRequest:
         aspect_ratio=body.get("aspect_ratio") or ASPECT_RATIOS[0],
         image=body.get("image"),
         last_image=body.get("last_image"),
+        audio=body["model"].endswith("-audio"),
+        short_side=1080 if "-pro-" in body["model"] else 720,
     )
 
 
@@ -171,42 +114,13 @@ def _is_shot(shot: object) -> bool:
 def _shots(prompt: str | None, multi_prompt: list[Any] | None, seconds: int) -> tuple[Shot, ...]:
     """Spread the shots over the whole duration, in proportion to their own durations."""
     if not multi_prompt:
-        return (Shot(_drawable(prompt or ""), float(seconds)),)
+        return (Shot(drawable(prompt or ""), float(seconds)),)
     shots = [shot if isinstance(shot, Mapping) else {"prompt": shot} for shot in multi_prompt]
     weights = [float(shot.get("duration") or 1) for shot in shots]
     return tuple(
         Shot(
-            _drawable("\n\n".join(text for text in (prompt, shot["prompt"]) if text)),
+            drawable("\n\n".join(text for text in (prompt, shot["prompt"]) if text)),
             seconds * weight / sum(weights),
         )
         for shot, weight in zip(shots, weights, strict=True)
     )
-
-
-def _drawable(text: str) -> str:
-    """Replace lone surrogates, which JSON can contain but encoders reject."""
-    return text.encode(errors="replace").decode()
-
-
-def is_public_url(url: str) -> bool:
-    """Return whether a server on the internet could fetch ``url``, judged without a DNS look-up."""
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".")
-    except ValueError:
-        return False
-    if parts.scheme not in ("http", "https") or host.endswith(LOCAL_SUFFIXES):
-        return False
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:
-        return "." in host and not _is_short_address(host)
-
-
-def _is_short_address(host: str) -> bool:
-    """Return whether a host is an address in a short form such as ``127.1``, which most clients accept."""
-    try:
-        socket.inet_aton(host)
-    except OSError:
-        return False
-    return True

@@ -8,14 +8,17 @@ from collections import Counter, deque
 from threading import Condition
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_kling.sandbox.contract import ApiError, VideoRequest
-from airflow_provider_kling.sandbox.faults import ROUTES, Fault, FaultBook, Route, Struck
+from airflow_provider_kling.sandbox.errors import ApiError
+from airflow_provider_kling.sandbox.faults import ROLES, ROUTES, Fault, FaultBook, Struck
 from airflow_provider_kling.sandbox.jobs import KEY_SUFFIX_LENGTH, Job, JobBook
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_kling.sandbox.dialects import Dialect
+    from airflow_provider_kling.sandbox.faults import Role, Route
+    from airflow_provider_kling.sandbox.jobs import JobOrder
+    from airflow_provider_kling.sandbox.video import VideoRequest
 
 REMEMBERED_EXCHANGES = 1000
 
@@ -27,13 +30,27 @@ class Controls:
     :param dialect: The format of responses, unless a fault of kind ``dialect`` sets another for a job.
     :param queue_seconds: Seconds for which each job is queued.
     :param run_seconds: Seconds for which each job then runs.
-    :param max_concurrent: Unfinished jobs that one key may have; None sets no limit.
+    :param max_concurrent: Unfinished jobs that one account may have; None sets no limit.
+    :param new_book: Makes the list of jobs.
+    :param new_id: Makes the id of a new job.
+    :param routes: The routes of the API.
     """
 
     def __init__(
-        self, *, dialect: Dialect, queue_seconds: float, run_seconds: float, max_concurrent: int | None
+        self,
+        *,
+        dialect: Dialect,
+        queue_seconds: float,
+        run_seconds: float,
+        max_concurrent: int | None,
+        new_book: Callable[[int | None], JobBook],
+        new_id: Callable[[Job], str],
+        routes: Sequence[Route] = ROUTES,
     ) -> None:
         self.dialect = dialect
+        self._new_book = new_book
+        self._new_id = new_id
+        self._routes = tuple(routes)
         self.queue_seconds = queue_seconds
         self.run_seconds = run_seconds
         self.max_concurrent = max_concurrent
@@ -41,23 +58,28 @@ class Controls:
         self._clear()
 
     def _clear(self) -> None:
-        self._book = JobBook(self.max_concurrent)
+        self._book = self._new_book(self.max_concurrent)
         self._faults = FaultBook()
         self._counts: Counter[str] = Counter()
         self._seen: deque[dict[str, Any]] = deque(maxlen=REMEMBERED_EXCHANGES)
 
     @property
     def requests(self) -> dict[str, int]:
-        """Number of requests so far by route (see :data:`ROUTES`); ``accepted`` is that of accepted submits."""
+        """
+        Number of requests so far by route (see :data:`ROUTES`); ``accepted`` is that of accepted submits.
+
+        On Kling's own platform, ``ids`` is the number of ids in all status requests and look-ups.
+        """
         with self._changed:
-            return {name: self._counts[name] for name in (*ROUTES, "accepted")}
+            ids = ("ids",) if "find" in self._routes else ()
+            return {name: self._counts[name] for name in (*self._routes, "accepted", *ids)}
 
     def ledger(self) -> list[dict[str, Any]]:
         """
         List every accepted submit in order: the vendor would bill each of them.
 
         ``answered`` is True once the response was written to an open connection, False if it could not be, and
-        None before that.
+        None before that. On Kling's own platform, ``effective`` has what was made, with the vendor's defaults.
         """
         with self._changed:
             return [job.ledger_entry() for job in self._book.jobs.values()]
@@ -79,7 +101,13 @@ class Controls:
             return self._faults.armed()
 
     def add_fault(self, fault: Fault) -> None:
-        """Add a fault."""
+        """
+        Add a fault.
+
+        :raises ValueError: if the API has no such route.
+        """
+        if fault.on not in self._routes:
+            raise ValueError(f"this API has only the routes {', '.join(self._routes)}, not {fault.on!r}")
         with self._changed:
             self._faults.add(fault)
 
@@ -116,29 +144,53 @@ class Controls:
     # The methods below are for the server's handlers.
 
     def record_request(
-        self, route: Route | Literal["unknown"], method: str, path: str, headers: Mapping[str, str]
+        self, route: Route | Literal["unknown"], method: str, path: str, headers: Mapping[str, str], ids: int = 0
     ) -> None:
         with self._changed:
             self._counts[route] += 1
+            self._counts["ids"] += ids
             self._seen.append(
                 {"route": route, "method": method, "path": path, "headers": headers, "at": time.time()}
             )
             self._changed.notify_all()
 
-    def strike(self, on: Route, text: str, job: Job | None = None) -> Struck:
-        """Apply the faults that match a request: count them as used, and let them change its job."""
+    def strike(
+        self,
+        on: Route,
+        text: str,
+        job: Job | None = None,
+        *,
+        names: Sequence[str] = (),
+        roles: Sequence[Role] = ROLES,
+    ) -> Struck:
+        """
+        Apply the faults that match a request: count them as used, and let them change its job.
+
+        :param names: Ids in the request, in addition to those of the job.
+        :param roles: The roles of the faults that may apply.
+        """
         with self._changed:
             if job is None:
-                return self._faults.strike(on, text)
-            struck = self._faults.strike(on, text, job.id, time.time() - job.accepted_at)
+                return self._faults.strike(on, text, names, roles=roles)
+            age = time.time() - job.accepted_at
+            struck = self._faults.strike(on, text, (*names, *job.names), age, roles)
             struck.change_job(job)
             return struck
 
-    def accept(self, request: VideoRequest, raw: Mapping[str, Any], key: str, struck: Struck) -> Job:
+    def accept(
+        self,
+        request: VideoRequest,
+        raw: Mapping[str, Any],
+        key: str,
+        struck: Struck,
+        *,
+        account: str = "",
+        order: JobOrder | None = None,
+    ) -> Job:
         """
         Accept a checked request as a new job.
 
-        :raises ApiError: if the key has no free slot.
+        :raises ApiError: if the account refuses it; it has no free slot, for example.
         """
         job = Job(
             id="",
@@ -149,27 +201,34 @@ class Controls:
             queue_seconds=self.queue_seconds,
             run_seconds=self.run_seconds,
             dialect=self.dialect,
+            account=account,
+            order=order,
         )
         struck.change_job(job)
-        job.id = job.dialect.new_id()
+        job.id = self._new_id(job)
         with self._changed:
             self._book.accept(job)
             self._counts["accepted"] += 1
             self._changed.notify_all()
         return job
 
-    def find(self, task_id: str, key: str) -> Job | None:
-        """Return the job, or None if this key has no such job."""
+    def find(self, task_id: str, account: str) -> Job | None:
+        """Return the job, or None if this account has no such job."""
         job = self._book.jobs.get(task_id)
-        return job if job is not None and job.key == key else None
+        return job if job is not None and job.account == account else None
+
+    @property
+    def book(self) -> JobBook:
+        """The jobs; :meth:`reset` replaces it."""
+        return self._book
 
     def has_job(self, task_id: str) -> bool:
-        """Return whether there is such a job under any key."""
+        """Return whether there is such a job in any account."""
         return task_id in self._book.jobs
 
     def find_public(self, task_id: str) -> Job:
         """
-        Return a job under any key.
+        Return a job of any account.
 
         :raises ApiError: with 404, if there is no such job.
         """

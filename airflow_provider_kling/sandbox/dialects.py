@@ -8,13 +8,15 @@ import secrets
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_kling.sandbox.errors import upstream_message
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_kling.sandbox.contract import ApiError
     from airflow_provider_kling.sandbox.jobs import Job, Snapshot
 
 UPSTREAM_PREFIX = "upstream_"
+UPSTREAM_ERROR = 5000
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,13 @@ class Dialect:
             response["completed_at"] = self._time(seen.ended_at)
             put(response, self.url_at, self._url(job, base_url))
         elif seen.state == "failed" and job.failure and job.failure.reason_at != "none":
-            put(response, job.failure.reason_at, job.failure.message)
+            code, message = job.failure.code, job.failure.message
+            if isinstance(code, int):
+                message, code = upstream_message(code, message), "fail_to_fetch_task"
+            put(response, job.failure.reason_at, message)
             if job.failure.reason_at == "error.message":
-                response["error"]["code"] = job.failure.code
+                response["error"]["code"] = code
         return self._wrap(response)
-
-    def error_response(self, error: ApiError) -> dict[str, Any]:
-        """Return the response for an error."""
-        return error_body(self.errors, error.code, error.message)
 
     def _id(self, job: Job) -> str | int:
         return int(job.id) if self.ids == "number" else job.id
@@ -177,8 +178,18 @@ def dialect_of(given: Dialect | str | Mapping[str, Any]) -> Dialect:
     return Dialect(**given)
 
 
-def error_body(style: str, code: str, message: str) -> dict[str, Any]:
-    """Return one of the two JSON error envelopes, ``openai`` or ``flat``."""
+def error_body(style: str, code: int | str, message: str) -> dict[str, Any]:
+    """
+    Return one of the JSON error envelopes ``openai``, ``flat`` and ``upstream``.
+
+    Codes of Kling's own platform are numbers, and appear inside the message only.
+    """
+    if style == "upstream":
+        number = code if isinstance(code, int) else UPSTREAM_ERROR
+        text_code = code if isinstance(code, str) else ""
+        return error_body("openai", text_code or "fail_to_fetch_task", upstream_message(number, message))
+    if isinstance(code, int):
+        return error_body(style, "", upstream_message(code, message))
     if style == "flat":
         return {"code": code, "message": message, "data": None}
     return {"error": {"message": message, "type": "new_api_error", "code": code}}

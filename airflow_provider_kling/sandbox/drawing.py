@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import base64
 import colorsys
+import io
 import zlib
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -48,9 +50,12 @@ def backdrop(name: str, size: tuple[int, int]) -> Image.Image:
 
 
 def picture(url: str, path: Path | None) -> Image.Image:
-    """Return the picture for ``url``: from the file that replaces it, or drawn from its name."""
+    """Return the picture for ``url``: from the file that replaces it, from itself, or drawn from its name."""
     if path is not None:
         with Image.open(path) as image:
+            return image.convert("RGB")
+    if url.startswith("data:"):
+        with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
             return image.convert("RGB")
     drawn = backdrop(url, PICTURE_SIZE)
     name = PurePosixPath(unquote(urlsplit(url).path)).name or url

@@ -2,19 +2,18 @@
 """
 Scripted faults.
 
-Every fault is one of four things: a pause, a change to a job, a change to the response, or a replacement of the
-response. The table ``KINDS`` defines which; there are no special cases elsewhere.
+Every fault is one of five things: a pause, a change to a job, a job that is not found, a change to the response,
+or a replacement of the response. The table ``KINDS`` defines which; there are no special cases elsewhere.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_provider_kling.sandbox.contract import upstream_message
 from airflow_provider_kling.sandbox.dialects import Dialect, dialect_of, error_body
 from airflow_provider_kling.sandbox.jobs import OVER_CONCURRENCY, Failure
 
@@ -23,12 +22,15 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.sandbox.jobs import Job
 
-Route = Literal["submit", "status", "probe", "content"]
-ROUTES: tuple[Route, ...] = ("submit", "status", "probe", "content")
+Route = Literal["submit", "status", "probe", "content", "find", "account"]
+ROUTES: tuple[Route, ...] = ("submit", "status", "probe", "content", "find", "account")
+#: The routes with a JSON response about a job.
+JOB_ROUTES: tuple[Route, ...] = ("submit", "status", "find")
+#: Return an API's own error response for a status, a code (None for the usual one) and a message.
+Envelope = Callable[[int, "int | str | None", str], "dict[str, Any]"]
 BODY_STYLES = ("openai", "flat", "html", "empty", "upstream")
 CONTENT_REFUSED = 1301
 REFUSED_MESSAGE = "内容不符合社区规范"
-UPSTREAM_ERROR = 5000
 COMMON_PARAMETERS = {"on", "kind", "times", "skip", "match"}
 BLOCK = 64 * 1024
 DEFAULT_SIZE = 256 * 1024 * 1024
@@ -87,17 +89,18 @@ class Fault:
     One scripted fault.
 
     :param on: The route that it affects: ``submit``, ``status``, ``probe`` (a status request for a task that does
-        not exist) or ``content`` (the video file, at either address).
+        not exist), ``content`` (the video file, at either address); Kling's own platform also has ``find`` (a
+        look-up by external id) and ``account`` (the resource packs).
     :param kind: A key of :data:`KINDS`.
     :param times: Number of requests that it affects; None affects every request.
     :param skip: Number of matching requests that are not affected first.
-    :param match: A part of the prompt, or a task id; None matches every request.
+    :param match: A part of the prompt, a task id, or an external id; None matches every request.
     :param accepted: Whether the request is carried out although its response is faulty; None is the default of the
         kind.
     :param status: HTTP status of the response.
     :param code: The error's code; a number stands for a code of the official platform inside the message.
     :param message: The error's message, or the reason why a job fails.
-    :param body: Body of an error: a style of :data:`BODY_STYLES`, or the literal text.
+    :param body: Body of an error: a style of :data:`BODY_STYLES`, or the literal text; None is the API's own.
     :param content_type: Media type in the header.
     :param headers: Headers to add, for example ``{"Retry-After": "2"}``.
     :param seconds: Seconds of a pause, of a slow response, of a job's run, or for which a new job is
@@ -174,8 +177,8 @@ class Fault:
         return KINDS[self.kind].accepted if self.accepted is None else self.accepted
 
     @property
-    def role(self) -> str:
-        """``pause``, ``job`` or ``response``: what the fault acts on."""
+    def role(self) -> Role:
+        """``pause``, ``job``, ``response`` or ``hides`` (the job is not found): what the fault acts on."""
         if self.kind == "refuse_content" and self.carries_out:
             return "job"
         return KINDS[self.kind].role
@@ -189,10 +192,12 @@ class Fault:
         if change is not None:
             change(job, self)
 
-    def change_reply(self, reply: Reply) -> Reply:
+    def change_reply(self, reply: Reply, envelope: Envelope) -> Reply:
         """Return the faulty response for the normal one, which is empty if the request was not carried out."""
-        change = KINDS[self.kind].change_reply
-        changed = change(reply, self) if change is not None else reply
+        kind = KINDS[self.kind]
+        changed = kind.change_reply(reply, self) if kind.change_reply is not None else reply
+        if kind.error is not None:
+            changed = kind.error.reply(self, envelope)
         return replace(
             changed,
             status=self.status or changed.status,
@@ -207,8 +212,7 @@ def _fail(job: Job, fault: Fault) -> None:
 
 
 def _refuse_later(job: Job, fault: Fault) -> None:
-    message = upstream_message(CONTENT_REFUSED, fault.message or REFUSED_MESSAGE)
-    job.failure = Failure(message, "fail_to_fetch_task", fault.reason_at or "error.message")
+    job.failure = Failure(fault.message or REFUSED_MESSAGE, CONTENT_REFUSED, fault.reason_at or "error.message")
 
 
 def _stick(job: Job, _fault: Fault) -> None:
@@ -219,39 +223,38 @@ def _pace(job: Job, fault: Fault) -> None:
     job.run_seconds = fault.seconds or 0.0
 
 
+def _leave_watermark(job: Job, _fault: Fault) -> None:
+    job.only_watermark = True
+
+
 def _respell(job: Job, fault: Fault) -> None:
     if isinstance(fault.dialect, Dialect):
         job.dialect = fault.dialect
 
 
-def _error(
-    status: int, *, body: str = "openai", code: int | str = "", message: str = ""
-) -> Callable[[Reply, Fault], Reply]:
-    """Return a change that replaces the response by an error; the fault's parameters override these defaults."""
+@dataclass(frozen=True)
+class Error:
+    """The defaults of a kind that answers with an error; the fault's parameters override them."""
 
-    def change(_reply: Reply, fault: Fault) -> Reply:
-        style = body if fault.body is None else fault.body
-        text = fault.message or message or f"sandbox fault {fault.kind}"
+    status: int
+    body: str | None = None
+    code: int | str | None = None
+    message: str = ""
+
+    def reply(self, fault: Fault, envelope: Envelope) -> Reply:
+        style = self.body if fault.body is None else fault.body
+        code = self.code if fault.code is None else fault.code
+        status = fault.status or self.status
+        text = fault.message or self.message or f"sandbox fault {fault.kind}"
+        if style is None:
+            return Reply.of(status, envelope(status, code, text))
         if style == "html":
             return Reply(status, content_type="text/html").with_body(HTML.format(text))
         if style == "empty":
             return Reply(status)
         if style not in BODY_STYLES:
             return Reply(status, content_type="text/plain").with_body(style)
-        return Reply.of(status, _envelope(style, code if fault.code is None else fault.code, text))
-
-    return change
-
-
-def _envelope(style: str, code: int | str, message: str) -> dict[str, Any]:
-    """Return a JSON error; codes of the official platform appear inside the message only."""
-    if style == "upstream":
-        number = code if isinstance(code, int) else UPSTREAM_ERROR
-        text_code = code if isinstance(code, str) else ""
-        return error_body("openai", text_code or "fail_to_fetch_task", upstream_message(number, message))
-    if isinstance(code, int):
-        return error_body(style, "", upstream_message(code, message))
-    return error_body(style, code, message)
+        return Reply.of(status, error_body(style, "" if code is None else code, text))
 
 
 def _drop(reply: Reply, _fault: Fault) -> Reply:
@@ -274,9 +277,16 @@ def _mistype(value: object) -> object:
 
 
 def _remove_fields(reply: Reply, fault: Fault) -> Reply:
-    removed = fault.fields or ("id", "task_id", "status", "video_url")
-    response = json.loads(reply.body)
-    return Reply.of(reply.status, {name: value for name, value in response.items() if name not in removed})
+    removed = fault.fields or ("id", "task_id", "status", "task_status", "video_url")
+    return Reply.of(reply.status, _without(json.loads(reply.body), removed))
+
+
+def _without(value: Any, removed: tuple[str, ...]) -> Any:
+    if isinstance(value, list):
+        return [_without(item, removed) for item in value]
+    if isinstance(value, dict):
+        return {name: _without(item, removed) for name, item in value.items() if name not in removed}
+    return value
 
 
 def _empty(reply: Reply, _fault: Fault) -> Reply:
@@ -329,6 +339,10 @@ def _web_page(_reply: Reply, fault: Fault) -> Reply:
     return Reply(200, content_type="text/html").with_body(HTML.format(fault.message or "Link expired"))
 
 
+Role = Literal["pause", "job", "response", "hides"]
+ROLES: tuple[Role, ...] = ("pause", "job", "response", "hides")
+
+
 class Kind(NamedTuple):
     """
     A kind of fault.
@@ -339,14 +353,16 @@ class Kind(NamedTuple):
     :param routes: The routes that it can affect.
     :param change_job: Its change to a job.
     :param change_reply: Its change to the response.
+    :param error: The error that replaces the response.
     """
 
-    role: Literal["pause", "job", "response"]
+    role: Role
     parameters: frozenset[str] = frozenset()
     accepted: bool = True
     routes: tuple[Route, ...] = ROUTES
     change_job: Callable[[Job, Fault], None] | None = None
     change_reply: Callable[[Reply, Fault], Reply] | None = None
+    error: Error | None = None
 
 
 def _of_job(change: Callable[[Job, Fault], None], *parameters: str) -> Kind:
@@ -354,12 +370,20 @@ def _of_job(change: Callable[[Job, Fault], None], *parameters: str) -> Kind:
     return Kind("job", frozenset(parameters), routes=("submit", "status"), change_job=change)
 
 
+_ERROR = frozenset({"status", "code", "message", "body"})
+INSTEAD = frozenset({"accepted", "headers", "content_type"})
+
+
 def _instead(
     change: Callable[[Reply, Fault], Reply], *parameters: str, routes: tuple[Route, ...] = ROUTES
 ) -> Kind:
     """Return a kind that replaces the response; the request is carried out only with ``accepted``."""
-    common = ("accepted", "headers", "content_type")
-    return Kind("response", frozenset((*common, *parameters)), False, routes, change_reply=change)
+    return Kind("response", INSTEAD | set(parameters), False, routes, change_reply=change)
+
+
+def _error(error: Error, *parameters: str, routes: tuple[Route, ...] = ROUTES) -> Kind:
+    """Return a kind that replaces the response by an error."""
+    return Kind("response", INSTEAD | _ERROR | set(parameters), False, routes, error=error)
 
 
 def _spoiled(
@@ -375,8 +399,6 @@ def _spoiled(
     )
 
 
-_ERROR = ("status", "code", "message", "body")
-
 #: Every kind of fault by name.
 KINDS: Mapping[str, Kind] = {
     "delay_before": Kind("pause", frozenset({"seconds"})),
@@ -385,20 +407,23 @@ KINDS: Mapping[str, Kind] = {
     "stuck": _of_job(_stick),
     "pace": _of_job(_pace, "seconds"),
     "dialect": _of_job(_respell, "dialect"),
-    "refuse_content": _instead(
-        _error(400, code=CONTENT_REFUSED, message=REFUSED_MESSAGE), *_ERROR, "reason_at", routes=("submit",)
+    "only_watermark": _of_job(_leave_watermark),
+    "refuse_content": _error(
+        Error(400, code=CONTENT_REFUSED, message=REFUSED_MESSAGE), "reason_at", routes=("submit",)
     )._replace(change_job=_refuse_later),
-    "error": _instead(_error(500), *_ERROR),
-    "rate_limit": _instead(_error(429, code=OVER_CONCURRENCY), *_ERROR),
-    "proxy_error": _instead(_error(502, body="html", message="Bad Gateway"), *_ERROR),
-    "not_visible": _instead(_error(400, code="task_not_exist"), *_ERROR, "seconds", routes=("status",)),
+    "error": _error(Error(500)),
+    "rate_limit": _error(Error(429, code=OVER_CONCURRENCY)),
+    "proxy_error": _error(Error(502, body="html", message="Bad Gateway")),
+    "not_visible": _error(Error(400, code="task_not_exist"), "seconds", routes=("status", "find"))._replace(
+        role="hides"
+    ),
     "redirect": _instead(_redirect, "status", "location"),
     "not_a_video": _instead(_web_page, "message", routes=("content",)),
     "drop_before": Kind("response", accepted=False, change_reply=_drop),
     "drop_after": Kind("response", change_reply=_drop),
-    "broken_json": _spoiled(_break_json, routes=("submit", "status")),
-    "wrong_types": _spoiled(_wrong_types, routes=("submit", "status")),
-    "missing_fields": _spoiled(_remove_fields, "fields", routes=("submit", "status")),
+    "broken_json": _spoiled(_break_json, routes=JOB_ROUTES),
+    "wrong_types": _spoiled(_wrong_types, routes=JOB_ROUTES),
+    "missing_fields": _spoiled(_remove_fields, "fields", routes=JOB_ROUTES),
     "empty_body": _spoiled(_empty),
     "huge_body": _spoiled(_swell, "size"),
     "slow_drip": _spoiled(_drip, "seconds"),
@@ -406,6 +431,9 @@ KINDS: Mapping[str, Kind] = {
     "gzip_bomb": _spoiled(_bomb, "size"),
     "truncate": _spoiled(_truncate),
 }
+
+
+REPLACES = ("response", "hides")
 
 
 @dataclass
@@ -424,7 +452,7 @@ class Struck:
     @property
     def response(self) -> Fault | None:
         """The fault that determines the response, if any."""
-        return next((fault for fault in self.faults if fault.role == "response"), None)
+        return next((fault for fault in self.faults if fault.role in REPLACES), None)
 
     def pause(self, kind: str) -> float:
         """Return the seconds to wait before the request is carried out (``delay_before``) or after it."""
@@ -454,19 +482,34 @@ class FaultBook:
             for armed in self._armed
         ]
 
-    def strike(self, on: Route, text: str, task_id: str | None = None, age: float | None = None) -> Struck:
+    def strike(
+        self,
+        on: Route,
+        text: str,
+        names: Sequence[str] = (),
+        age: float | None = None,
+        roles: Sequence[Role] = ROLES,
+    ) -> Struck:
         """
         Return the faults that apply to a request, and count them as used.
 
         Pauses and changes to the job add up. Of the faults that determine the response, the first one applies, and
         the others wait for the next request.
+
+        :param on: The route.
+        :param text: The prompt.
+        :param names: The ids of the job.
+        :param age: Seconds since the job was accepted.
+        :param roles: The roles of the faults that may apply.
         """
         struck: list[Fault] = []
         for armed in self._armed:
             fault = armed.fault
-            if fault.on != on or not (fault.match is None or fault.match in text or fault.match == task_id):
+            if fault.on != on or fault.role not in roles:
                 continue
-            if fault.role == "response" and any(other.role == "response" for other in struck):
+            if not (fault.match is None or fault.match in text or fault.match in names):
+                continue
+            if fault.role in REPLACES and any(other.role in REPLACES for other in struck):
                 continue
             if not fault.strikes_at_age(age):
                 continue

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from airflow_provider_kling.sandbox.contract import ApiError, VideoRequest, upstream_message
+from airflow_provider_kling.sandbox.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from airflow_provider_kling.sandbox.video import VideoRequest
 
 State = Literal["queued", "running", "completed", "failed"]
 KEY_SUFFIX_LENGTH = 4
@@ -23,12 +25,12 @@ class Failure:
     Why a job ends as failed.
 
     :param message: The reason.
-    :param code: The error's code.
-    :param reason_at: The field of the status response with the reason; ``none`` for no field.
+    :param code: The error's code; a number is a code of Kling's own platform.
+    :param reason_at: The field of a gateway's status response with the reason; ``none`` for no field.
     """
 
     message: str
-    code: str = ""
+    code: int | str = ""
     reason_at: str = "error.message"
 
 
@@ -40,9 +42,20 @@ class Snapshot(NamedTuple):
     ended_at: float = 0.0
 
 
+class JobOrder(Protocol):
+    """What an API knows of a job beside the video."""
+
+    @property
+    def external_id(self) -> str:
+        """The client's own id for the job; empty if there is none."""
+
+    def effective(self) -> dict[str, Any]:
+        """Return the values that apply, defaults included, for the ledger."""
+
+
 @dataclass
 class Job:
-    """One accepted submit. All times are epoch seconds."""
+    """One accepted submit. All times are epoch seconds; an empty ``account`` is that of the key alone."""
 
     id: str
     key: str
@@ -56,6 +69,17 @@ class Job:
     stuck: bool = False
     finished_at: float | None = None
     answered: bool | None = None
+    account: str = ""
+    order: JobOrder | None = None
+    only_watermark: bool = False
+
+    def __post_init__(self) -> None:
+        self.account = self.account or self.key
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ids under which the job is known; scripted faults are matched against them."""
+        return (self.id, self.order.external_id) if self.order and self.order.external_id else (self.id,)
 
     @property
     def ends_at(self) -> float:
@@ -74,13 +98,14 @@ class Job:
         return Snapshot("running", min(99, int(100 * done)))
 
     def ledger_entry(self) -> dict[str, Any]:
-        return {
+        entry = {
             "id": self.id,
             "request": self.raw,
             "key_suffix": self.key[-KEY_SUFFIX_LENGTH:],
             "accepted_at": self.accepted_at,
             "answered": self.answered,
         }
+        return entry if self.order is None else {**entry, "effective": self.order.effective()}
 
     def summary(self, now: float) -> dict[str, Any]:
         seen = self.at(now)
@@ -97,9 +122,9 @@ class Job:
 @dataclass
 class JobBook:
     """
-    All accepted jobs in order, and the slots of each key (one key stands for one account).
+    All accepted jobs in order, and the slots of each account.
 
-    :param max_concurrent: Unfinished jobs that one key may have; None sets no limit.
+    :param max_concurrent: Unfinished jobs that one account may have; None sets no limit.
     """
 
     max_concurrent: int | None = None
@@ -110,14 +135,12 @@ class JobBook:
         """
         Add a job.
 
-        :raises ApiError: with 429 and the platform's 1303 in the message, if the key has no free slot.
+        :raises ApiError: with 429 and the platform's 1303, if the account has no free slot.
         """
         if self.max_concurrent is not None:
-            still_open = [other for other in self._open[job.key] if other.ends_at > job.accepted_at]
-            self._open[job.key] = still_open
+            still_open = [other for other in self._open[job.account] if other.ends_at > job.accepted_at]
+            self._open[job.account] = still_open
             if len(still_open) >= self.max_concurrent:
-                raise ApiError(
-                    429, "", upstream_message(OVER_CONCURRENCY, "parallel task over resource pack limit")
-                )
+                raise ApiError(429, OVER_CONCURRENCY, "parallel task over resource pack limit")
             still_open.append(job)
         self.jobs[job.id] = job

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from av.container import OutputContainer
 
-    from airflow_provider_kling.sandbox.contract import Shot, VideoRequest
+    from airflow_provider_kling.sandbox.video import Shot, VideoRequest
 
 FRAMES_PER_SECOND = 24
 SAMPLES_PER_SECOND = 48_000

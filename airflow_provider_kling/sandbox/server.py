@@ -5,22 +5,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from aiohttp import web
 
-from airflow_provider_kling.sandbox.app import UnknownRoutes, build_app
+from airflow_provider_kling.sandbox.app import GATEWAY_ROUTES, GatewayHandlers
 from airflow_provider_kling.sandbox.controls import Controls
 from airflow_provider_kling.sandbox.dialects import Dialect, dialect_of
+from airflow_provider_kling.sandbox.faults import ROUTES
+from airflow_provider_kling.sandbox.handlers import Handlers, UnknownRoutes, build_app
+from airflow_provider_kling.sandbox.jobs import JobBook
+from airflow_provider_kling.sandbox.official.answers import new_task_id
+from airflow_provider_kling.sandbox.official.handlers import OfficialHandlers, OfficialOptions
 from airflow_provider_kling.sandbox.studio import Studio
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from ssl import SSLContext
 
+Api = Literal["gateway", "official"]
+DEFAULT_KEYS: Mapping[Api, str] = {"gateway": "sk-sandbox", "official": "api-key-kling-sandbox"}
 #: Length of the queue for new connections: ten thousand clients may connect at the same moment.
 BACKLOG = 4096
 SHUTDOWN_SECONDS = 0.2
@@ -35,19 +43,23 @@ class Sandbox(Controls):
 
     :param host: Address to listen on.
     :param port: Port to listen on; 0 uses a free one.
-    :param api_keys: The valid keys; each stands for an account with its own slots.
+    :param api: The API to serve: ``gateway``, or ``official`` for Kling's own platform.
+    :param api_keys: The valid keys. On a gateway, each stands for an account with its own slots.
     :param queue_seconds: Seconds for which each job is queued.
     :param run_seconds: Seconds for which each job then runs.
-    :param max_concurrent: Unfinished jobs that one key may have; None sets no limit.
+    :param max_concurrent: Unfinished jobs that one account may have; None sets no limit.
     :param media_dir: Folder with the files for images under the reserved example domains, by file name.
-    :param dialect: The format of responses: a name, a :class:`Dialect`, or a mapping of fields.
+    :param dialect: The format of a gateway's responses: a name, a :class:`Dialect`, or a mapping of fields.
     :param prefix: Path in front of all routes, such as ``/kling``.
-    :param status_routes: Paths under which the status of a job is served. Some servers have
+    :param status_routes: Paths under which a gateway serves the status of a job. Some servers have
         ``/v1/video/generations`` instead, and some have none.
     :param unknown_routes: The response to a path that no route serves: a ``plain`` 404, ``new-api`` (its JSON with
         404), or ``page`` (a web page with 200).
     :param cache_dir: Folder that keeps rendered videos for the next sandbox; None deletes them at the end.
+    :param one_video: Render the video of the first download, and serve it for every job: for load tests.
     :param ssl_context: Serve https with this context; None serves plain http.
+    :param official: Options of Kling's own platform; see :class:`OfficialOptions`.
+    :raises TypeError: if an option is unknown, or the API does not have it.
     :raises OSError: at the start, if the server cannot listen on the address.
     """
 
@@ -56,7 +68,8 @@ class Sandbox(Controls):
         host: str = "127.0.0.1",
         port: int = 0,
         *,
-        api_keys: Sequence[str] = ("sk-sandbox",),
+        api: Api = "gateway",
+        api_keys: Sequence[str] | None = None,
         queue_seconds: float = 0.0,
         run_seconds: float = 2.0,
         max_concurrent: int | None = None,
@@ -66,22 +79,37 @@ class Sandbox(Controls):
         status_routes: Sequence[str] = ("/v1/videos",),
         unknown_routes: UnknownRoutes = "plain",
         cache_dir: str | Path | None = None,
+        one_video: bool = False,
         ssl_context: SSLContext | None = None,
+        **official: Any,
     ) -> None:
+        if api not in DEFAULT_KEYS:
+            raise ValueError(f"unknown api {api!r}; known are {', '.join(DEFAULT_KEYS)}")
+        if official and api != "official":
+            raise TypeError(f"Sandbox(api={api!r}) has no option {', '.join(sorted(official))}")
+        options = OfficialOptions(**official)
+        is_official = api == "official"
         super().__init__(
             dialect=dialect_of(dialect),
             queue_seconds=queue_seconds,
             run_seconds=run_seconds,
             max_concurrent=max_concurrent,
+            new_book=options.new_book if is_official else JobBook,
+            new_id=new_task_id if is_official else lambda job: str(job.dialect.new_id()),
+            routes=ROUTES if is_official else GATEWAY_ROUTES,
         )
         self.host = host
         self.port = port
-        self.api_keys = tuple(api_keys)
+        self.api: Api = api
+        self.api_keys = (DEFAULT_KEYS[api],) if api_keys is None else tuple(api_keys)
+        self.access_keys = dict(options.access_keys) if is_official else {}
         self.prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
         self._status_routes = tuple(status_routes)
         self._unknown_routes = unknown_routes
         self._media_dir = Path(media_dir) if media_dir is not None else None
         self._cache_dir = Path(cache_dir) if cache_dir is not None else None
+        self._one_video = one_video
+        self._options = options
         self._ssl_context = ssl_context
         self._thread: Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,7 +130,17 @@ class Sandbox(Controls):
     @property
     def connection_json(self) -> str:
         """The connection as JSON, for an ``AIRFLOW_CONN_...`` variable."""
-        return json.dumps({"conn_type": "kling", "host": self.base_url, "password": self.api_key})
+        return json.dumps(self._connection(password=self.api_key))
+
+    @property
+    def access_key_connection_json(self) -> str:
+        """The connection with the first access key as login and its secret key as password."""
+        access_key, secret_key = next(iter(self.access_keys.items()))
+        return json.dumps(self._connection(login=access_key, password=secret_key))
+
+    def _connection(self, **keys: str) -> dict[str, Any]:
+        connection: dict[str, Any] = {"conn_type": "kling", "host": self.base_url, **keys}
+        return connection if self.api == "gateway" else {**connection, "extra": {"api": self.api}}
 
     def start(self) -> Self:
         """
@@ -139,17 +177,17 @@ class Sandbox(Controls):
                 raise
             listening.set_exception(error)
 
+    def _handlers(self, studio: Studio) -> Handlers:
+        if self.api == "official":
+            return OfficialHandlers(self, studio, self.prefix, api_keys=self.api_keys, options=self._options)
+        return GatewayHandlers(
+            self, studio, self.prefix, api_keys=self.api_keys, status_routes=self._status_routes
+        )
+
     async def _serve(self, listening: Future[None]) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        with Studio(self._media_dir, self._cache_dir) as studio:
-            app = build_app(
-                self,
-                self.api_keys,
-                studio,
-                self.prefix,
-                status_routes=self._status_routes,
-                unknown_routes=self._unknown_routes,
-            )
+        with Studio(self._media_dir, self._cache_dir, one_video=self._one_video) as studio:
+            app = build_app(self._handlers(studio), self._unknown_routes)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
             await runner.setup()
             try:

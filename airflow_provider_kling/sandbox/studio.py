@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
-    from airflow_provider_kling.sandbox.contract import VideoRequest
+    from airflow_provider_kling.sandbox.video import VideoRequest
 
 EXAMPLE_DOMAINS = ("example.com", "example.org", "example.net", "example")
 
@@ -24,10 +24,13 @@ class Studio:
 
     :param media_dir: Folder with the files for images under the reserved example domains.
     :param cache_dir: Folder for the rendered files; None uses a temporary one.
+    :param one_video: Serve the video of the first request for every request.
     """
 
-    def __init__(self, media_dir: Path | None, cache_dir: Path | None) -> None:
+    def __init__(self, media_dir: Path | None, cache_dir: Path | None, *, one_video: bool = False) -> None:
         self._media_dir = media_dir
+        self._one_video = one_video
+        self._only: VideoRequest | None = None
         self._cache_dir = cache_dir
         self._renderings: dict[Path, asyncio.Future[None]] = {}
         self._stack = ExitStack()
@@ -48,6 +51,8 @@ class Studio:
 
     async def video_file(self, request: VideoRequest) -> Path:
         """Return the file for ``request``; render it if there is none yet."""
+        if self._one_video:
+            request = self._only = self._only or request
         images = {url: self.media_file(url) for url in (request.image, request.last_image) if url}
         path = self._folder / f"{_fingerprint(request, images)}.mp4"
         if path not in self._renderings:

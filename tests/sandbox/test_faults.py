@@ -30,7 +30,7 @@ class TestFault:
         [
             ({"on": "poll", "kind": "error"}, "on must be one of submit, status, probe, content"),
             ({"on": "submit", "kind": "eror"}, "unknown fault kind 'eror'; known are"),
-            ({"on": "submit", "kind": "not_visible"}, "not_visible strikes status, not submit"),
+            ({"on": "submit", "kind": "not_visible"}, "not_visible strikes status and find, not submit"),
             ({"on": "submit", "kind": "drop_after", "status": 500}, "drop_after has no parameter status"),
             ({"on": "submit", "kind": "dialect", "dialect": "klingon"}, "unknown dialect 'klingon'"),
             ({"on": "submit", "kind": "dialect", "dialect": {"done": "ok"}}, "unknown dialect fields: done"),
@@ -71,10 +71,10 @@ class TestFaultBook:
         book = FaultBook()
         book.add(Fault(on="submit", kind="error", match="desert"))
         book.add(Fault(on="status", kind="error", match="task_1"))
-        assert book.strike("status", "a desert", "task_2").response is None
+        assert book.strike("status", "a desert", ("task_2",)).response is None
         assert book.strike("submit", "a forest").response is None
         assert book.strike("submit", "a desert").response
-        assert book.strike("status", "a forest", "task_1").response
+        assert book.strike("status", "a forest", ("task_1",)).response
 
     def test_answers_wait_for_their_turn_and_the_rest_adds_up(self) -> None:
         book = FaultBook()

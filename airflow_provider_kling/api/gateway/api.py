@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from airflow_provider_kling.api.base import Authorization, Credentials, Grace, HttpCall
-from airflow_provider_kling.api.gateway.payload import payload_of
+from airflow_provider_kling.api.gateway.payload import model_name, payload_of
 from airflow_provider_kling.api.gateway.routes import STATUS_ROUTES, status_path
 from airflow_provider_kling.api.reading.probe import PROBE_TASK_ID, describe_probe, read_probe, serves_route
 from airflow_provider_kling.api.reading.status import read_status
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from airflow_provider_kling.exceptions import KlingError
 
 SUBMIT_PATH = "/v1/video/generations"
-#: The models of the vendor's page.
-MODELS = ("kling-v3-std-silent", "kling-v3-std-audio", "kling-v3-pro-silent", "kling-v3-pro-audio")
 #: Minimum length at which a key without its ``sk-`` prefix is masked on its own; a shorter one may be a word.
 SHORTEST_SECRET = 16
 
@@ -47,6 +45,7 @@ class GatewayApi:
     base_url: str = ""
 
     default_base_url: ClassVar[str | None] = None
+    takes_login: ClassVar[bool] = False
     takes_client_token: ClassVar[bool] = False
     honours_client_token: ClassVar[bool] = False
     status_routes: ClassVar[Sequence[str]] = STATUS_ROUTES
@@ -69,9 +68,12 @@ class GatewayApi:
         return (rest if len(rest) >= SHORTEST_SECRET else key,)
 
     def check(self, request: VideoRequest) -> list[Problem]:
-        if request.model in MODELS:
+        if model_name(request):
             return []  # the checks of every request cover the other limits of the vendor's page
-        return [Problem("model", request.model, f"is not served by this API; one of {', '.join(MODELS)}")]
+        near = model_name(request._replace(model="kling-v3", mode="pro" if request.mode == "4k" else request.mode))
+        field = "model" if request.model != "kling-v3" else "mode"
+        expected = f"is not served by gateways; the nearest that they serve is {near}"
+        return [Problem(field, getattr(request, field), expected)]
 
     def authorization(self, *, now: float) -> Authorization:
         return Authorization(f"Bearer {self.credentials.secret}")

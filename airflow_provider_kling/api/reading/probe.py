@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: A task that no server has: its status request costs nothing and shows whether the key is valid.
 PROBE_TASK_ID = "airflow-connection-test"
+#: What *Test connection* shows of a connection that works.
+CONNECTED = "Connected: the API responds, and accepts the key."
 
 
 def read_probe(response: Response) -> str | None:
@@ -112,4 +114,4 @@ def describe_probe(response: Response) -> tuple[bool, str]:
             return False, f"{where} {absent or error}"
         if not isinstance(error, KlingNotFoundError):
             return False, f"The API responds, but does not serve this connection. {error}"
-    return True, "Connected: the API responds, and accepts the key."
+    return True, CONNECTED
