@@ -57,6 +57,11 @@ def queue_timeout_error() -> KlingRateLimitError:
     )
 
 
+def _is_refusal(error: KlingError) -> bool:
+    """Return whether the server refused a request as it is, so that the same request would fail again."""
+    return not error.retryable or 400 <= (error.http_status or 0) < 500
+
+
 class StatusBatches:
     """
     Gathers the status checks of one client.
@@ -177,13 +182,13 @@ class StatusBatches:
             found = await self._request(partial(self._ids_to_send, batch), batch.key[0], math.inf)
         except KlingError as error:
             self._remove(batch)
-            is_about_ids = bool(batch.sent) and not isinstance(error, _ABOUT_ACCOUNT)
-            if is_about_ids and not error.retryable and len(batch.sent) > 1:
-                batch.resolve({})  # the server may have refused all for one of them
-                return
-            if is_about_ids:
+            if not batch.sent or isinstance(error, _ABOUT_ACCOUNT):
+                batch.fail(error)
+            elif len(batch.sent) > 1 and _is_refusal(error):
+                batch.resolve({})  # all may have been refused for one of them
+            else:
                 self._failed(batch.sent)
-            batch.fail(error)
+                batch.fail(error)
         except Exception as error:  # noqa: BLE001 - each check raises it
             self._remove(batch)
             batch.resolve(dict.fromkeys(batch.ids, error))

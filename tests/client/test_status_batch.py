@@ -7,12 +7,14 @@ import asyncio
 import gc
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.client.async_client import SharedClient, shared_client
@@ -20,17 +22,20 @@ from airflow_provider_kling.client.connection import APIS
 from airflow_provider_kling.client.status_batch import ALONE_EVERY, FAILURES_TTL, WINDOW
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
+    KlingConnectionError,
     KlingError,
     KlingNotFoundError,
     KlingRateLimitError,
     KlingServerError,
     KlingValidationError,
 )
+from airflow_provider_kling.sandbox import Fault, Sandbox
 from tests.conftest import Connect
 from tests.connections import BOOK
 from tests.fixtures.event_loop import until
 from tests.fixtures.responses import KEY
 from tests.fixtures.several_ids import MAX_IDS, SEVERAL, SeveralIdsApi, SeveralIdsServer
+from tests.fixtures.triggers import event_of, trigger_for
 
 IDS = [f"task_{number}" for number in range(MAX_IDS)]
 
@@ -64,10 +69,10 @@ class Client:
 
 @asynccontextmanager
 async def client_on(
-    server: SeveralIdsServer, connect: Connect, *, users: int = 1000, rate: float = 1e5
+    server: SeveralIdsServer, connect: Connect, *, users: int = 1000, rate: float = 1e5, **extra: float
 ) -> AsyncIterator[Client]:
     async with server.serve() as url:
-        connect(url, KEY, api="several", max_requests_per_second=rate)
+        connect(url, KEY, api="several", max_requests_per_second=rate, **extra)
         shared = shared_client("kling_default")
         for _ in range(users):
             await shared.__aenter__()
@@ -390,13 +395,21 @@ class TestAnOutage:
             await client.check(IDS)
         assert client.server.sizes == [1] * MAX_IDS
 
-    async def test_a_connection_that_breaks_is_one(self, connect: Connect, short_window: None) -> None:
-        server = SeveralIdsServer()
-        async with client_on(server, connect) as client:
-            await client.check(IDS)
-            BOOK.connections["kling_default"]["extra"]["read_timeout"] = 0.1
+    @pytest.mark.parametrize("outage", ["no response", "no server"])
+    async def test_a_connection_that_breaks_is_one(
+        self, connect: Connect, short_window: None, outage: str
+    ) -> None:
+        async with client_on(SeveralIdsServer(), connect, connect_timeout=0.1, read_timeout=0.1) as client:
+            if outage == "no server":
+                client.server.breaks = True
+            else:
+                client.server.go.clear()
             outcomes = await client.check(IDS)
-        assert kinds(outcomes) == {VideoJob}
+            assert kinds(outcomes) == {KlingConnectionError}
+            client.server.breaks = False
+            client.server.go.set()
+            assert kinds(await client.check(IDS)) == {VideoJob}
+        assert client.server.sizes[-MAX_IDS:] == [1] * MAX_IDS
 
 
 @pytest.mark.asyncio
@@ -414,7 +427,7 @@ class TestErrorsAboutTheAccount:
             client.server.key = "sk-other"
             outcomes = await client.check(IDS)
         assert kinds(outcomes) == {KlingAuthenticationError}
-        assert client.server.sizes == [MAX_IDS] * 2
+        assert client.server.sizes == [MAX_IDS]
         assert BOOK.lookups == {"kling_default": 2}
 
     async def test_a_429_slows_down_once_and_separates_nobody(self, connect: Connect, short_window: None) -> None:
@@ -449,6 +462,64 @@ class TestARouteThatTakesOneId:
             connection["password"], connection["extra"]["api"] = "sk-new", "gateway"
             outcomes = await client.check(IDS)
         assert kinds(outcomes) == {VideoJob}
+
+
+@pytest.mark.asyncio
+class TestTheOfficialPlatform:
+    """Its own API object, and the sandbox that serves it."""
+
+    @pytest.fixture
+    def platform(self, rendered: Path, connect: Connect) -> Iterator[Sandbox]:
+        with Sandbox(api="official", run_seconds=60, cache_dir=rendered) as sandbox:
+            connect(sandbox.base_url, sandbox.api_key, api="official")
+            yield sandbox
+
+    async def test_many_triggers_need_few_requests(self, platform: Sandbox) -> None:
+        ids = bought(platform, 50)
+        waits = [asyncio.create_task(event_of(trigger_for(each, route="/tasks"))) for each in ids]
+        await asyncio.sleep(1.5)
+        for each in ids:
+            platform.finish(each)
+        events = await asyncio.gather(*waits)
+        assert [event["status"] for event in events] == ["success"] * 50
+        assert [event["video"]["kling_task_id"] for event in events] == ids
+        assert platform.requests["ids"] >= 100
+        assert platform.requests["status"] <= platform.requests["ids"] * 0.15
+
+    @pytest.mark.parametrize(("status", "kind"), [(400, "refused"), (503, "broken")])
+    async def test_a_bad_id_harms_no_other(self, platform: Sandbox, status: int, kind: str) -> None:
+        bad, *others = bought(platform, 20)
+        platform.add_fault(Fault(on="status", kind="error", status=status, match=bad, times=None))
+        async with shared_client("kling_default") as shared:
+            for _ in range(999):
+                await shared.__aenter__()
+            client = Client(SeveralIdsServer(), shared)
+            outcomes = [await client.check([bad, *others], route="/tasks") for _ in range(2)][kind == "broken"]
+            for _ in range(999):
+                await shared.__aexit__()
+        assert isinstance(outcomes.pop(bad), KlingError)
+        assert kinds(outcomes) == {VideoJob}
+
+    async def test_a_server_without_the_route_gets_single_requests(self, rendered: Path, connect: Connect) -> None:
+        with Sandbox(api="official", serves=["legacy"], cache_dir=rendered) as sandbox:
+            connect(sandbox.base_url, sandbox.api_key, api="official")
+            ids = bought(sandbox, 25)
+            events = await asyncio.gather(*(event_of(trigger_for(each)) for each in ids))
+            several = [seen["path"] for seen in sandbox.seen() if "%2C" in seen["path"] or "," in seen["path"]]
+        assert [event["status"] for event in events] == ["success"] * 25
+        assert 1 <= len(several) <= 2
+
+
+def bought(sandbox: Sandbox, count: int) -> list[str]:
+    """Buy videos on the legacy path, which every server of this API has, and return their ids."""
+    body = {"model_name": "kling-v3", "prompt": "A paper boat"}
+    headers = {"Authorization": f"Bearer {sandbox.api_key}"}
+    with requests.Session() as session:
+        answers = [
+            session.post(f"{sandbox.base_url}/v1/videos/text2video", json=body, headers=headers, timeout=20)
+            for _ in range(count)
+        ]
+    return [answer.json()["data"]["task_id"] for answer in answers]
 
 
 @pytest.mark.asyncio
