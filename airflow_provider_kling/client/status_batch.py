@@ -67,9 +67,9 @@ class StatusBatches:
     Gathers the status checks of one client.
 
     A failed request does not show whether the server is down, or cannot process one of the ids. So until they have
-    succeeded, its ids are only mixed with others that failed, and no two of them are in one request again. An id that
-    makes the server fail is alone from then on, and can fail each other job once at most. After an outage, where many
-    requests failed, a new request takes one id of each: thousands of jobs are not checked one by one.
+    succeeded, its ids are only mixed with others that failed, and no two of them are in one request again. An id
+    that makes the server fail is alone from then on, and can fail each other job once at most. After an outage,
+    where many requests failed, a new request takes one id of each: thousands of jobs are not checked one by one.
 
     :param request: Sends one request.
     """

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from airflow_provider_kling.api.job import VideoJob
 from airflow_provider_kling.client.async_client import SharedClient, shared_client
@@ -33,6 +32,7 @@ from airflow_provider_kling.sandbox import Fault, Sandbox
 from tests.conftest import Connect
 from tests.connections import BOOK
 from tests.fixtures.event_loop import until
+from tests.fixtures.purchases import bought
 from tests.fixtures.responses import KEY
 from tests.fixtures.several_ids import MAX_IDS, SEVERAL, SeveralIdsApi, SeveralIdsServer
 from tests.fixtures.triggers import event_of, trigger_for
@@ -510,18 +510,6 @@ class TestTheOfficialPlatform:
         assert 1 <= len(several) <= 2
 
 
-def bought(sandbox: Sandbox, count: int) -> list[str]:
-    """Buy videos on the legacy path, which every server of this API has, and return their ids."""
-    body = {"model_name": "kling-v3", "prompt": "A paper boat"}
-    headers = {"Authorization": f"Bearer {sandbox.api_key}"}
-    with requests.Session() as session:
-        answers = [
-            session.post(f"{sandbox.base_url}/v1/videos/text2video", json=body, headers=headers, timeout=20)
-            for _ in range(count)
-        ]
-    return [answer.json()["data"]["task_id"] for answer in answers]
-
-
 @pytest.mark.asyncio
 async def test_whatever_an_api_object_raises_reaches_each_check(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
@@ -600,7 +588,7 @@ async def test_every_check_has_one_outcome_whatever_happens(
 async def test_no_slot_is_lost_and_no_two_fail_together_twice(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Each job has one check at a time, as in a triggerer; then the server's view of their order is the client's."""
+    """Each job has one check at a time, as in a triggerer: then the server sees them in the client's order."""
     monkeypatch.setattr("airflow_provider_kling.client.status_batch.WINDOW", 0.01)
     monkeypatch.setattr("airflow_provider_kling.client.async_client.MAX_SOCKETS", 3)
     chance = random.Random(seed)
