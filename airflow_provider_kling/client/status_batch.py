@@ -23,6 +23,7 @@ from airflow_provider_kling.exceptions import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from typing import Any
 
     from airflow_provider_kling.api.job import VideoJob
@@ -77,7 +78,7 @@ class StatusBatches:
     def __init__(self, request: Request) -> None:
         self._request = request
         #: The batches that can be joined, by route, and by whether their jobs' last checks failed.
-        self._open: dict[tuple[str | None, bool], _Batch] = {}
+        self._open: dict[tuple[str | None, bool], list[_Batch]] = {}
         self._sending: set[asyncio.Task[None]] = set()
         #: By id, the one that failed last at the end.
         self._failures: dict[str, _Failures] = {}
@@ -145,17 +146,22 @@ class StatusBatches:
     def _batch_for(self, kling_task_id: str, route: str | None) -> _Batch | None:
         """Return the batch for a check; None if the job has to be requested alone."""
         failures = self._failures.get(kling_task_id)
+        if failures is None:
+            failed_requests: AbstractSet[int] = frozenset()
+        elif failures.count % ALONE_EVERY == 0:
+            return None
+        else:
+            failed_requests = failures.requests
         key = (route, failures is not None)
-        batch = self._open.get(key)
-        if failures is not None:
-            failed_together = batch is not None and not batch.failed_requests.isdisjoint(failures.requests)
-            if failed_together or failures.count % ALONE_EVERY == 0:
-                return None
-        if batch is None:
-            batch = self._open[key] = _Batch(key)
+        batches = self._open.setdefault(key, [])
+        for batch in batches:
+            if batch.failed_requests.isdisjoint(failed_requests):
+                break
+        else:
+            batch = _Batch(key)
+            batches.append(batch)
             batch.timer = asyncio.get_running_loop().call_later(WINDOW, self._start, batch)
-        if failures is not None:
-            batch.failed_requests |= failures.requests
+        batch.failed_requests |= failed_requests
         return batch
 
     def _start(self, batch: _Batch) -> None:
@@ -168,8 +174,11 @@ class StatusBatches:
 
     def _remove(self, batch: _Batch) -> None:
         """Let no more checks join a batch."""
-        if self._open.get(batch.key) is batch:
-            del self._open[batch.key]
+        batches = self._open.get(batch.key, [])
+        if batch in batches:
+            batches.remove(batch)
+        if not batches:
+            self._open.pop(batch.key, None)
 
     def _ids_to_send(self, batch: _Batch) -> Sequence[str]:
         self._remove(batch)
