@@ -324,6 +324,18 @@ class TestOneBadId:
             await client.check(IDS)
         assert client.server.sizes == [MAX_IDS]
 
+    async def test_one_that_has_succeeded_alone_is_together_with_the_others(
+        self, connect: Connect, monkeypatch: pytest.MonkeyPatch, short_window: None
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_kling.client.status_batch.ALONE_EVERY", 1)
+        async with client_on(SeveralIdsServer(), connect) as client:
+            client.server.fails_with = 503
+            await client.check(IDS)
+            client.server.fails_with = None
+            await client.check(IDS)
+            await client.check(IDS)
+        assert client.server.sizes == [MAX_IDS] + [1] * MAX_IDS + [MAX_IDS]
+
     async def test_one_that_left_during_the_request_is_remembered_too(
         self, connect: Connect, short_window: None
     ) -> None:
