@@ -273,10 +273,11 @@ class KlingApi(Protocol):
         """
         ...
 
-    def read_account(self, response: Response) -> list[AccountPack]:
+    def read_account(self, response: Response, *, now: float) -> list[AccountPack]:
         """
         Return the packs of the account that can be used.
 
+        :param now: The time (epoch seconds).
         :raises KlingError: if the response is an error.
         """
         ...

@@ -112,9 +112,23 @@ class SyncClient:
         :raises KlingError: The named error, which proves neither.
         """
         api = self.connection.api
-        search = self._search(lambda route: api.find(client_token, route=route))
-        job = self.connection.redacted(lambda: api.read_find(search.response, client_token))
-        return job and replace(job, route=search.response_route)
+        is_absent, response = False, None
+        for route in api.status_routes:
+            # One route may not know the jobs of another by this token, so each has to say that there is none.
+            response = self.send(api.find(client_token, route=route))
+            is_served = api.serves_route(response)
+            if is_served is False or (is_served is None and response.http_status == 404):
+                continue
+            job = self._read_find(response, client_token)
+            if job is not None:
+                return replace(job, route=route)
+            is_absent = True
+        if not is_absent and response is not None:
+            self._read_find(response, client_token)  # raises what the last route said
+        return None
+
+    def _read_find(self, response: Response, client_token: str) -> VideoJob | None:
+        return self.connection.redacted(lambda: self.connection.api.read_find(response, client_token))
 
     def account(self) -> list[AccountPack] | None:
         """
@@ -123,10 +137,11 @@ class SyncClient:
         :raises KlingError: The named error.
         """
         api = self.connection.api
-        if (call := api.account(now=time.time())) is None:
+        now = time.time()
+        if (call := api.account(now=now)) is None:
             return None
         response = self.send(call)
-        return self.connection.redacted(lambda: api.read_account(response))
+        return self.connection.redacted(lambda: api.read_account(response, now=now))
 
     def describe(self) -> tuple[bool, str]:
         """Return whether the connection works, and why, at no cost."""

@@ -31,6 +31,8 @@ class KlingVideo(TypedDict):
     - ``video_url``: The URL of the video; it expires (after 24 hours to 30 days, by vendor).
     - ``created_at``, ``completed_at``: ISO 8601 in UTC, if reported.
     - ``error``, ``error_code``: None; a failed job raises.
+    - ``billed``: What was deducted by unit, if reported: ``{"units": 3.0}``, or ``{"USD": 0.42}``.
+    - ``is_watermarked``: Whether the video is to be had with the vendor's watermark only.
     """
 
     kling_task_id: str
@@ -43,6 +45,8 @@ class KlingVideo(TypedDict):
     completed_at: str | None
     error: str | None
     error_code: str | None
+    billed: dict[str, float] | None
+    is_watermarked: bool
 
 
 def finished_video(job: VideoJob) -> KlingVideo | None:
@@ -66,6 +70,8 @@ def finished_video(job: VideoJob) -> KlingVideo | None:
         completed_at=job.completed_at,
         error=job.error,
         error_code=job.error_code,
+        billed=None if job.billed is None else dict(job.billed),
+        is_watermarked=job.is_watermarked,
     )
 
 

@@ -154,6 +154,11 @@ class WaitingTask(KlingTask):
         task: Any = self
         self.video_url = video["video_url"]
         context["ti"].xcom_push(key="video_url", value=self.video_url)
+        if video.get("is_watermarked"):  # an event of an earlier version says nothing of it
+            task.log.warning(
+                "Kling task %s: the server has only the copy with its watermark, so that is the result",
+                video["kling_task_id"],
+            )
         # The URL's signature is a credential. The link and XCom keep the complete URL.
         task.log.info(
             "Kling task %s is finished: %s", video["kling_task_id"], mask_signatures(self.video_url or "")

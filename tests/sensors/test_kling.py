@@ -97,6 +97,8 @@ class TestAVideo:
             "completed_at",
             "error",
             "error_code",
+            "billed",
+            "is_watermarked",
         }
         assert json.loads(json.dumps(video)) == video
 

@@ -133,5 +133,5 @@ class GatewayApi:
     def account(self, *, now: float) -> HttpCall | None:
         return None
 
-    def read_account(self, response: Response) -> NoReturn:
+    def read_account(self, response: Response, *, now: float) -> NoReturn:
         raise NotImplementedError("a gateway tells nothing of the account")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.api.base import AccountPack, HttpCall
@@ -39,10 +38,11 @@ def account_call(*, now: float) -> HttpCall:
     return HttpCall("GET", f"{PATH}?start_time={int((now - SECONDS) * 1000)}&end_time={int(now * 1000)}")
 
 
-def read_account(response: Response) -> list[AccountPack]:
+def read_account(response: Response, *, now: float) -> list[AccountPack]:
     """
     Return the packs that can be used now.
 
+    :param now: The time (epoch seconds).
     :raises KlingError: if the response is an error.
     """
     data = data_of(response)
@@ -58,7 +58,6 @@ def read_account(response: Response) -> list[AccountPack]:
             server_message=as_text(fields.get("msg")) or excerpt(response.body),
             request_id=response.request_id,
         )
-    now = time.time()
     return [_pack(pack) for pack in map(as_mapping, packs[:_MAX_PACKS]) if _is_usable(pack, now)]
 
 

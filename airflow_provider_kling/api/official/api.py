@@ -173,9 +173,9 @@ class OfficialApi:
     def account(self, *, now: float) -> HttpCall | None:
         return account.account_call(now=now)
 
-    def read_account(self, response: Response) -> list[AccountPack]:
+    def read_account(self, response: Response, *, now: float) -> list[AccountPack]:
         with self._explained(response):
-            return account.read_account(response)
+            return account.read_account(response, now=now)
 
     def _explained(self, response: Response) -> AbstractContextManager[None]:
         return explained(response, self.credentials, self.base_url)

@@ -115,7 +115,7 @@ def pack(**fields: Any) -> dict[str, Any]:
 
 def packs(*found: Any) -> list[AccountPack]:
     data = {"code": 0, "msg": "success", "resource_pack_subscribe_infos": found}
-    return with_api_key().read_account(response(success(data)))
+    return with_api_key().read_account(response(success(data)), now=time.time())
 
 
 def test_a_pack_that_can_be_used() -> None:
@@ -172,4 +172,4 @@ def test_a_pack_with_odd_fields_is_still_shown() -> None:
     ],
 )
 def test_an_error_about_the_account(http_status: int, body: Any, kind: type[KlingError]) -> None:
-    assert isinstance(raised(lambda: with_api_key().read_account(response(body, http_status))), kind)
+    assert isinstance(raised(lambda: with_api_key().read_account(response(body, http_status), now=time.time())), kind)
