@@ -207,9 +207,9 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> KlingVideo:
         """Return the finished video from the trigger's event, or raise the error from it."""
         from airflow_provider_kling.jobs.polling import video_from_event
-        from airflow_provider_kling.records import forget_after_success, is_durable
+        from airflow_provider_kling.records import forget_after_success
 
-        with as_task_failures(final=not is_durable(context)):
+        with as_task_failures(final=not self._is_found_by_retry(context)):
             video = self._publish_result(context, video_from_event(event))
         forget_after_success(self, context)
         return video
@@ -250,15 +250,14 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             raise
 
     def _go_on(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
-        from airflow_provider_kling.records import forget_after_success, is_durable
+        from airflow_provider_kling.records import forget_after_success
 
         self._kling_task_id = job.kling_task_id
         context["ti"].xcom_push(key="kling_task_id", value=job.kling_task_id)
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
         self.log.info("Kling task %s is this task's job", job.kling_task_id)
-        # Without a record a retry could not find this job, and would have to stop.
-        with as_task_failures(final=not is_durable(context)):
+        with as_task_failures(final=not self._is_found_by_retry(context)):
             result = self._result(context, job, video_seconds=video_seconds)
         forget_after_success(self, context)
         return result
@@ -365,18 +364,14 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         )
 
     def _after_deferral_timeout(self, context: Context) -> Any:
-        from airflow_provider_kling.records import is_durable
-
         kling_task_id = self._submitted_id(context)
         error = deferral_timeout(kling_task_id, advice=STILL_RUNNING if kling_task_id else _NOT_SUBMITTED)
-        raise task_failure(error, final=not is_durable(context)) from None
+        raise task_failure(error, final=not self._is_found_by_retry(context)) from None
 
     def _resume_after_crash(self, context: Context) -> Any:
         """Continue to wait for the job whose trigger crashed; XCom keeps its id until the next attempt."""
-        from airflow_provider_kling.records import is_durable
-
         kling_task_id = self._submitted_id(context)
-        with as_task_failures(final=bool(kling_task_id) and not is_durable(context)):
+        with as_task_failures(final=bool(kling_task_id) and not self._is_found_by_retry(context)):
             crashes = self._count_crash(context, advice=STILL_RUNNING if kling_task_id else _NOT_SUBMITTED)
             if kling_task_id:
                 self.log.warning(
@@ -386,6 +381,17 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
                 return self._wait(context, kling_task_id, submitted_at=time.time(), other_id=other_id)
         # refusals=1, not 0: this attempt may have recorded events before it was deferred.
         return self._obtain(context, since=time.time(), refusals=1)
+
+    def _is_found_by_retry(self, context: Context) -> bool:
+        """Return whether a retry finds this task's job, in the record or at the server; if not, it has to stop."""
+        from airflow_provider_kling.records import is_durable, names_deployment
+
+        if is_durable(context):
+            return True
+        try:
+            return names_deployment() and self._hook.look_up is not None
+        except KlingError:  # the connection cannot be read now
+            return False
 
     def _submitted_id(self, context: Context) -> str | None:
         return self._pulled(context, "kling_task_id")

@@ -172,4 +172,6 @@ def test_a_pack_with_odd_fields_is_still_shown() -> None:
     ],
 )
 def test_an_error_about_the_account(http_status: int, body: Any, kind: type[KlingError]) -> None:
-    assert isinstance(raised(lambda: with_api_key().read_account(response(body, http_status), now=time.time())), kind)
+    assert isinstance(
+        raised(lambda: with_api_key().read_account(response(body, http_status), now=time.time())), kind
+    )
