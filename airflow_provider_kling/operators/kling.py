@@ -209,7 +209,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         from airflow_provider_kling.jobs.polling import video_from_event
         from airflow_provider_kling.records import forget_after_success
 
-        with as_task_failures(final=not self._is_found_again(context)):
+        with as_task_failures(final=not self._is_found_by_retry(context)):
             video = self._publish_result(context, video_from_event(event))
         forget_after_success(self, context)
         return video
@@ -257,8 +257,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
         self.log.info("Kling task %s is this task's job", job.kling_task_id)
-        # Without a record a retry could not find this job, and would have to stop.
-        with as_task_failures(final=not self._is_found_again(context)):
+        with as_task_failures(final=not self._is_found_by_retry(context)):
             result = self._result(context, job, video_seconds=video_seconds)
         forget_after_success(self, context)
         return result
@@ -367,12 +366,12 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
     def _after_deferral_timeout(self, context: Context) -> Any:
         kling_task_id = self._submitted_id(context)
         error = deferral_timeout(kling_task_id, advice=STILL_RUNNING if kling_task_id else _NOT_SUBMITTED)
-        raise task_failure(error, final=not self._is_found_again(context)) from None
+        raise task_failure(error, final=not self._is_found_by_retry(context)) from None
 
     def _resume_after_crash(self, context: Context) -> Any:
         """Continue to wait for the job whose trigger crashed; XCom keeps its id until the next attempt."""
         kling_task_id = self._submitted_id(context)
-        with as_task_failures(final=bool(kling_task_id) and not self._is_found_again(context)):
+        with as_task_failures(final=bool(kling_task_id) and not self._is_found_by_retry(context)):
             crashes = self._count_crash(context, advice=STILL_RUNNING if kling_task_id else _NOT_SUBMITTED)
             if kling_task_id:
                 self.log.warning(
@@ -383,11 +382,16 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         # refusals=1, not 0: this attempt may have recorded events before it was deferred.
         return self._obtain(context, since=time.time(), refusals=1)
 
-    def _is_found_again(self, context: Context) -> bool:
-        """Return whether the next attempt finds the job of this one: in the record, or at the server."""
-        from airflow_provider_kling.records import has_deployment, is_durable
+    def _is_found_by_retry(self, context: Context) -> bool:
+        """Return whether a retry finds this task's job, in the record or at the server; if not, it has to stop."""
+        from airflow_provider_kling.records import is_durable, names_deployment
 
-        return is_durable(context) or (has_deployment() and self._hook.look_up is not None)
+        if is_durable(context):
+            return True
+        try:
+            return names_deployment() and self._hook.look_up is not None
+        except KlingError:  # the connection cannot be read now
+            return False
 
     def _submitted_id(self, context: Context) -> str | None:
         return self._pulled(context, "kling_task_id")

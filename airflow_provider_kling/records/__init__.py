@@ -75,11 +75,15 @@ def token_seed(context: Context, *, fingerprint: str, is_new_after_clear: bool) 
     :param is_new_after_clear: Whether a clear of the task buys another video.
     :return: The seed; None without ``[kling] deployment``.
     """
-    deployment = _deployment()
-    if not deployment:
+    if not (deployment := _deployment()):
         return None
     clears = context["ti"].max_tries if is_new_after_clear else ""
     return "\0".join(map(str, (deployment, *Identity.of(context), fingerprint, clears)))
+
+
+def names_deployment() -> bool:
+    """Return whether the configuration names the deployment, so that client tokens can be derived."""
+    return bool(_deployment())
 
 
 def forget_after_success(task: BaseOperator, context: Context) -> None:
@@ -104,19 +108,14 @@ def read_variable(name: str) -> str | None:
     return None if value is None else str(value)
 
 
-def has_deployment() -> bool:
-    """Return whether ``[kling] deployment`` is set, so that client tokens can be derived."""
-    return bool(_deployment())
-
-
-def _deployment() -> str:
-    name: str = conf.get("kling", "deployment", fallback="")
-    return name.strip()
-
-
 def _state_path() -> str:
     path: str = conf.get("kling", "state_path", fallback="")
     return path
+
+
+def _deployment() -> str:
+    deployment: str = conf.get("kling", "deployment", fallback="")
+    return deployment.strip()
 
 
 def _is_turned_off() -> bool:

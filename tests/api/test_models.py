@@ -358,7 +358,10 @@ class TestTheNamesOfGateways:
             ({"image": IMAGE, "aspect_ratio": "1:1"}, ["aspect_ratio"]),
             ({"element_list": [1]}, ["element_list"]),
             ({"shot_type": "customize"}, ["shot_type"]),
-            ({"prompt": None, "image": IMAGE, "multi_prompt": [{"prompt": "x", "duration": 0.5}]}, ["multi_prompt[0]"]),
+            (
+                {"prompt": None, "image": IMAGE, "multi_prompt": [{"prompt": "x", "duration": 0.5}]},
+                ["multi_prompt[0]"],
+            ),
             ({"image": IMAGE, "last_image": IMAGE}, []),
         ],
     )

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -21,45 +20,10 @@ from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger
 from tests.conftest import Connect, TaskLog
+from tests.fixtures.attempts import Stateless, Task, variable_in
 from tests.fixtures.requests import PROMPT
 from tests.raw_server import RawServer, Request
-from tests.task_context import StateStore, TaskInstance, context, run
-
-RETRIES = 3
-
-
-class Task:
-    """One task instance, its attempts and clears, and what they leave behind."""
-
-    def __init__(self, **arguments: Any) -> None:
-        self.arguments = {"model": "kling-v3-std-silent", "prompt": PROMPT, "deferrable": False} | arguments
-        self.ti = TaskInstance(try_number=0, max_tries=RETRIES)
-        self.store: Any = StateStore()
-
-    def attempt(self) -> Any:
-        self.ti.try_number += 1
-        self.ti.pushed.clear()  # as Airflow does
-        return run(KlingGenerateOperator(task_id="video", **self.arguments), self.ti, self.store)
-
-    def clear(self) -> None:
-        self.ti.max_tries = self.ti.try_number + RETRIES
-
-    def until_it_ends(self) -> KlingError:
-        """Run it and its retries as Airflow does; return the error that it ends with."""
-        while True:
-            with pytest.raises(KlingError) as raised:
-                self.attempt()
-            if isinstance(raised.value, AirflowFailException) or self.ti.try_number > self.ti.max_tries:
-                return raised.value
-
-
-class Stateless(Task):
-    """The same on an Airflow without a task state store, with ``[kling] state = none``."""
-
-    def attempt(self) -> Any:
-        self.ti.try_number += 1
-        operator = KlingGenerateOperator(task_id="video", **self.arguments)
-        return operator.execute({**context(self.ti), "task_state_store": None})
+from tests.task_context import StateStore, TaskInstance, context
 
 
 @pytest.fixture(autouse=True)
@@ -71,12 +35,6 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def say(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that sets an Airflow Variable."""
     return lambda name, text: monkeypatch.setenv(f"AIRFLOW_VAR_{name.upper()}", text)
-
-
-def variable_in(error: KlingError) -> str:
-    found = re.search(r"Airflow Variable (kling_adopt_[0-9a-f]{12}) ", str(error))
-    assert found is not None, error
-    return found[1]
 
 
 LIES = [

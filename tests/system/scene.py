@@ -34,10 +34,17 @@ class Scene:
     :param sandbox: the server that the task's connection leads to, and the witness.
     :param prompt: the prompt; part of no other scene's.
     :param environment: the environment variables of the Airflow, for the folders where records may lie.
+    :param conn_id: the task's connection.
     """
 
     def __init__(
-        self, airflow: AirflowApi, sandbox: Sandbox, prompt: str, *, environment: Mapping[str, str]
+        self,
+        airflow: AirflowApi,
+        sandbox: Sandbox,
+        prompt: str,
+        *,
+        environment: Mapping[str, str],
+        conn_id: str = "kling_paid_once",
     ) -> None:
         self.airflow = airflow
         self.sandbox = sandbox
@@ -45,12 +52,18 @@ class Scene:
         self.environment = environment
         self.key = ("", "", "")
         self._place = RECORDS["state store"]
-        self._conn_id = "kling_paid_once"
+        self._conn_id = conn_id
         self._first_attempt = 1
 
     def part(self, name: str) -> Scene:
         """Return a scene beside this one, with another run and a prompt of its own."""
-        return Scene(self.airflow, self.sandbox, f"{self.prompt} {name}.", environment=self.environment)
+        return Scene(
+            self.airflow,
+            self.sandbox,
+            f"{self.prompt} {name}.",
+            environment=self.environment,
+            conn_id=self._conn_id,
+        )
 
     @contextmanager
     def server_of_its_own(self) -> Iterator[Sandbox]:
@@ -237,11 +250,11 @@ class Scene:
 
 def connect(airflow: AirflowApi, conn_id: str, sandbox: Sandbox) -> None:
     """Make the connection that leads to a server."""
+    set_connection(airflow, conn_id, json.loads(sandbox.connection_json))
+
+
+def set_connection(airflow: AirflowApi, conn_id: str, fields: Mapping[str, Any]) -> None:
+    """Make a connection of these fields, as the JSON of a connection has them."""
     airflow.set_connection(
-        {
-            "connection_id": conn_id,
-            "conn_type": "kling",
-            "host": sandbox.base_url,
-            "password": sandbox.api_key,
-        }
+        {**fields, "connection_id": conn_id, "extra": json.dumps(fields.get("extra", {}))},
     )

@@ -19,7 +19,7 @@ from functools import partial
 import pytest
 
 from airflow_provider_kling.sandbox import Fault, Sandbox
-from tests.system import scenarios
+from tests.system import lost_submits, scenarios
 from tests.system.airflow_api import wait_for
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.dags.paid_once import IMPATIENT_TIMEOUT
@@ -427,26 +427,42 @@ def vendor(cluster: AirflowCluster) -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="module")
+def platform(cluster: AirflowCluster) -> Iterator[Sandbox]:
+    """Kling's own platform, behind connections for both kinds of keys."""
+    with Sandbox(api="official", run_seconds=3600) as platform:
+        lost_submits.connect_to_platform(cluster.api, platform)
+        yield platform
+
+
+@pytest.fixture(scope="module")
 def outcomes(
-    cluster: AirflowCluster, vendor: Sandbox, request: pytest.FixtureRequest
+    cluster: AirflowCluster, vendor: Sandbox, platform: Sandbox, request: pytest.FixtureRequest
 ) -> Iterator[dict[str, Future[None]]]:
     """Start the scenarios of all selected tests at once."""
     names = [
         item.callspec.params["name"]
         for item in request.session.items
-        if isinstance(item, pytest.Function) and item.function is test_paid_once
+        if isinstance(item, pytest.Function) and item.function in (test_paid_once, test_lost_submits)
     ]
     with ThreadPoolExecutor(len(names)) as pool:
 
         def start(name: str) -> Future[None]:
-            scene = Scene(cluster.api, vendor, prompt=f"<{name}>", environment=cluster.environment)
-            return pool.submit(SCENARIOS[name], scene)
+            to_scene = partial(Scene, cluster.api, prompt=f"<{name}>", environment=cluster.environment)
+            if found := lost_submits.SCENARIOS.get(name):
+                return pool.submit(found.play, to_scene(platform, conn_id=found.conn_id))
+            return pool.submit(SCENARIOS[name], to_scene(vendor))
 
         yield {name: start(name) for name in names}
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_paid_once(name: str, outcomes: dict[str, Future[None]]) -> None:
+    outcomes[name].result()
+
+
+@pytest.mark.parametrize("name", lost_submits.SCENARIOS)
+def test_lost_submits(name: str, outcomes: dict[str, Future[None]]) -> None:
+    """On Kling's own platform no kill and no loss needs a person's word."""
     outcomes[name].result()
 
 

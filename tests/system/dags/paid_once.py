@@ -45,6 +45,7 @@ def one_video(
 
 one_video("paid_once")
 one_video("paid_once_blocking", deferrable=False)
+one_video("paid_once_on_the_new_standard", model="kling-3.0")
 one_video("paid_once_answered_in_bulk")
 one_video("paid_once_or_twice", on_uncertain="resubmit")
 one_video("paid_once_with_crashing_trigger", CrashingGenerateOperator)
