@@ -32,6 +32,7 @@ DEFAULT_KEYS: Mapping[Api, str] = {"gateway": "sk-sandbox", "official": "api-key
 #: Length of the queue for new connections: ten thousand clients may connect at the same moment.
 BACKLOG = 4096
 SHUTDOWN_SECONDS = 0.2
+SETTLING_SECONDS = 0.01
 
 
 class Sandbox(Controls):
@@ -196,9 +197,6 @@ class Sandbox(Controls):
                 self.port = runner.addresses[0][1]
                 listening.set_result(None)
                 await self._stopping.wait()
-                await site.stop()
-                # The runner registers a newly accepted connection only after a few iterations of the loop.
-                await asyncio.sleep(0.01)
             finally:
                 await clean_up(runner)
 
@@ -210,14 +208,17 @@ class Sandbox(Controls):
 
 
 async def clean_up(runner: web.AppRunner) -> None:
-    """
-    Stop a server and close every connection.
-
-    aiohttp closes a connection only once its client has read what was sent, which may be never.
-    """
+    """Stop a server, and close every connection to it."""
+    # A connection that was just accepted is registered after a few iterations of the loop. A site that is closed
+    # before that loses it, and nothing would close its socket.
+    await asyncio.sleep(SETTLING_SECONDS)
+    for site in list(runner.sites):
+        await site.stop()
+    await asyncio.sleep(SETTLING_SECONDS)
     server = runner.server
     transports = [connection.transport for connection in server.connections] if server else []
     await runner.cleanup()
+    # It closes a connection only once the client has read what was sent, which may be never.
     for transport in transports:
         if transport is not None:
             transport.abort()

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import ssl
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -329,3 +331,19 @@ class TestLife:
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert done.stdout == "set()\n"
+
+
+def test_a_connection_that_comes_at_the_end_is_closed(start: Callable[..., Any]) -> None:
+    leaks: list[str] = []
+    before, sys.unraisablehook = sys.unraisablehook, lambda unraisable: leaks.append(str(unraisable.exc_value))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ResourceWarning)
+            for _ in range(20):
+                sandbox = start().sandbox
+                socket.create_connection(("127.0.0.1", sandbox.port)).close()
+                sandbox.stop()
+            gc.collect()
+    finally:
+        sys.unraisablehook = before
+    assert leaks == []
