@@ -377,15 +377,16 @@ def _shot_checks(values: Mapping[str, Any]) -> Iterator[Problem]:
         text = shot.get("prompt") if isinstance(shot, Mapping) else shot
         if isinstance(text, str) and len(text) > MAX_SHOT_PROMPT:
             yield Problem(f"multi_prompt[{number}]", text, f"takes at most {MAX_SHOT_PROMPT} characters")
-        seconds = parse_number(shot.get("duration")) if isinstance(shot, Mapping) else None
-        if seconds is None or seconds < MIN_SHOT_SECONDS:
+        given = shot.get("duration") if isinstance(shot, Mapping) else None
+        seconds = parse_number(given)
+        if seconds is not None and seconds >= MIN_SHOT_SECONDS:
+            durations.append(seconds)
+        elif given is not None:
             expected = f"needs a duration of at least {MIN_SHOT_SECONDS} second"
             yield Problem(f"multi_prompt[{number}]", shot, expected)
-        else:
-            durations.append(seconds)
     total = round(sum(durations), 3)
-    if shots and len(durations) == len(shots) and total != values.get("duration"):
-        yield Problem("duration", values.get("duration"), f"must be the {total:g} seconds of all shots together")
+    if shots and len(durations) == len(shots) and values.get("duration") not in (None, total):
+        yield Problem("duration", values["duration"], f"must be the {total:g} seconds of all shots together")
 
 
 #: Limits that every model of the platform has, with the fields that each reads.

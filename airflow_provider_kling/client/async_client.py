@@ -35,6 +35,7 @@ from airflow_provider_kling.client.connection import HEADERS, MAX_REQUESTS_PER_S
 from airflow_provider_kling.client.lookup import connection_from, lookup_error, unconfirmed_refusal
 from airflow_provider_kling.client.rate_limiter import RateLimiter
 from airflow_provider_kling.client.response_body import CONTENT_ENCODING, ResponseBody
+from airflow_provider_kling.client.status_batch import StatusBatches, queue_timeout_error
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingConnectionError,
@@ -44,7 +45,7 @@ from airflow_provider_kling.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_kling.api.base import HttpCall
     from airflow_provider_kling.api.job import VideoJob
@@ -97,6 +98,7 @@ class SharedClient:
         #: Triggers that wait for a slot of the account; one is woken whenever a job polled by this client ends.
         self.slots = WaitQueue()
         self._throttle = Throttle()
+        self._batches = StatusBatches(self._get_videos)
         self._session: asyncio.Future[_OpenSession] | None = None
 
     async def __aenter__(self) -> Self:
@@ -118,31 +120,40 @@ class SharedClient:
         self, kling_task_id: str, *, route: str | None = None, queue_timeout: float = math.inf
     ) -> VideoJob:
         """
-        Request the state of a job, once.
+        Request the state of a job, once; where one request may have several ids, together with other jobs.
 
         :param kling_task_id: The id from the submit response.
         :param route: The status route that the server is known to have.
         :param queue_timeout: Maximum seconds to wait for a request slot; a server may have requested a long pause.
         :raises KlingError: The named error; after a retryable one another call makes sense.
         """
-        job = (await self._get_videos((kling_task_id,), route, queue_timeout))[kling_task_id]
-        if isinstance(job, KlingError):
+        session = await self._connected()
+        route = route or session.status_route
+        # A batch with a check of each user is complete: there is nobody to wait for.
+        max_ids = min(session.connection.api.max_ids_per_status(route), self._users)
+        if max_ids > 1:
+            job = await self._batches.get_video(kling_task_id, route, max_ids=max_ids, queue_timeout=queue_timeout)
+        else:
+            job = (await self._get_videos(lambda: (kling_task_id,), route, queue_timeout))[kling_task_id]
+        if isinstance(job, Exception):
             raise job
         return job
 
     async def _get_videos(
-        self, kling_task_ids: Sequence[str], route: str | None, queue_timeout: float
+        self, ids_to_send: Callable[[], Sequence[str]], route: str | None, queue_timeout: float
     ) -> Mapping[str, VideoJob | KlingError]:
+        """
+        Request the state of jobs in one request.
+
+        :param ids_to_send: Returns their ids; called once a request slot is there.
+        """
         session = await self._connected()
         self.grace = session.connection.api.grace
         # A caller past its deadline may still send one request if the queue is empty.
         if not await self._throttle.wait(timeout=queue_timeout):
-            raise KlingRateLimitError(
-                "No status request could be sent before the deadline: the connection's rate limit, other requests "
-                "on it or a slow server held the queue",
-                advice="Raise its max_requests_per_second, if the server allows more, or the timeout.",
-            )
+            raise queue_timeout_error()
         try:
+            kling_task_ids = ids_to_send()
             if session.retired:  # its key was replaced while this request was queued
                 session = await self._connected()
             try:
@@ -161,6 +172,7 @@ class SharedClient:
 
     async def _close(self) -> None:
         """Close the sockets."""
+        await self._batches.close()
         self._throttle.close()
         opening, self._session = self._session, None
         if opening is not None:
@@ -339,10 +351,16 @@ class _OpenSession:
     async def get_videos(
         self, kling_task_ids: Sequence[str], route: str | None = None
     ) -> Mapping[str, VideoJob | KlingError]:
-        """Return the state of jobs, or the error that concerns only this job, from one status check."""
+        """
+        Return the state of jobs, or the error that concerns only this job, from one status check.
+
+        Nothing is returned of several jobs if they may be on a route that takes fewer: each needs its own check.
+        """
         api = self.connection.api
         search = RouteSearch(api, route or self.status_route)
         for candidate in search:
+            if len(kling_task_ids) > api.max_ids_per_status(candidate):
+                return {}
             search.add(candidate, await self.send(api.status(kling_task_ids, route=candidate)))
         # Another trigger may have found the route meanwhile; a search without a result does not reset it.
         self.status_route = search.route or self.status_route

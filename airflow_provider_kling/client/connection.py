@@ -203,7 +203,7 @@ class KlingConnection:
             listed = "".join(f"\n  - {problem}" for problem in problems)
             raise KlingValidationError(
                 f"The Airflow connection {conn_id!r} cannot be used:{listed}",
-                advice="Correct the connection; its host is the API's base URL and its password the API key.",
+                advice="Correct the connection; its host is the API's base URL, and its password the key.",
             )
         return cls(
             base_url=base_url,

@@ -39,6 +39,10 @@ def connection_from(conn_id: str, found: Any, extra: Mapping[str, Any]) -> Kling
     if connection.unknown_extras:
         names = ", ".join(connection.unknown_extras)
         log.warning("Connection %r has extras that are not read: %s", conn_id, names)
+    if connection.credentials.login and not connection.api.takes_login:
+        log.warning(
+            "The login of connection %r is not read; an access key needs the extra api = official", conn_id
+        )
     return connection
 
 

@@ -12,16 +12,13 @@ POST with the same token cannot buy twice.
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingBalanceError,
-    KlingConnectionError,
     KlingDuplicateSubmissionError,
     KlingError,
     KlingNotFoundError,
@@ -32,10 +29,12 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
 )
 from airflow_provider_kling.jobs.client_token import MAX_DERIVED, derived_client_token, new_client_token
-from airflow_provider_kling.jobs.consent import decision_for, variable_name
-from airflow_provider_kling.jobs.fingerprint import fingerprint_of
+from airflow_provider_kling.jobs.consent import decision_for
 from airflow_provider_kling.jobs.journal import SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
 from airflow_provider_kling.jobs.result import generation_error
+from airflow_provider_kling.jobs.submit_pauses import pause_in_place
+from airflow_provider_kling.jobs.submit_request import RecordStore, SubmitRequest, SubmitResult, SubmitSession
+from airflow_provider_kling.jobs.uncertain import advice_if_gone, iso, uncertain_error
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 
 if TYPE_CHECKING:
@@ -48,19 +47,10 @@ if TYPE_CHECKING:
     from airflow_provider_kling.jobs.consent import Decision
     from airflow_provider_kling.jobs.look_up import LookUp
 
-__all__ = ["RecordStore", "SubmitRequest", "SubmitResult", "SubmitSession", "Submitter", "fingerprint_of"]
-
-OnClear = Literal["reuse", "resubmit"]
-OnUncertain = Literal["fail", "resubmit"]
-
-#: Maximum number of POSTs that provably bought nothing, in one run of the task (about half a minute together) ...
-ATTEMPTS_IN_PLACE = 6
-#: ... and in one purchase, over all its attempts; a clear resets the count.
+#: Maximum number of POSTs that provably bought nothing in one purchase, over all its attempts; a clear resets it.
 ATTEMPTS_PER_PURCHASE = 24
 #: Attempts to record the id of a paid job, before the task continues with the id in memory only.
 ATTEMPTS_TO_RECORD = 5
-#: Seconds to wait for a slot of the account, or for an unavailable API: the first pause, and the longest one.
-FIRST_SLOT_PAUSE, LONGEST_SLOT_PAUSE = 15.0, 300.0
 #: Seconds between two looks at a job that is said to have failed, before another one is bought.
 SECOND_LOOK = 5.0
 #: Maximum number of POSTs with the same client token in one run of the task, each sent because the fate of the one
@@ -74,108 +64,6 @@ BY_TOKEN = "client_token"  # noqa: S105 -- not a password
 
 #: Errors that would be the same for any id.
 _ABOUT_ACCOUNT = (KlingAuthenticationError, KlingBalanceError, KlingRateLimitError)
-
-
-class RecordStore(Protocol):
-    """A store for the record of submits. A failure to read raises; it never counts as an empty record."""
-
-    @property
-    def durable(self) -> bool:
-        """Whether the next attempt can read what this one writes."""
-        ...
-
-    def new_intent(self) -> str:
-        """Return the id of the next intent."""
-        ...
-
-    def load(self) -> Sequence[Event]:
-        """Return all events, in any order."""
-        ...
-
-    def append(self, event: Event) -> None:
-        """Add an event; every reader sees it once this has returned."""
-        ...
-
-    def forget(self, intent: str) -> None:
-        """Drop a submit that provably made no job and is in no count, so that the record stays short."""
-        ...
-
-
-class SubmitSession(Protocol):
-    """A keep-alive connection to the server on which one submit is sent."""
-
-    def probe(self) -> None:
-        """
-        Check that the API is available, at no cost.
-
-        :raises KlingUnavailableError: if it provably is not.
-        :raises KlingAuthenticationError: if it rejects the key.
-        """
-        ...
-
-    def submit(
-        self, request: VideoRequest, *, age: Callable[[], float], client_token: str | None = None
-    ) -> VideoJob:
-        """
-        Send the POST, once.
-
-        :param client_token: See :mod:`airflow_provider_kling.jobs.client_token`.
-        :param age: Returns the seconds since its intent was recorded; if that is too long ago, nothing is sent.
-        """
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class SubmitRequest:
-    """
-    A request for one video, plus the policies for joining, submitting again or stopping.
-
-    :param video: What to make.
-    :param fingerprint: See :func:`fingerprint_of`.
-    :param conn_id: The Airflow connection.
-    :param dag_id: The DAG.
-    :param map_index: The index of a mapped task, -1 for a task that is not mapped.
-    :param max_tries: Airflow's ``max_tries`` of the running attempt.
-    :param token_seed: What client tokens are derived from where no record is kept; None makes them random.
-    :param on_clear: After a clear, join the job that was bought (``reuse``) or buy another (``resubmit``).
-    :param on_uncertain: With a submit whose fate is unknown, ``fail`` or buy another (``resubmit``).
-    """
-
-    video: VideoRequest
-    fingerprint: str
-    conn_id: str
-    dag_id: str
-    max_tries: int
-    map_index: int = -1
-    token_seed: str | None = None
-    on_clear: OnClear = "reuse"
-    on_uncertain: OnUncertain = "fail"
-
-    @property
-    def prompt(self) -> str:
-        """The start of the prompt, as a person recognises it in the vendor's console."""
-        text = self.video.prompt or f"{len(self.video.multi_prompt or [])} shots"
-        text = mask_signatures(" ".join(text.split()))
-        return text if len(text) <= 80 else text[:79] + "…"
-
-
-@dataclass(frozen=True)
-class SubmitResult:
-    """
-    A job that is ours.
-
-    :param kling_task_id: Its id.
-    :param submitted_at: When it was submitted (epoch seconds).
-    :param job: Its state, where it was looked up; the response to a submit alone never ends a job.
-    :param other_id: Another id that the submit gave it; the server may know it by that one alone.
-    :param route: Its status route, if it is known.
-    """
-
-    kling_task_id: str
-    submitted_at: float
-    job: VideoJob | None = None
-    other_id: str | None = None
-    route: str | None = None
 
 
 @dataclass
@@ -267,7 +155,7 @@ class Submitter:
                 f"The file of Kling task {job.kling_task_id} is gone: the job is {job.raw_status} at the vendor",
                 kling_task_id=job.kling_task_id,
                 server_message=job.error or job.excerpt,
-                advice=_advice_if_gone(last),
+                advice=advice_if_gone(last),
             )
         if job is not None and job.status == "failed":
             failure = generation_error(job)
@@ -297,7 +185,7 @@ class Submitter:
         except KlingNotFoundError as error:
             if is_new:
                 return None
-            raise error.replace(advice=_advice_if_gone(submit)) from None
+            raise error.replace(advice=advice_if_gone(submit)) from None
         except KlingError as error:
             if not error.retryable:
                 raise
@@ -362,6 +250,7 @@ class Submitter:
                 intent = self.store.new_intent()
                 cites = {earlier.id: BY_TOKEN}
                 self._append(self._intent_event(intent, request, purchase, cites=cites, client_token=token))
+                self._load()
                 if finding.job is None:
                     self._absent.add(intent)
                 else:
@@ -509,13 +398,15 @@ class Submitter:
         """
         Return whether a POST with the client token of this submit cannot buy twice.
 
-        The server must be known to refuse a token that it has already, or have repeated one to this task before.
+        The server must be known to refuse a token that it has already, or have repeated one to this task before;
+        and it must not have made a job of this task without repeating its token.
         """
         look_up = self.look_up
         if look_up is None or submit.id not in self._absent:
             return False
-        echoes = any(other.echoed_by == look_up.server for other in self._journal.submits.values())
-        return look_up.is_honoured or echoes
+        made = [job for job in self._journal.jobs() if job.client_token and job.account == look_up.account]
+        echoes = [job.echoed_by == look_up.server for job in made]
+        return all(echoes) and (look_up.is_honoured or bool(echoes))
 
     def _argument_is_spent(self, submit: Submit, allowed: Mapping[str, str]) -> bool:
         """Return whether ``on_uncertain="resubmit"`` has already allowed one more POST for this request."""
@@ -769,8 +660,16 @@ class Submitter:
     def _close(self, intent: str, reason: str) -> None:
         """Record that a POST provably bought nothing."""
         self._append(new_event("refused", intent, at=self.now(), reason=reason), attempts=ATTEMPTS_TO_RECORD)
-        if reason == "slot":
+        if reason != "slot":
+            return
+        submit = self._journal.submits.get(intent)
+        if submit is None or submit.client_token is None:
             self._forget(intent)
+            return
+        # The last one keeps the token of the purchase.
+        for other in self._journal.with_token(submit.client_token):
+            if other.refusal == "slot" and other.id != intent:
+                self._forget(other.id)
 
     def _withdraw(self, intent: str) -> None:
         """Record that a POST was not sent; if that fails, the intent stops the next attempt, which is safe."""
@@ -857,78 +756,8 @@ class Submitter:
         return None
 
 
-def pause_in_place(error: KlingError, attempt: int) -> float | None:
-    """
-    Return the seconds after which a submit may be sent again in place, or None if it may not.
-
-    Only for a submit that provably bought nothing: it never reached the server, or a server error refused it.
-
-    :param error: The error of the submit.
-    :param attempt: The number of submits that ended with such an error, this one included.
-    """
-    if not isinstance(error, (KlingConnectionError, KlingServerError)) or attempt >= ATTEMPTS_IN_PLACE:
-        return None
-    return max(min(2.0 ** (attempt - 1), 16.0) * random.uniform(0.75, 1.25), min(error.retry_after or 0.0, 60.0))
-
-
-def pause_for_slot(error: KlingError, refusals: int) -> float:
-    """
-    Return the seconds to wait for a slot of the account: growing, jittered, and at least the ``retry_after``.
-
-    :param error: The refusal, with its ``retry_after``.
-    :param refusals: The number of refusals in a row, this one included.
-    """
-    pause = min(FIRST_SLOT_PAUSE * 2.0 ** min(refusals - 1, 10), LONGEST_SLOT_PAUSE)
-    return max(pause * random.uniform(0.75, 1.25), error.retry_after or 0.0)
-
-
 def _exhausted(refused: int) -> KlingError:
     return KlingServerError(
         f"{refused} submits of this request were refused, so no more are sent",
         advice="Nothing was bought. The log has the reasons; clear this task to try again.",
     )
-
-
-def uncertain_error(
-    submit: Submit, request: SubmitRequest, details: Mapping[str, Any]
-) -> KlingUncertainSubmissionError:
-    """Return the error for a submit of unknown fate: one line on what is unknown, and one on what to do."""
-    when = "at a time unknown" if submit.sent_at == SENT_AT_UNKNOWN else f"sent {iso(submit.sent_at)}"
-    offered = details.get("offered")
-    advice = (
-        f"Look for it at the vendor, set the Airflow Variable {variable_name(submit.id)} to its id, or to none if "
-        "there is none, and clear this task."
-    )
-    if offered:
-        advice += f" The response named the id {offered}."
-    if submit.fingerprint != request.fingerprint:
-        advice += " The request has changed since: the changed one is submitted after that."
-    if submit.client_token:
-        advice += (
-            f" It was sent with the external task id {submit.client_token}; a clear of this task asks the server "
-            "for that again."
-        )
-    if hint := details.get("hint"):
-        advice += f" {hint}"
-    return KlingUncertainSubmissionError(
-        f"A submit may have been accepted and billed: {submit.summary}, {when} ({details['why']})",
-        kling_task_id=offered,
-        http_status=details.get("http_status"),
-        code=details.get("code"),
-        server_message=details.get("server_message"),
-        request_id=details.get("request_id"),
-        advice=advice,
-    )
-
-
-def _advice_if_gone(submit: Submit) -> str:
-    since = iso(submit.submitted_at or submit.sent_at)
-    return (
-        f"It was submitted {since} and may be gone at the vendor by now. For a new video, set another take, or "
-        "on_clear='resubmit' and clear the task."
-    )
-
-
-def iso(moment: float) -> str:
-    """Return a moment (epoch seconds) as a person reads it, in UTC."""
-    return datetime.fromtimestamp(moment, tz=UTC).isoformat(sep=" ", timespec="seconds")

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.jobs.journal import Submit
     from airflow_provider_kling.jobs.result import KlingVideo
-    from airflow_provider_kling.jobs.submission import OnClear, OnUncertain, SubmitRequest, SubmitResult, Submitter
+    from airflow_provider_kling.jobs.submission import Submitter
+    from airflow_provider_kling.jobs.submit_request import OnClear, OnUncertain, SubmitRequest, SubmitResult
 
 #: Seconds to keep trying to submit while the account has no free slot.
 DEFAULT_SUBMIT_TIMEOUT = 24 * 3600.0
@@ -92,7 +93,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
     :param take: Number of the take of this request. Another number buys another video; it is not sent.
     :return: The Kling task id; with ``wait_for_completion`` the finished video: a dict with ``kling_task_id``,
         ``model``, ``status``, ``raw_status``, ``progress``, ``video_url``, ``created_at``, ``completed_at``,
-        ``error`` and ``error_code``.
+        ``error``, ``error_code``, ``billed`` and ``is_watermarked``.
         XCom ``kling_task_id`` is pushed right after the response to the submit, ``video_url`` when there is one.
     :raises KlingError: a named subclass, see :mod:`airflow_provider_kling.exceptions`; errors that a retry cannot
         cure fail the task at once.
@@ -279,7 +280,8 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         )
 
     def _submit_request(self, context: Context) -> SubmitRequest:
-        from airflow_provider_kling.jobs.submission import SubmitRequest, fingerprint_of
+        from airflow_provider_kling.jobs.fingerprint import fingerprint_of
+        from airflow_provider_kling.jobs.submit_request import SubmitRequest
         from airflow_provider_kling.records import token_seed
 
         video = VideoRequest.build(**self._arguments())
@@ -335,7 +337,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
 
     def _await_slot(self, error: KlingError, *, since: float, refusals: int) -> None:
         """Wait until the account may have a free slot; if deferrable, hold no worker."""
-        from airflow_provider_kling.jobs.submission import pause_for_slot
+        from airflow_provider_kling.jobs.submit_pauses import pause_for_slot
 
         now = time.time()
         since = min(since, now)  # the worker that wrote it may have had a clock that is ahead

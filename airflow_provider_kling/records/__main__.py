@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_kling.exceptions import KlingError
 from airflow_provider_kling.jobs.journal import Journal, Submit
-from airflow_provider_kling.jobs.submission import iso
+from airflow_provider_kling.jobs.uncertain import iso
 from airflow_provider_kling.records.folder import RecordFiles, records_in
 from airflow_provider_kling.utils.file_names import safe_name
 

@@ -99,7 +99,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         type=_key_pair,
         metavar="AK:SK",
-        help="keys for JWTs with --api official (ak-sandbox:sk-secret-sandbox); may be given several times",
+        help="keys for JWTs with --api official (ak-sandbox:sk-secret-sandbox-of-32-characters); may be given "
+        "several times",
     )
     parser.add_argument("--units", type=float, help="units in the resource pack of --api official (no limit)")
     parser.add_argument("--queue-seconds", type=float, default=2.0, help="seconds a job is queued (%(default)s)")

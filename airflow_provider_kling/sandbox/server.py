@@ -200,10 +200,25 @@ class Sandbox(Controls):
                 # The runner registers a newly accepted connection only after a few iterations of the loop.
                 await asyncio.sleep(0.01)
             finally:
-                await runner.cleanup()
+                await clean_up(runner)
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
+
+
+async def clean_up(runner: web.AppRunner) -> None:
+    """
+    Stop a server and close every connection.
+
+    aiohttp closes a connection only once its client has read what was sent, which may be never.
+    """
+    server = runner.server
+    transports = [connection.transport for connection in server.connections] if server else []
+    await runner.cleanup()
+    for transport in transports:
+        if transport is not None:
+            transport.abort()
+    await asyncio.sleep(0)  # in this turn of the loop they close their sockets

@@ -18,7 +18,7 @@ from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT
 from airflow_provider_kling.jobs.poll_schedule import delay_for, learned_durations
 from airflow_provider_kling.jobs.polling import Finished, Poller, steady_clock
 from airflow_provider_kling.jobs.result import task_reference
-from airflow_provider_kling.jobs.submission import LONGEST_SLOT_PAUSE
+from airflow_provider_kling.jobs.submit_pauses import LONGEST_SLOT_PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

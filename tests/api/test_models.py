@@ -183,19 +183,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     (
         "kling-v3",
-        {"prompt": None, "multi_prompt": ["A door opens"], "duration": 5},
-        "multi_prompt[0]",
-        "needs a duration of at least 1 second",
-    ),
-    (
-        "kling-v3",
         {"prompt": None, "multi_prompt": SHOTS, "duration": 6},
-        "duration",
-        "must be the 5 seconds of all shots together",
-    ),
-    (
-        "kling-v3",
-        {"prompt": None, "multi_prompt": SHOTS},
         "duration",
         "must be the 5 seconds of all shots together",
     ),
@@ -241,7 +229,6 @@ class TestWhatAModelCannotMake:
             ({"model": "kling-v2-5-turbo", "image": IMAGE, "last_image": IMAGE}, "mode"),
             ({"model": "kling-v2-5-turbo", "image": IMAGE, "last_image": IMAGE}, "extra_body"),
             ({"model": "kling-2.6", "image": IMAGE, "last_image": IMAGE}, "sound"),
-            ({"model": "kling-v3", "image": IMAGE, "prompt": None, "multi_prompt": SHOTS}, "duration"),
             ({"model": "kling-v3", "element_list": [1]}, "image"),
             ({"model": "kling-v3", "shot_type": "customize"}, "multi_prompt"),
             ({"model": "kling-v3", "shot_type": "customize"}, "extra_body"),
@@ -299,6 +286,8 @@ class TestWhatAModelMakes:
             {"prompt": "x", "image": IMAGE, "element_list": [{"element_id": 1}] * 3},
             {"multi_prompt": SHOTS, "duration": 5, "shot_type": "customize"},
             {"multi_prompt": SHOTS, "duration": 5, "image": IMAGE, "element_list": [1]},
+            {"multi_prompt": SHOTS},
+            {"multi_prompt": ["A door opens", "A cat walks in"], "duration": 7},
             {"multi_prompt": [{"prompt": "x", "duration": s} for s in (1.1, 2.3, 2.3, 1.3)], "duration": 7},
             {"prompt": "x", "multi_prompt": [], "element_list": []},
         ],
@@ -369,7 +358,10 @@ class TestTheNamesOfGateways:
             ({"image": IMAGE, "aspect_ratio": "1:1"}, ["aspect_ratio"]),
             ({"element_list": [1]}, ["element_list"]),
             ({"shot_type": "customize"}, ["shot_type"]),
-            ({"prompt": None, "image": IMAGE, "multi_prompt": ["x"]}, ["multi_prompt[0]"]),
+            (
+                {"prompt": None, "image": IMAGE, "multi_prompt": [{"prompt": "x", "duration": 0.5}]},
+                ["multi_prompt[0]"],
+            ),
             ({"image": IMAGE, "last_image": IMAGE}, []),
         ],
     )

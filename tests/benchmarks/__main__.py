@@ -26,6 +26,7 @@ BENCHMARKS = {
     "poll_schedule": "Requests for each video",
     "download": "Storing a video",
     "poll_cost": "CPU for each status check",
+    "status_batches": "Several videos in one status request",
     "worker_cost": "Workers for each video",
     "triggerer_load": "Ten thousand waiting videos",
 }

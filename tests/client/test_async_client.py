@@ -40,6 +40,7 @@ from airflow_provider_kling.sandbox import DIALECTS, Sandbox
 from tests.conftest import Connect
 from tests.connections import BOOK
 from tests.fixtures.event_loop import longest_lag, until
+from tests.fixtures.http_server import served
 from tests.fixtures.requests import REQUEST
 from tests.fixtures.responses import COMPLETED, KEY, RAW_RESPONSES
 from tests.raw_server import RawServer, Request, Silent, free_port, http_response
@@ -85,17 +86,11 @@ class Api:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
-        app = web.Application()
-        app.add_routes([web.get("/v1/videos/{task_id}", self.status)])
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        try:
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-        finally:
-            self.go.set()
-            await runner.cleanup()
+        async with served([web.get("/v1/videos/{task_id}", self.status)]) as base_url:
+            try:
+                yield base_url
+            finally:
+                self.go.set()
 
 
 async def ask(task_id: str, conn_id: str = "kling_default") -> str:

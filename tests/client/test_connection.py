@@ -297,7 +297,7 @@ class TestExtras:
         message = refusal(host="", password="", extra={"connect_timeout": 0, "read_timeout": "x"})
         for name in ("host", "password", "extra.connect_timeout", "extra.read_timeout"):
             assert f"\n  - {name}=" in message
-        assert "its host is the API's base URL and its password the API key" in message
+        assert "its host is the API's base URL, and its password the key" in message
 
 
 class TestWhereTheKeyMayGo:

@@ -22,7 +22,10 @@ from shutil import which
 from urllib.parse import unquote, urlsplit
 
 import yaml
+from airflow.models.connection import Connection
 
+from airflow_provider_kling.client.lookup import connection_from
+from airflow_provider_kling.exceptions import KlingError
 from tests.docs.pages import PYTHON, Block, Mention, Page, read_page
 
 CHECKOUT = Path(__file__).parents[2]
@@ -40,6 +43,8 @@ _MERMAID_OTHER = re.compile(r"flowchart (?:TD|LR)|subgraph \w+\[\"[^\"\]]+\"\]|e
 _SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+")
 #: Words from which on two equal texts are the same sentence, and no term.
 _SENTENCE_WORDS = 6
+#: What the dots at the end of a key stand for.
+_REST_OF_KEY = "0123456789abcdef"
 #: What make and the tools of a checkout leave in it.
 _MADE = (".venv/", ".build/", ".cache/")
 
@@ -188,6 +193,27 @@ def commands(text: str) -> Iterator[list[str]]:
             in_comment = True
         elif not in_comment and (words or not re.match(r"\w+=", word)):
             words.append(word)
+
+
+def connection_problems(page: Page) -> list[str]:
+    """Check that each connection of a shell block is one that the hook accepts, with extras that it reads."""
+    return [
+        f"{block.where}: {problem}"
+        for block in page.blocks
+        if block.language in SHELL
+        for value in re.findall(r"^export AIRFLOW_CONN_\w+='([^']+)'$", block.code, re.MULTILINE)
+        for problem in _wrong_with_connection(value.replace("...", _REST_OF_KEY))
+    ]
+
+
+def _wrong_with_connection(value: str) -> Iterator[str]:
+    found = Connection.from_json(value) if value.startswith("{") else Connection(uri=value)
+    try:
+        connection = connection_from("kling_default", found, found.extra_dejson)
+    except KlingError as error:
+        yield str(error)
+    else:
+        yield from (f"the extra {name} is not read" for name in connection.unknown_extras)
 
 
 def _wrong_in(words: list[str]) -> Iterator[str]:

@@ -190,6 +190,22 @@ def test_a_command_that_does_not_exist(page: MakePage, text: str, problems: list
     assert checks.command_problems(page(text)) == problems
 
 
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("kling://:sk-...@api.example.com/prefix?api=official", ""),
+        ('{"conn_type": "kling", "login": "ak...", "password": "sk...", "extra": {"api": "official"}}', ""),
+        ("kling://:sk-...@api.example.com?api=oficial", "extra.api='oficial': must be one of"),
+        ("kling://:sk-...@api.example.com?timeout=3", "the extra timeout is not read"),
+        ('{"conn_type": "kling", "password": "sk-..."}', "host"),
+    ],
+)
+def test_a_connection_that_is_not_accepted(page: MakePage, value: str, problem: str) -> None:
+    found = checks.connection_problems(page(fenced("bash", f"export AIRFLOW_CONN_KLING_DEFAULT='{value}'")))
+    assert problem in "".join(found) if problem else found == []
+    assert bool(found) == bool(problem)
+
+
 HEADINGS = """# A `KlingHook` of one's own: what, and why?
 
 ## Same

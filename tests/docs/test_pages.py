@@ -52,6 +52,11 @@ def test_every_command_exists(page: Page) -> None:
 
 
 @each_page
+def test_every_connection_is_accepted(page: Page) -> None:
+    assert checks.connection_problems(page) == []
+
+
+@each_page
 def test_every_link_leads_somewhere(page: Page) -> None:
     assert checks.link_problems(page) == []
 

@@ -34,9 +34,11 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.jobs.client_token import derived_client_token
 from airflow_provider_kling.jobs.consent import variable_name
+from airflow_provider_kling.jobs.fingerprint import fingerprint_of
 from airflow_provider_kling.jobs.journal import SENT_AT_UNKNOWN, Journal, new_event, new_id
 from airflow_provider_kling.jobs.look_up import MAX_LOOK_UPS, LookUp
-from airflow_provider_kling.jobs.submission import SubmitRequest, SubmitResult, Submitter, fingerprint_of
+from airflow_provider_kling.jobs.submission import Submitter
+from airflow_provider_kling.jobs.submit_request import SubmitRequest, SubmitResult
 
 CAT, DOG = (VideoRequest.build(model="kling-v3-std-silent", prompt=prompt) for prompt in ("a cat", "a dog"))
 SERVER, ACCOUNT = "https://api-singapore.klingai.com", "0123456789abcdef"

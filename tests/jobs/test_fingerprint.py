@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from airflow_provider_kling.api.gateway import payload
 from airflow_provider_kling.api.gateway.payload import EXTRA_BODY_FIELDS
 from airflow_provider_kling.api.request import VideoRequest
-from airflow_provider_kling.jobs import submission
 from airflow_provider_kling.jobs.fingerprint import fingerprint_of
 from airflow_provider_kling.utils.signed_urls import SIGNINGS
 from tests.fixtures.signed_urls import FILE, SIGNED
@@ -230,7 +229,3 @@ def test_mode_and_sound_in_extra_body_stay_as_they_were_before_they_were_argumen
     assert of(model="kling-v3-pro-audio", prompt="A paper boat", extra_body=extra) == (
         "30d2c8be2d23f0bd38348eab9cc467be"
     )
-
-
-def test_it_is_found_where_it_was() -> None:
-    assert submission.fingerprint_of is fingerprint_of

@@ -28,9 +28,9 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
 )
 from airflow_provider_kling.jobs.journal import new_id
-from airflow_provider_kling.jobs.submission import (
+from airflow_provider_kling.jobs.submission import ATTEMPTS_PER_PURCHASE
+from airflow_provider_kling.jobs.submit_pauses import (
     ATTEMPTS_IN_PLACE,
-    ATTEMPTS_PER_PURCHASE,
     LONGEST_SLOT_PAUSE,
     pause_for_slot,
     pause_in_place,

@@ -34,8 +34,10 @@ from airflow_provider_kling.exceptions import (
     KlingUncertainSubmissionError,
 )
 from airflow_provider_kling.jobs.consent import variable_name
+from airflow_provider_kling.jobs.fingerprint import fingerprint_of
 from airflow_provider_kling.jobs.journal import Journal, new_id
-from airflow_provider_kling.jobs.submission import SubmitRequest, SubmitResult, Submitter, fingerprint_of
+from airflow_provider_kling.jobs.submission import Submitter
+from airflow_provider_kling.jobs.submit_request import SubmitRequest, SubmitResult
 
 
 class Killed(BaseException):

@@ -17,7 +17,9 @@ from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.exceptions import KlingError
 from airflow_provider_kling.hooks.kling import KlingHook
-from airflow_provider_kling.jobs.submission import SubmitRequest, Submitter, fingerprint_of
+from airflow_provider_kling.jobs.fingerprint import fingerprint_of
+from airflow_provider_kling.jobs.submission import Submitter
+from airflow_provider_kling.jobs.submit_request import SubmitRequest
 from airflow_provider_kling.records import Identity
 from airflow_provider_kling.records.folder import FolderStore
 from tests.connections import BOOK

@@ -112,8 +112,11 @@ UNIT_TESTS_LEFT_OUT = {
     "tests/docs": "the pages show what to write for the newest Airflow",
     "tests/sandbox": "the sandbox knows nothing of Airflow; its own libraries are tried in the lowest version",
     "tests/api": "reading responses needs nothing of Airflow; tried in the lowest version",
+    "tests/jobs": "the decisions need nothing of Airflow; tried in the lowest version",
     "tests/utils": "they need nothing of Airflow; tried in the lowest version",
     "tests/client/test_what_leaves.py": "masking depends on the HTTP libraries; the lowest ones are tried",
 }
-UNIT_TESTS_OF_LOWEST = frozenset({"tests/sandbox", "tests/api", "tests/utils", "tests/client/test_what_leaves.py"})
+UNIT_TESTS_OF_LOWEST = frozenset(
+    {"tests/sandbox", "tests/api", "tests/jobs", "tests/utils", "tests/client/test_what_leaves.py"}
+)
 """Those of them that are run with the lowest versions of all libraries."""

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,8 +33,12 @@ AT_ONCE = 2
 """Versions that are tried at the same time: each waits a good deal."""
 LAST_WORDS = 60
 """Lines of a log that are shown when something fails."""
+MOST_FAILURES = 20
+"""Failed tests of a version that are named at the end."""
 _FOREIGN_VARIABLES = ("AIRFLOW", "_AIRFLOW", "PYTHON", "PYTEST", "VIRTUAL_ENV", "KLING")
-_PYTEST_REPORTS = re.compile(r"^(?:\d+ (?:passed|failed|skipped|error).* in [\d.]+s.*|SKIPPED .*)$", re.MULTILINE)
+_PYTEST_REPORT = re.compile(r"^\d+ (?:passed|failed|skipped|error).* in [\d.]+s.*$", re.MULTILINE)
+_PYTEST_SKIPS = re.compile(r"^SKIPPED \[(\d+)\] \S+: (.*)$", re.MULTILINE)
+_PYTEST_FAILURES = re.compile(r"^(?:FAILED|ERROR) .*$", re.MULTILINE)
 
 
 @dataclass
@@ -45,6 +50,7 @@ class Trial:
     installed: str = ""
     verdicts: dict[str, str] = field(default_factory=dict)
     """Column -> "" for what works, or what went wrong."""
+    failed_tests: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -130,8 +136,15 @@ def unit_tests(trial: Trial, processes: Processes) -> str:
         *("-o", f"cache_dir={trial.folder / 'pytest-cache'}", f"--basetemp={trial.folder / 'pytest'}"),
     ]
     status = processes.run(command, _environment(), log)
-    for line in _PYTEST_REPORTS.findall(log.read_text(errors="replace")):
+    text = log.read_text(errors="replace")
+    skips = Counter[str]()
+    for number, reason in _PYTEST_SKIPS.findall(text):
+        skips[reason] += int(number)
+    for reason, number in skips.items():
+        trial.say(f"unit tests: {number} skipped: {reason}")
+    for line in _PYTEST_REPORT.findall(text):
         trial.say(f"unit tests: {line}")
+    trial.failed_tests = _PYTEST_FAILURES.findall(text)[:MOST_FAILURES]
     return _last_words(log) if status else ""
 
 
@@ -224,6 +237,10 @@ def main(names: list[str]) -> int:
                 print(f"\n{trial.version.name} {column} FAILED, see {trial.folder}\n{wrong}")
     print()
     print_table(trials)
+    # Last, where a log that was cut still has it.
+    for trial in trials:
+        for line in trial.failed_tests:
+            print(f"{trial.version.name} {line}")
     return int(any(trial.failed for trial in trials))
 
 

@@ -58,7 +58,9 @@ class OfficialOptions:
         429 and 1302; 0 sets no limit.
     """
 
-    access_keys: Mapping[str, str] = field(default_factory=lambda: {"ak-sandbox": "sk-secret-sandbox"})
+    access_keys: Mapping[str, str] = field(
+        default_factory=lambda: {"ak-sandbox": "sk-secret-sandbox-of-32-characters"}
+    )
     accounts: Mapping[str, str] = field(default_factory=dict)
     units: float | Decimal | None = None
     drops_external_ids: bool = False

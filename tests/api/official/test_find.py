@@ -87,6 +87,7 @@ def test_the_platform_can_say_that_there_is_none(http_status: int, body: Any) ->
         (200, success(None), KlingServerError),
         (200, success("8671"), KlingServerError),
         (201, success([]), KlingServerError),
+        (200, {"code": False, "data": []}, KlingServerError),
         (200, [], KlingServerError),
         (200, b"", KlingServerError),
         (200, b"<html>", KlingServerError),

@@ -115,6 +115,7 @@ def test_a_documented_refusal_is_the_named_error_with_the_servers_words(
         "Duplicate external_task_id",
         "external_task_id 已存在",
         "外部任务ID重复",
+        "The same task was already submitted",
     ],
 )
 def test_a_token_that_is_in_use_is_a_duplicate_whatever_the_http_status(http_status: int, message: str) -> None:

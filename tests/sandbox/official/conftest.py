@@ -24,7 +24,7 @@ IMAGE = "/v1/videos/image2video"
 
 def signed(
     access_key: str = "ak-sandbox",
-    secret_key: str = "sk-secret-sandbox",
+    secret_key: str = "sk-secret-sandbox-of-32-characters",
     *,
     header: object = None,
     **claims: Any,
