@@ -31,7 +31,6 @@ def example_kling_text_to_video():
         aspect_ratio="16:9",
         duration=5,
         cfg_scale=0.5,
-        shot_type="customize",
         wait_for_completion=True,
     )
     KlingToObjectStorageOperator(task_id="store", video=video.output, path="{{ params.folder }}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.exceptions import KlingAuthenticationError, KlingBalanceError, KlingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_LOOK_UPS = 10
 #: Minimum seconds between the two look-ups that find nothing.
 MIN_PAUSE = 10.0
+#: Errors that a user cures first; then another attempt looks again.
+_ABOUT_ACCOUNT = (KlingAuthenticationError, KlingBalanceError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,18 +61,20 @@ class LookUp:
         :param sleep: Waits in place.
         :param log: Writes a line to the task's log.
         :param exists: Whether the server has said that there is a job; then its absence means "not stored yet".
-        :raises KlingError: if a look-up failed for a reason that another one would meet too.
+        :raises KlingError: if the account may not look it up, since its key is rejected, for example.
         """
         is_absent, failure = False, None
         for look_up in range(1, MAX_LOOK_UPS + 1):
             try:
                 job = self.find(client_token)
             except KlingError as error:
-                if not error.retryable:
+                if isinstance(error, _ABOUT_ACCOUNT):
                     raise
                 failure = error
                 pause = pause_after_failure(look_up)
                 log(f"The lost submit cannot be looked up now: {error}")
+                if not error.retryable:
+                    break
             else:
                 if job is not None:
                     return Finding(job=job)

@@ -262,6 +262,31 @@ class TestALookUp:
         assert [task.attempt()] == ids(platform)
         assert platform.requests["submit"] == 1
 
+    @pytest.mark.parametrize(
+        "refusal",
+        [
+            {"status": 400, "code": 1201, "message": "external_task_ids is invalid"},
+            {"status": 403, "code": 1103, "message": "No permission"},
+            {"status": 404, "code": 1203, "message": "The resource does not exist"},
+        ],
+        ids=str,
+    )
+    def test_that_the_server_does_not_take_ends_in_a_persons_word(
+        self, platform: Sandbox, say: Any, refusal: dict[str, Any]
+    ) -> None:
+        """It does not end in the words of that refusal, which hide that a video may be paid for."""
+        platform.add_fault(Fault("submit", "drop_after"))
+        platform.add_fault(Fault("find", "error", times=None, **refusal))
+        task = Task()
+        error = task.until_it_ends()
+        assert isinstance(error, KlingUncertainSubmissionError)
+        assert task.ti.pushed["kling_uncertain"]["name"] == variable_in(error)
+        task.clear()
+        assert str(task.until_it_ends()) == str(error)
+        say(variable_in(error), ids(platform)[0])
+        task.clear()
+        assert [task.attempt()] == ids(platform)
+
     def test_that_is_refused_fails_the_task_and_a_clear_asks_again(self, platform: Sandbox) -> None:
         platform.add_fault(Fault("submit", "drop_after"))
         platform.add_fault(Fault("find", "error", status=401, code=1002, message="Authorization is invalid"))

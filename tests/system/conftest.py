@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_kling.sandbox import Sandbox
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.metrics import Metrics
+from tests.system.scene import set_connection
 
 CHECKOUT = Path(__file__).parents[2]
 EXAMPLE_DAGS = CHECKOUT / "example_dags"
@@ -36,7 +37,6 @@ def cluster(
 ) -> Iterator[AirflowCluster]:
     """Start an Airflow with the example DAGs, the DAGs of these tests, and a connection to the sandbox."""
     home, state = tmp_path_factory.mktemp("airflow"), tmp_path_factory.mktemp("kling-state")
-    connections = {"kling_default": sandbox.connection_json}
     bundles = [
         {
             "name": f"{folder.parent.name}-{folder.name}",
@@ -57,7 +57,7 @@ def cluster(
         "PYTHONPATH": str(CHECKOUT),
         **metrics.environment,
     }
-    with AirflowCluster(
-        home, EXAMPLE_DAGS, connections=connections, environment=environment, parallelism=6
-    ) as cluster:
+    with AirflowCluster(home, EXAMPLE_DAGS, environment=environment, parallelism=6) as cluster:
+        # Stored, and not in the environment, so that a test can lead it elsewhere.
+        set_connection(cluster.api, "kling_default", json.loads(sandbox.connection_json))
         yield cluster

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every example DAG on a real Airflow, driven over REST, from the trigger to the file on disk."""
+"""
+Every example DAG on a real Airflow, driven over REST, from the trigger to the file on disk.
+
+Each runs against a gateway and against Kling's own platform; only the connection differs.
+"""
 
 from __future__ import annotations
 
 import ast
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +22,7 @@ from tests.system.airflow_api import AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.conftest import EXAMPLE_DAGS
 from tests.system.examples import EXAMPLES, VIDEOS, Example
+from tests.system.scene import set_connection
 from tests.system.video import VideoFacts, look_into
 
 
@@ -44,13 +51,25 @@ class Runs:
         return "\n".join(self.api.report(dag_id, run_id) for dag_id, run_id in self.run_ids.items())
 
 
+@pytest.fixture(scope="module", params=["gateway", "official"])
+def server(request: pytest.FixtureRequest, cluster: AirflowCluster, sandbox: Sandbox) -> Iterator[Sandbox]:
+    """The server behind the connection of the examples: that of all tests, or Kling's own platform meanwhile."""
+    if request.param == "gateway":
+        yield sandbox
+        return
+    with Sandbox(api="official", run_seconds=3600) as platform:
+        set_connection(cluster.api, "kling_default", json.loads(platform.connection_json))
+        yield platform
+    set_connection(cluster.api, "kling_default", json.loads(sandbox.connection_json))
+
+
 @pytest.fixture(scope="module")
-def runs(cluster: AirflowCluster, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(cluster: AirflowCluster, server: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Run all examples to their end, stopping to look while every video is still being made."""
     folder = tmp_path_factory.mktemp("videos")
     cluster.api.wait_for_dags(EXAMPLES.keys())
-    # Other tests of this sandbox have bought as well.
-    before = len(sandbox.ledger())
+    # Other tests of this server have bought as well.
+    before = len(server.ledger())
     run_ids = {
         dag_id: cluster.api.trigger_dag(dag_id, {"folder": f"file://{folder}/{dag_id}/"}) for dag_id in EXAMPLES
     }
@@ -61,12 +80,12 @@ def runs(cluster: AirflowCluster, sandbox: Sandbox, tmp_path_factory: pytest.Tem
     except TimeoutError as error:
         pytest.fail(f"{error}\n{runs.reports()}")
     runs.pool = cluster.api.pool()
-    runs.unfinished_jobs = sum(job["state"] != "completed" for job in sandbox.jobs())
-    for job in sandbox.jobs():
-        sandbox.finish(job["id"])
+    runs.unfinished_jobs = sum(job["state"] != "completed" for job in server.jobs())
+    for job in server.jobs():
+        server.finish(job["id"])
     for dag_id, run_id in run_ids.items():
         cluster.api.wait_for_run(dag_id, run_id)
-    runs.bought = len(sandbox.ledger()) - before
+    runs.bought = len(server.ledger()) - before
     return runs
 
 

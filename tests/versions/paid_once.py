@@ -15,7 +15,8 @@ from pathlib import Path
 import requests
 
 from airflow_provider_kling.sandbox import Sandbox
-from tests.system import scenarios
+from tests.fixtures.platform import API_KEY, PAIR
+from tests.system import lost_submits, scenarios
 from tests.system.airflow_api import AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster, free_port
 from tests.system.scene import Scene, connect
@@ -72,12 +73,24 @@ def play_paid_once(cluster: AirflowCluster, records: Collection[str]) -> None:
     plays = {
         f"{name}, {record}": partial(play, record=record) for record in records for name, play in SCENARIOS.items()
     }
+    kills = [lost_submits.Kill(moment, record, keys) for record in records for moment, keys in KILLS.items()]
+    on_platform = {f"platform: killed {', '.join(kill)}": kill for kill in kills}
+    plays |= {name: partial(lost_submits.killed, kill=kill) for name, kill in on_platform.items()}
     cluster.api.wait_for_dags({"paid_once"})
-    with Sandbox(run_seconds=3600) as sandbox, ThreadPoolExecutor(len(plays)) as pool:
+    with (
+        Sandbox(run_seconds=3600) as sandbox,
+        Sandbox(api="official", run_seconds=3600) as platform,
+        ThreadPoolExecutor(len(plays)) as pool,
+    ):
         connect(cluster.api, "kling_paid_once", sandbox)
+        lost_submits.connect_to_platform(cluster.api, platform)
 
         def start(name: str, play: Callable[[Scene], None]) -> str:
-            scene = Scene(cluster.api, sandbox, f"<{name}>", environment=cluster.environment)
+            to_scene = partial(Scene, cluster.api, prompt=f"<{name}>", environment=cluster.environment)
+            if kill := on_platform.get(name):
+                scene = to_scene(platform, conn_id=lost_submits.CONNECTIONS[kill.keys])
+            else:
+                scene = to_scene(sandbox)
             try:
                 play(scene)
             except Exception as error:  # noqa: BLE001
@@ -86,7 +99,8 @@ def play_paid_once(cluster: AirflowCluster, records: Collection[str]) -> None:
             return ""
 
         wrong = list(filter(None, pool.map(start, plays.keys(), plays.values())))
-        print(f"paid once: {len(plays)} scenes, {len(sandbox.ledger())} jobs bought", flush=True)
+        jobs = len(sandbox.ledger()) + len(platform.ledger())
+        print(f"paid once: {len(plays)} scenes, {jobs} jobs bought", flush=True)
     assert not wrong, "\n".join(wrong)
     left = records_left(cluster.api)
     assert not left, f"after success there are still {left}"
@@ -107,3 +121,5 @@ SCENARIOS: dict[str, Callable[..., None]] = {
         for case in scenarios.CLEARS[::2]
     },
 }
+KILLS = {"before the POST": PAIR, lost_submits.AFTER_ACCEPTANCE: API_KEY}
+"""Moments of a kill on Kling's own platform, with the kind of key."""
