@@ -209,7 +209,7 @@ class TestALostSubmit:
         else:
             platform.add_fault(Fault("submit", "drop_before"))
             platform.add_fault(Fault("submit", "rate_limit"))
-        attempt = {**context(TaskInstance()), "task_state_store": StateStore() if state == "auto" else None}
+        attempt: Any = {**context(TaskInstance()), "task_state_store": StateStore() if state == "auto" else None}
         operator = KlingGenerateOperator(task_id="video", model="kling-v3", prompt=PROMPT)
         with pytest.raises(TaskDeferred) as deferred:
             operator.execute(attempt)
