@@ -27,6 +27,7 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
     KlingUncertainSubmissionError,
 )
+from airflow_provider_kling.jobs.look_up import LookUp
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
@@ -39,7 +40,7 @@ from tests.task_context import StateStore, TaskInstance, context
 
 Start = Callable[..., Sandbox]
 
-READ_TIMEOUT = 0.4
+READ_TIMEOUT = 1.0
 OWN_HOST = "the host of a reseller"
 PICTURE = "https://example.com/first.png"
 #: The keys and models of an account, and the standard that serves them.
@@ -53,9 +54,11 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look up again as soon as the read timeout has passed, and at once after a look-up that failed."""
+    """Look up again at once."""
     monkeypatch.setattr("airflow_provider_kling.jobs.look_up.pause_after_failure", lambda look_up: 0.0)
-    monkeypatch.setattr("airflow_provider_kling.hooks.kling.MIN_PAUSE", 0.0)
+    monkeypatch.setattr(
+        "airflow_provider_kling.hooks.kling.LookUp", lambda **fields: LookUp(**{**fields, "pause": 0.0})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +120,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "half of the JSON is lost": {"kind": "broken_json"},
     "the answer is empty": {"kind": "empty_body"},
     "the answer has no id": {"kind": "missing_fields", "fields": ("task_id", "id")},
-    "the answer comes too late": {"kind": "delay_after", "seconds": 3 * READ_TIMEOUT},
+    "the answer comes too late": {"kind": "delay_after", "seconds": 2 * READ_TIMEOUT},
     "a gateway times out": {"kind": "proxy_error", "status": 504},
     "a gateway times out after the acceptance": {"kind": "proxy_error", "status": 504, "accepted": True},
     **{
@@ -168,11 +171,11 @@ class TestALostSubmit:
     def test_that_is_still_under_way_while_it_is_looked_for_is_bought_once(self, start: Start) -> None:
         """The platform takes the first request while the second one is under way: one of them is a duplicate."""
         platform = start(of_its_own=True)
-        platform.add_fault(Fault("submit", "delay_before", seconds=5 * READ_TIMEOUT))
-        platform.add_fault(Fault("submit", "delay_before", skip=1, seconds=5 * READ_TIMEOUT))
+        platform.add_fault(Fault("submit", "delay_before", seconds=3 * READ_TIMEOUT))
+        platform.add_fault(Fault("submit", "delay_before", skip=1, seconds=3 * READ_TIMEOUT))
         assert [Task().attempt()] == ids(platform)
         assert platform.requests["submit"] >= 2
-        time.sleep(5 * READ_TIMEOUT)
+        time.sleep(3 * READ_TIMEOUT)
         assert len(ids(platform)) == 1
 
     @pytest.mark.parametrize("looks", [2, 4])
@@ -201,12 +204,12 @@ class TestALostSubmit:
         monkeypatch.setenv("AIRFLOW__KLING__DEPLOYMENT", "test")
         platform = start(of_its_own=True)
         if answered == "late":
-            platform.add_fault(Fault("submit", "delay_before", seconds=5 * READ_TIMEOUT))
+            platform.add_fault(Fault("submit", "delay_before", seconds=3 * READ_TIMEOUT))
             platform.add_fault(Fault("submit", "rate_limit", skip=1))
         else:
             platform.add_fault(Fault("submit", "drop_before"))
             platform.add_fault(Fault("submit", "rate_limit"))
-        attempt = {**context(TaskInstance()), "task_state_store": StateStore() if state == "auto" else None}
+        attempt: Any = {**context(TaskInstance()), "task_state_store": StateStore() if state == "auto" else None}
         operator = KlingGenerateOperator(task_id="video", model="kling-v3", prompt=PROMPT)
         with pytest.raises(TaskDeferred) as deferred:
             operator.execute(attempt)
@@ -501,6 +504,7 @@ class TestManyAtOnce:
         assert isinstance(KlingError.from_dict(lost["error"]), KlingNotFoundError)
         assert missing in str(lost)
         assert [event["video"]["kling_task_id"] for event in finished] == bought
+        assert sandbox.requests["status"] < len(bought)
         assert max(exchange["path"].count(",") for exchange in sandbox.seen()) < 20
 
 
