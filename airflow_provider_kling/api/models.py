@@ -366,8 +366,6 @@ def _shot_type_checks(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("multi_prompt", shots, "shot_type='intelligent' makes the shots from prompt alone")
     elif shots and "prompt" in values and "image" not in values:  # with an image, no API takes both
         yield Problem("multi_prompt", shots, "excludes prompt on Kling's platform; give one of the two")
-    elif shot_type == "customize" and not shots:
-        yield Problem("shot_type", shot_type, "needs multi_prompt in place of prompt on Kling's platform")
 
 
 def _shot_checks(values: Mapping[str, Any]) -> Iterator[Problem]:
