@@ -127,6 +127,15 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "kling-v3 takes at most 3 elements",
     ),
     ("kling-v3", {"element_list": [1]}, "element_list", "needs image too on Kling's platform"),
+    *(
+        (
+            "kling-v3",
+            {"image": IMAGE, "element_list": [1, {"element_id": "2"}, element]},
+            "element_list[2]",
+            "needs an element_id on Kling's platform",
+        )
+        for element in ({"id": 5}, {"element_id": None}, {"element_id": ""}, {"element_id": True}, None, [1])
+    ),
     (
         "kling-3.0",
         {"prompt": None, "multi_prompt": SHOTS, "duration": 5},

@@ -89,11 +89,25 @@ class TestTheFields:
             ({"password": SECRET_KEY}, "login"),
             ({"password": f"{ACCESS_KEY}:{SECRET_KEY}"}, "password"),
             ({"password": ""}, "password"),
+            ({"login": API_KEY, "password": ""}, "login"),
+            ({"login": f"{ACCESS_KEY}:{SECRET_KEY}", "password": ""}, "login"),
             ({"schema": ACCESS_KEY, "login": ACCESS_KEY, "password": SECRET_KEY}, "schema"),
         ],
     )
     def test_keys_in_the_wrong_field_are_named_and_not_shown(self, fields: dict[str, Any], field: str) -> None:
         assert f"\n  - {field}=" in refusal(**fields)
+
+    def test_an_access_key_alone_lacks_its_secret_key(self) -> None:
+        assert "password='': must hold the secret key" in refusal(login=ACCESS_KEY, password="")
+
+    def test_a_key_in_the_login_is_named_once_and_its_place_is_given(self) -> None:
+        shown = refusal(login=API_KEY, password="")
+        assert "holds an API key, which belongs in the password" in shown
+        assert shown.count("\n  - ") == 1
+
+    @pytest.mark.parametrize("pasted", [f'"{ACCESS_KEY}"', f" {ACCESS_KEY}\n", f"'{ACCESS_KEY}',"])
+    def test_what_is_pasted_around_an_access_key_is_removed(self, pasted: str) -> None:
+        assert parse(login=pasted, password=SECRET_KEY).credentials.login == ACCESS_KEY
 
     def test_the_account_changes_with_either_key(self) -> None:
         one = parse(login=ACCESS_KEY, password=SECRET_KEY)

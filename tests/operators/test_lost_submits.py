@@ -267,7 +267,25 @@ class TestALookUp:
         task = Task()
         error = task.until_it_ends()
         assert isinstance(error, KlingAuthenticationError)
+        assert "may have been accepted and billed" in str(error)
         assert task.ti.try_number == 1
+        assert task.attempt() == ids(platform)[0]
+        assert platform.requests["submit"] == 1
+
+
+    @pytest.mark.parametrize(("status", "code"), [(400, 1201), (404, 1202), (422, None)])
+    def test_whose_request_is_refused_ends_in_a_persons_word(
+        self, platform: Sandbox, say: Any, task_log: TaskLog, status: int, code: int | None
+    ) -> None:
+        platform.add_fault(Fault("submit", "drop_after"))
+        refusal = {"status": status, "message": "external_task_ids is invalid"} | ({"code": code} if code else {})
+        platform.add_fault(Fault("find", "error", times=None, **refusal))
+        task = Task()
+        error = task.until_it_ends()
+        assert isinstance(error, KlingUncertainSubmissionError)
+        assert "external_task_ids is invalid" in task_log.text
+        say(variable_in(error), ids(platform)[0])
+        task.clear()
         assert task.attempt() == ids(platform)[0]
         assert platform.requests["submit"] == 1
 

@@ -36,7 +36,7 @@ def test_the_probe_asks_for_a_job_that_cannot_exist() -> None:
     assert with_pair().probe().path == f"{TEXT}/airflow-connection-test"
 
 
-@pytest.mark.parametrize(("http_status", "body"), [(200, success([])), (400, NOT_FOUND)])
+@pytest.mark.parametrize(("http_status", "body"), [(200, success([])), (400, NOT_FOUND), (200, NOT_FOUND)])
 def test_a_good_key(http_status: int, body: Any) -> None:
     found = response(body, http_status)
     assert with_api_key().read_probe(found) is None
