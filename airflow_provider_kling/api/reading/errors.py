@@ -242,7 +242,8 @@ def error_of(
     if (
         kling_task_id
         and kind in (None, KlingValidationError)
-        and status in (400, 422)
+        # Some servers pass the official code on with 200.
+        and (status in (400, 422) or (response.http_status < 300 and code == "1201"))
         and is_missing_task(response, names)
     ):
         kind = KlingNotFoundError
