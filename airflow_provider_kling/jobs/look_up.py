@@ -12,13 +12,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingBalanceError,
+    KlingError,
+    KlingPermissionError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_kling.api.job import VideoJob
 
+#: Errors that a person cures in the account; after that the submit is looked up again.
+_ABOUT_ACCOUNT = (KlingAuthenticationError, KlingBalanceError, KlingPermissionError)
 #: Maximum number of look-ups of one submit in one attempt; together they take a few minutes.
 MAX_LOOK_UPS = 10
 #: Minimum seconds between the two look-ups that find nothing.
@@ -59,18 +66,20 @@ class LookUp:
         :param sleep: Waits in place.
         :param log: Writes a line to the task's log.
         :param exists: Whether the server has said that there is a job; then its absence means "not stored yet".
-        :raises KlingError: if a look-up failed for a reason that another one would meet too.
+        :raises KlingError: if the account may not ask: a rejected key, say.
         """
         is_absent, failure = False, None
         for look_up in range(1, MAX_LOOK_UPS + 1):
             try:
                 job = self.find(client_token)
+            except _ABOUT_ACCOUNT:
+                raise
             except KlingError as error:
-                if not error.retryable:
-                    raise
                 failure = error
                 pause = pause_after_failure(look_up)
                 log(f"The lost submit cannot be looked up now: {error}")
+                if not error.retryable:
+                    break
             else:
                 if job is not None:
                     return Finding(job=job)
