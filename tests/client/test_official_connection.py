@@ -213,6 +213,26 @@ def test_a_video_is_bought_and_read_by_both_clients(
     assert kling.find_video("af-unknown") is None
 
 
+@pytest.mark.parametrize("served", ["official", "gateway"])
+def test_a_submit_to_the_other_api_names_the_field_that_selects_it(rendered: Path, served: Any) -> None:
+    with Sandbox(api=served, run_seconds=0, cache_dir=rendered) as sandbox:
+        extra = {"api": "gateway" if served == "official" else "official"}
+        fields = {"conn_type": "kling", "host": sandbox.base_url, "password": sandbox.api_key, "extra": extra}
+        BOOK.add("kling_default", fields)
+        with KlingHook().submitting() as session, pytest.raises(KlingError, match="host, path and api"):
+            session.submit(wanted(model="kling-v3-std-silent"))
+        assert "path and api" in KlingHook().test_connection()[1]
+
+
+def test_no_credential_is_part_of_a_repr() -> None:
+    connection = parse(login=ACCESS_KEY, password=SECRET_KEY)
+    header = connection.api.authorization(now=0.0)
+    for shown in (connection, connection.api, connection.credentials, header, [connection.credentials]):
+        for secret in (ACCESS_KEY, SECRET_KEY, header.header.split(".")[-1]):
+            assert secret not in repr(shown)
+            assert secret not in str(shown)
+
+
 @pytest.mark.parametrize("pair", [False, True])
 def test_a_second_submit_with_the_same_token_buys_nothing(
     serve: Callable[..., Sandbox], hook: Hook, *, pair: bool

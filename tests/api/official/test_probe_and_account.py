@@ -153,6 +153,11 @@ def test_the_jobs_at_once_are_in_the_name(name: str, most: int | None) -> None:
     assert packs(pack(resource_pack_name=name))[0].max_concurrent_jobs == most
 
 
+def test_large_numbers_of_units_are_written_out() -> None:
+    [found] = packs(pack(remaining_quantity=1234567.5, total_quantity=2_000_000))
+    assert "1234567.5 of 2000000 units left" in str(found)
+
+
 def test_a_pack_with_odd_fields_is_still_shown() -> None:
     assert packs({"status": "online"}, None, 5) == [AccountPack("a pack without a name")]
 
