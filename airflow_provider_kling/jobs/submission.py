@@ -385,8 +385,8 @@ class Submitter:
             finding = look_up(submit.client_token or "", sleep=self.sleep, log=self.log, exists=exists)
         except KlingError as error:
             advice = (
-                f"{error.advice} The submit of {iso(submit.sent_at)} may have been accepted and billed: clear this "
-                "task after that, and it is looked up again."
+                f"{error.advice} The submit of {iso(submit.sent_at)} may have been accepted and billed: clear "
+                "this task after that, and it is looked up again."
             )
             raise error.replace(advice=advice) from None
         if finding.is_absent:
