@@ -206,7 +206,7 @@ class KlingUnavailableError(KlingError):
     There is no connection, or the response is a web page, a redirect, or an error about an unknown route.
     """
 
-    default_advice = "Nothing was submitted. Check the connection's host and path if this lasts."
+    default_advice = "Nothing was submitted. Check host, path and api of the connection if this lasts."
 
 
 class KlingServerError(KlingError):

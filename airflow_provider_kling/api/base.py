@@ -45,6 +45,9 @@ class Credentials(NamedTuple):
     secret: str
     login: str | None = None
 
+    def __repr__(self) -> str:
+        return "Credentials(***)"
+
 
 class Authorization(NamedTuple):
     """
@@ -56,6 +59,9 @@ class Authorization(NamedTuple):
 
     header: str
     expires_at: float = math.inf
+
+    def __repr__(self) -> str:
+        return f"Authorization(***, expires_at={self.expires_at})"
 
 
 class Grace(NamedTuple):
@@ -91,8 +97,9 @@ class AccountPack(NamedTuple):
     expires_at: str | None = None
 
     def __str__(self) -> str:
-        left = f"{self.remaining:g}" if self.remaining is not None else "an unknown number"
-        total = f" of {self.total:g}" if self.total is not None else ""
+        # 15 digits, which are all that a float has, without an exponent for any number of units that is sold.
+        left = f"{self.remaining:.15g}" if self.remaining is not None else "an unknown number"
+        total = f" of {self.total:.15g}" if self.total is not None else ""
         limit = f", {self.max_concurrent_jobs} jobs at once" if self.max_concurrent_jobs else ""
         return f"{self.name}: {left}{total} units left{limit}."
 

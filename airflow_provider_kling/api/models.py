@@ -357,6 +357,10 @@ def _image_checks(values: Mapping[str, Any]) -> Iterator[Problem]:
 def _element_checks(values: Mapping[str, Any]) -> Iterator[Problem]:
     if values.get("element_list") and "image" not in values:
         yield Problem("element_list", values["element_list"], "needs image too on Kling's platform")
+    for number, element in enumerate(values.get("element_list", ())):
+        element_id = element.get("element_id") if isinstance(element, Mapping) else element
+        if element_id in (None, "") or isinstance(element_id, bool) or not isinstance(element_id, (int, str)):
+            yield Problem(f"element_list[{number}]", element, "needs an element_id on Kling's platform")
 
 
 def _shot_type_checks(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -366,8 +370,6 @@ def _shot_type_checks(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("multi_prompt", shots, "shot_type='intelligent' makes the shots from prompt alone")
     elif shots and "prompt" in values and "image" not in values:  # with an image, no API takes both
         yield Problem("multi_prompt", shots, "excludes prompt on Kling's platform; give one of the two")
-    elif shot_type == "customize" and not shots:
-        yield Problem("shot_type", shot_type, "needs multi_prompt in place of prompt on Kling's platform")
 
 
 def _shot_checks(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -180,12 +180,14 @@ class KlingConnection:
         kind = _api_named(extra.get("api", DEFAULT_API), problems)
         base_url = _base_url(host, schema, _port(port, problems), kind, problems)
         key = clean_key(password)
-        credentials = Credentials(key, (login or "").strip() or None)
+        credentials = Credentials(key, clean_key(login) or None)
         api = kind(credentials, base_url)
-        if problem := key_problem(key):
+        # What the API knows of its keys says more than that there is none.
+        own_problems = api.credential_problems()
+        if (problem := key_problem(key)) and (key or not own_problems):
             problems.append(problem)
         else:
-            problems += api.credential_problems()
+            problems += own_problems
         proxy = None
         if "proxy" in extra:
             try:

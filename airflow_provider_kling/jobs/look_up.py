@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.api.job import VideoJob
 
-#: Maximum number of look-ups of one submit in one attempt; together they take a few minutes.
+#: Maximum number of look-ups of one submit in one attempt. Their pauses add up to about four minutes; each look-up
+#: may take both timeouts of the connection besides.
 MAX_LOOK_UPS = 10
 #: Minimum seconds between the two look-ups that find nothing.
 MIN_PAUSE = 10.0
@@ -67,9 +68,9 @@ class LookUp:
         for look_up in range(1, MAX_LOOK_UPS + 1):
             try:
                 job = self.find(client_token)
+            except _ABOUT_ACCOUNT:
+                raise
             except KlingError as error:
-                if isinstance(error, _ABOUT_ACCOUNT):
-                    raise
                 failure = error
                 pause = pause_after_failure(look_up)
                 log(f"The lost submit cannot be looked up now: {error}")

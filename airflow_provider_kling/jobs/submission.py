@@ -269,7 +269,14 @@ class Submitter:
 
         :param exists: Whether the server refused a POST because there is a job with its token.
         """
-        finding = look_up(submit.client_token or "", sleep=self.sleep, log=self.log, exists=exists)
+        try:
+            finding = look_up(submit.client_token or "", sleep=self.sleep, log=self.log, exists=exists)
+        except KlingError as error:
+            advice = (
+                f"{error.advice} The submit of {iso(submit.sent_at)} may have been accepted and billed: clear "
+                "this task after that, and it is looked up again."
+            )
+            raise error.replace(advice=advice) from None
         if finding.is_absent:
             self._absent.add(submit.id)
         if finding.job is not None:

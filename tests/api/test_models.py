@@ -127,6 +127,15 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "kling-v3 takes at most 3 elements",
     ),
     ("kling-v3", {"element_list": [1]}, "element_list", "needs image too on Kling's platform"),
+    *(
+        (
+            "kling-v3",
+            {"image": IMAGE, "element_list": [1, {"element_id": "2"}, element]},
+            "element_list[2]",
+            "needs an element_id on Kling's platform",
+        )
+        for element in ({"id": 5}, {"element_id": None}, {"element_id": ""}, {"element_id": True}, None, [1])
+    ),
     (
         "kling-3.0",
         {"prompt": None, "multi_prompt": SHOTS, "duration": 5},
@@ -150,12 +159,6 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         {"shot_type": "intelligent"},
         "shot_type",
         "kling-3.0 has no such field: describe the shots in the prompt; kling-v3 takes it",
-    ),
-    (
-        "kling-v3",
-        {"shot_type": "customize"},
-        "shot_type",
-        "needs multi_prompt in place of prompt on Kling's platform",
     ),
     (
         "kling-v3",
@@ -230,8 +233,7 @@ class TestWhatAModelCannotMake:
             ({"model": "kling-v2-5-turbo", "image": IMAGE, "last_image": IMAGE}, "extra_body"),
             ({"model": "kling-2.6", "image": IMAGE, "last_image": IMAGE}, "sound"),
             ({"model": "kling-v3", "element_list": [1]}, "image"),
-            ({"model": "kling-v3", "shot_type": "customize"}, "multi_prompt"),
-            ({"model": "kling-v3", "shot_type": "customize"}, "extra_body"),
+            ({"model": "kling-v3", "element_list": [1]}, "extra_body"),
         ],
     )
     def test_is_not_refused_while_a_template_may_cure_it(self, arguments: dict[str, Any], unknown: str) -> None:
@@ -357,7 +359,7 @@ class TestTheNamesOfGateways:
             ({"cfg_scale": 2}, ["cfg_scale"]),
             ({"image": IMAGE, "aspect_ratio": "1:1"}, ["aspect_ratio"]),
             ({"element_list": [1]}, ["element_list"]),
-            ({"shot_type": "customize"}, ["shot_type"]),
+            ({"shot_type": "customize"}, []),
             (
                 {"prompt": None, "image": IMAGE, "multi_prompt": [{"prompt": "x", "duration": 0.5}]},
                 ["multi_prompt[0]"],

@@ -89,11 +89,25 @@ class TestTheFields:
             ({"password": SECRET_KEY}, "login"),
             ({"password": f"{ACCESS_KEY}:{SECRET_KEY}"}, "password"),
             ({"password": ""}, "password"),
+            ({"login": API_KEY, "password": ""}, "login"),
+            ({"login": f"{ACCESS_KEY}:{SECRET_KEY}", "password": ""}, "login"),
             ({"schema": ACCESS_KEY, "login": ACCESS_KEY, "password": SECRET_KEY}, "schema"),
         ],
     )
     def test_keys_in_the_wrong_field_are_named_and_not_shown(self, fields: dict[str, Any], field: str) -> None:
         assert f"\n  - {field}=" in refusal(**fields)
+
+    def test_an_access_key_alone_lacks_its_secret_key(self) -> None:
+        assert "password='': must hold the secret key" in refusal(login=ACCESS_KEY, password="")
+
+    def test_a_key_in_the_login_is_named_once_and_its_place_is_given(self) -> None:
+        shown = refusal(login=API_KEY, password="")
+        assert "holds an API key, which belongs in the password" in shown
+        assert shown.count("\n  - ") == 1
+
+    @pytest.mark.parametrize("pasted", [f'"{ACCESS_KEY}"', f" {ACCESS_KEY}\n", f"'{ACCESS_KEY}',"])
+    def test_what_is_pasted_around_an_access_key_is_removed(self, pasted: str) -> None:
+        assert parse(login=pasted, password=SECRET_KEY).credentials.login == ACCESS_KEY
 
     def test_the_account_changes_with_either_key(self) -> None:
         one = parse(login=ACCESS_KEY, password=SECRET_KEY)
@@ -197,6 +211,26 @@ def test_a_video_is_bought_and_read_by_both_clients(
         assert seen.billed
         assert seen.route == route
     assert kling.find_video("af-unknown") is None
+
+
+@pytest.mark.parametrize("served", ["official", "gateway"])
+def test_a_submit_to_the_other_api_names_the_field_that_selects_it(rendered: Path, served: Any) -> None:
+    with Sandbox(api=served, run_seconds=0, cache_dir=rendered) as sandbox:
+        extra = {"api": "gateway" if served == "official" else "official"}
+        fields = {"conn_type": "kling", "host": sandbox.base_url, "password": sandbox.api_key, "extra": extra}
+        BOOK.add("kling_default", fields)
+        with KlingHook().submitting() as session, pytest.raises(KlingError, match="host, path and api"):
+            session.submit(wanted(model="kling-v3-std-silent"))
+        assert "path and api" in KlingHook().test_connection()[1]
+
+
+def test_no_credential_is_part_of_a_repr() -> None:
+    connection = parse(login=ACCESS_KEY, password=SECRET_KEY)
+    header = connection.api.authorization(now=0.0)
+    for shown in (connection, connection.api, connection.credentials, header, [connection.credentials]):
+        for secret in (ACCESS_KEY, SECRET_KEY, header.header.split(".")[-1]):
+            assert secret not in repr(shown)
+            assert secret not in str(shown)
 
 
 @pytest.mark.parametrize("pair", [False, True])

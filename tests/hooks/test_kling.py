@@ -579,7 +579,7 @@ class TestConnectionTest:
     def test_a_wrong_path(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:
         works, words = hook_on(f"{sandbox.base_url}/api", sandbox.api_key).test_connection()
         assert not works
-        assert "not as this API (HTTP 404): check host, port and path" in words
+        assert "not as this API (HTTP 404): check host, port, path and api" in words
 
     @pytest.mark.parametrize(
         "foreign",

@@ -296,7 +296,25 @@ class TestALookUp:
         task = Task()
         error = task.until_it_ends()
         assert isinstance(error, KlingAuthenticationError)
+        assert "may have been accepted and billed" in str(error)
         assert task.ti.try_number == 1
+        assert task.attempt() == ids(platform)[0]
+        assert platform.requests["submit"] == 1
+
+    @pytest.mark.parametrize(
+        "refusal", [{"status": 400, "code": 1201}, {"status": 404, "code": 1202}, {"status": 422}], ids=str
+    )
+    def test_whose_request_is_refused_ends_in_a_persons_word(
+        self, platform: Sandbox, say: Any, task_log: TaskLog, refusal: dict[str, Any]
+    ) -> None:
+        platform.add_fault(Fault("submit", "drop_after"))
+        platform.add_fault(Fault("find", "error", times=None, message="external_task_ids is invalid", **refusal))
+        task = Task()
+        error = task.until_it_ends()
+        assert isinstance(error, KlingUncertainSubmissionError)
+        assert "external_task_ids is invalid" in task_log.text
+        say(variable_in(error), ids(platform)[0])
+        task.clear()
         assert task.attempt() == ids(platform)[0]
         assert platform.requests["submit"] == 1
 
@@ -372,7 +390,7 @@ class TestTheKey:
         assert isinstance(error, KlingAuthenticationError)
         assert task.ti.try_number == 1
         # The Date header has whole seconds.
-        assert re.search(r"The clock of this machine is 1(?:19|2[01]) seconds ahead of the server's", str(error))
+        assert re.search(r"The clock of this machine is 1(?:19|2[0-5]) seconds ahead of the server's", str(error))
         assert [exchange["method"] for exchange in sandbox.seen()] == ["GET", "GET"], "it is sent twice"
         assert sandbox.access_keys["ak-sandbox"] not in str(error)
 

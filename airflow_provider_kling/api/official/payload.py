@@ -106,7 +106,7 @@ def _contents(request: VideoRequest) -> list[dict[str, Any]]:
     return [
         *prompt,
         *({"type": kind, "url": url} for kind, url in frames if url),
-        *({"type": "element", **_element(element)} for element in request.element_list or ()),
+        *({**_element(element), "type": "element"} for element in request.element_list or ()),
     ]
 
 

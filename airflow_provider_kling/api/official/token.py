@@ -93,6 +93,8 @@ def _problems_of_pair(secret: str, login: str) -> list[Problem]:
         return [Problem("login", _HIDDEN, expected)]
     if not login.isascii() or not login.isprintable() or any(character in login for character in " :,;\"'"):
         return [Problem("login", _HIDDEN, "must hold the access key alone")]
+    if not secret:
+        return [Problem("password", "", "must hold the secret key that belongs to the access key in the login")]
     if login == secret:
         return [Problem("login", _HIDDEN, "holds the same key as the password; one is the access key")]
     return []

@@ -242,14 +242,15 @@ def error_of(
     if (
         kling_task_id
         and kind in (None, KlingValidationError)
-        and status in (400, 422)
+        # Some servers pass the official code on with 200.
+        and (status in (400, 422) or (response.http_status < 300 and code == "1201"))
         and is_missing_task(response, names)
     ):
         kind = KlingNotFoundError
     if kind is None and is_missing_route(response, names):
         kind = KlingUnavailableError if kling_task_id else KlingNotFoundError
         message = f"{message}: the server has no such route"
-        advice = "The API does not have this path. Check the path of the connection's host."
+        advice = "The API does not have this path. Check host, path and api of the connection."
     if kind is None and 300 <= status < 400:
         kind = KlingServerError if kling_task_id else KlingNotFoundError
         target = clean_text(response.location or "nowhere")
@@ -264,7 +265,7 @@ def error_of(
     if kind is KlingValidationError and kling_task_id is None:
         advice = NOT_BILLED
     if kind is KlingNotFoundError and kling_task_id is None and advice is None:
-        advice = "Check the connection's host and path, and what the request refers to."
+        advice = "Check host, path and api of the connection, and what the request refers to."
     return kind(
         message,
         kling_task_id=kling_task_id,

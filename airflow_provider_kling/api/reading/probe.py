@@ -109,7 +109,8 @@ def describe_probe(response: Response) -> tuple[bool, str]:
     except KlingError as error:
         if odd or absent:
             where = (
-                f"The host responds, but not as this API (HTTP {response.http_status}): check host, port and path."
+                f"The host responds, but not as this API (HTTP {response.http_status}): check host, port, "
+                "path and api."
             )
             return False, f"{where} {absent or error}"
         if not isinstance(error, KlingNotFoundError):

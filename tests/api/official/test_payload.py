@@ -68,6 +68,7 @@ SETTINGS = {"resolution": "720p", "duration": 5, "audio": "off", "multi_shot": F
                 "element_list": [{"element_id": 1}, {"element_id": 2}],
             },
         ),
+        ({"shot_type": "customize"}, TEXT, {**LEGACY, "prompt": "A traveler"}),
         (
             {"shot_type": "intelligent"},
             TEXT,
@@ -240,7 +241,7 @@ def test_shots_that_cannot_be_made_are_refused(shots: list[Any], duration: int |
         ({"model": "kling-v2-6", "duration": 7}, "duration", "5 or 10"),
         ({"model": "kling-v3-std-silent", "prompt": "x" * 2501}, "prompt", "2500"),
         ({"model": "kling-v3-std-silent", "cfg_scale": 1.5}, "cfg_scale", "0 to 1"),
-        ({"model": "kling-v3-std-silent", "shot_type": "customize"}, "shot_type", "multi_prompt"),
+        ({"model": "kling-3.0", "shot_type": "customize"}, "shot_type", "no such field"),
         ({"model": "kling-3.0", "negative_prompt": "rain"}, "negative_prompt", "no such field"),
         ({"prompt": "a", "multi_prompt": [{"prompt": "b", "duration": 5}]}, "multi_prompt", "excludes prompt"),
     ],

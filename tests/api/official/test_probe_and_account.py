@@ -36,7 +36,7 @@ def test_the_probe_asks_for_a_job_that_cannot_exist() -> None:
     assert with_pair().probe().path == f"{TEXT}/airflow-connection-test"
 
 
-@pytest.mark.parametrize(("http_status", "body"), [(200, success([])), (400, NOT_FOUND)])
+@pytest.mark.parametrize(("http_status", "body"), [(200, success([])), (400, NOT_FOUND), (200, NOT_FOUND)])
 def test_a_good_key(http_status: int, body: Any) -> None:
     found = response(body, http_status)
     assert with_api_key().read_probe(found) is None
@@ -151,6 +151,11 @@ def test_a_pack_that_cannot_be_used_now_is_left_out(fields: dict[str, Any]) -> N
 )
 def test_the_jobs_at_once_are_in_the_name(name: str, most: int | None) -> None:
     assert packs(pack(resource_pack_name=name))[0].max_concurrent_jobs == most
+
+
+def test_large_numbers_of_units_are_written_out() -> None:
+    [found] = packs(pack(remaining_quantity=1234567.5, total_quantity=2_000_000))
+    assert "1234567.5 of 2000000 units left" in str(found)
 
 
 def test_a_pack_with_odd_fields_is_still_shown() -> None:

@@ -281,6 +281,7 @@ class TestSeveral:
     ("http_status", "body", "kind"),
     [
         (400, NOT_FOUND, KlingNotFoundError),
+        (200, NOT_FOUND, KlingNotFoundError),
         (400, error(1201, "task_ids is invalid"), KlingValidationError),
         (401, error(1004, "expired"), KlingAuthenticationError),
         (429, error(1303, "over"), KlingRateLimitError),
