@@ -272,6 +272,73 @@ class TestALostAnswer:
         assert len(set(platform.posts)) == 1
 
 
+class TestALookUpThatIsRefused:
+    """An error that repeating does not cure proves nothing either; the error has to say what a person can do."""
+
+    REFUSALS = (KlingNotFoundError("no such resource"), KlingPermanentError("bad id"), KlingBalanceError("arrears"))
+
+    @pytest.mark.parametrize("refusal", REFUSALS, ids=repr)
+    @pytest.mark.parametrize("outcome", ["lost", "killed"])
+    def test_leaves_it_to_a_person_and_a_clear_asks_again(self, outcome: str, refusal: KlingError) -> None:
+        platform = Platform(outcomes=[outcome], looks=[refusal])
+        if outcome == "killed":
+            with pytest.raises(Killed):
+                platform.attempt()
+        with pytest.raises(KlingUncertainSubmissionError, match="Airflow Variable kling_adopt_"):
+            platform.attempt()
+        assert len(platform.posts) == 1
+        assert platform.attempt(clears=1).kling_task_id == "task_0"
+        assert len(platform.made) == 1
+
+
+class TestAPostThatWasRefusedWithTheTokenOfALostOne:
+    """It bought nothing, so it says nothing about the lost one, which is looked up again."""
+
+    @pytest.mark.parametrize("refusal", [KlingBalanceError("empty"), KlingRateLimitError("no slot")], ids=repr)
+    def test_the_lost_one_is_still_looked_for(self, refusal: KlingError) -> None:
+        platform = Platform(outcomes=["late", refusal])
+        with pytest.raises(type(refusal)):
+            platform.attempt()
+        platform.arrive()
+        platform.outcomes = [refusal] * 5
+        assert platform.attempt().kling_task_id == "task_0"
+        assert len(platform.posts) == 2
+        assert platform.unknown() == []
+
+    def test_a_changed_request_does_not_hide_it(self) -> None:
+        platform = Platform(outcomes=["late", KlingBalanceError("empty")])
+        with pytest.raises(KlingBalanceError):
+            platform.attempt(CAT)
+        platform.arrive()
+        assert platform.attempt(DOG).kling_task_id == "task_1"
+        assert len(platform.posts) == 3
+        recorded = {submit.prompt: submit.kling_task_ids for submit in Journal(platform.stored).jobs()}
+        assert recorded == {"a cat": ["task_0"], "a dog": ["task_1"]}
+
+
+class TestACrash:
+    def test_between_the_record_of_the_first_job_and_the_end_of_its_duplicate(self) -> None:
+        """The duplicate is of another request: it must not be taken for the one that made the job."""
+        platform = Platform(outcomes=["killed"])
+        with pytest.raises(Killed):
+            platform.attempt(CAT)
+        platform.looks = ["absent", "absent"]
+        append = platform.append
+
+        def dies(event: Any) -> None:
+            if event["event"] == "refused":
+                raise Killed
+            append(event)
+
+        platform.append = dies  # type: ignore[method-assign]
+        with pytest.raises(Killed):
+            platform.attempt(DOG)
+        platform.append = append  # type: ignore[method-assign]
+        assert platform.attempt(DOG).kling_task_id == "task_1"
+        assert platform.made["task_1"][1] == "a dog"
+        assert platform.unknown() == []
+
+
 class TestAServerThatMayDropTheToken:
     def test_a_lost_submit_is_joined_if_it_is_found(self) -> None:
         platform = Platform(is_trusted=False, outcomes=["lost"])
@@ -329,6 +396,17 @@ class TestTheNextAttempt:
         assert platform.posts[0] == platform.posts[1] != platform.posts[2]
         fates = {submit.prompt: submit.kling_task_ids for submit in Journal(platform.stored).jobs()}
         assert fates == {"a cat": ["task_0"], "a dog": ["task_1"]}
+
+    def test_a_job_that_a_person_named_is_no_sign_of_a_server_that_drops_the_token(self) -> None:
+        platform = Platform(outcomes=["lost"], looks=[KlingServerError("busy")] * MAX_LOOK_UPS)
+        with pytest.raises(KlingUncertainSubmissionError):
+            platform.attempt()
+        [submit] = platform.unknown()
+        platform.variables[variable_name(submit)] = "task_0"
+        assert platform.attempt().kling_task_id == "task_0"
+        platform.status["task_0"] = "failed"
+        platform.outcomes = ["gone"]
+        assert platform.attempt().kling_task_id == "task_1"
 
     def test_another_account_cannot_be_asked(self) -> None:
         platform = Platform(outcomes=["killed"])
@@ -432,6 +510,19 @@ class TestWithoutARecord:
         with pytest.raises(KlingUncertainSubmissionError):
             platform.attempt(seed=self.SEED)
         assert len(platform.posts) == 1
+
+    def test_nor_is_a_later_purchase_sent_again_if_it_cannot_be_looked_up(self) -> None:
+        platform = Platform(durable=False, is_trusted=False)
+        platform.attempt(seed=self.SEED)
+        platform.status["task_0"] = "failed"
+        self.next_attempt(platform)
+        assert platform.attempt(seed=self.SEED).kling_task_id == "task_1"
+        self.next_attempt(platform)
+        platform.looks = [None, *[KlingServerError("busy")] * MAX_LOOK_UPS]
+        with pytest.raises(KlingUncertainSubmissionError):
+            platform.attempt(seed=self.SEED)
+        assert len(platform.posts) == 2
+        assert platform.looks == []
 
     def test_two_deployments_have_two_tokens(self) -> None:
         assert derived_client_token("staging", 0) != derived_client_token("production", 0)

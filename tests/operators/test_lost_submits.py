@@ -272,6 +272,51 @@ class TestALookUp:
         assert platform.requests["submit"] == 1
 
 
+    @pytest.mark.parametrize(
+        "failure",
+        [{"kind": "redirect"}, {"kind": "empty_body"}, {"kind": "error", "status": 404, "body": "html"}],
+        ids=str,
+    )
+    @pytest.mark.parametrize("host", [VENDORS_HOST, OWN_HOST])
+    def test_that_fails_on_the_route_of_the_job_is_no_answer_of_another_route(
+        self, start: Start, host: str, failure: dict[str, Any]
+    ) -> None:
+        """The legacy routes do not know the jobs of the new standard."""
+        platform = start(host=host)
+        platform.add_fault(Fault("submit", "drop_after"))
+        platform.add_fault(Fault("find", **failure))
+        platform.add_fault(Fault("find", skip=2, **failure))
+        assert [Task(model="kling-3.0").attempt()] == ids(platform)
+        assert platform.requests["submit"] == 1
+
+    @pytest.mark.parametrize(
+        "refusal",
+        [
+            {"status": 404, "code": 1203, "message": "The requested resource does not exist"},
+            {"status": 400, "code": 1201, "message": "Parameter is invalid"},
+            {"status": 403, "code": 1103, "message": "Not allowed"},
+            {"status": 404, "body": '{"detail": "Not Found"}', "content_type": "application/json"},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_that_is_refused_for_another_reason_names_what_a_person_can_do(
+        self, platform: Sandbox, say: Any, refusal: dict[str, Any], killed: bool
+    ) -> None:
+        platform.add_fault(Fault("submit", "drop_after"))
+        platform.add_fault(Fault("find", "error", times=None, **refusal))
+        task = Task()
+        error = task.until_it_ends()
+        if killed:
+            task.clear()
+            error = task.until_it_ends()
+        assert isinstance(error, KlingUncertainSubmissionError)
+        assert external_ids(platform)[0] in str(error)
+        say(variable_in(error), ids(platform)[0])
+        task.clear()
+        assert [task.attempt()] == ids(platform)
+
+
 class TestAServerThatDropsTheIds:
     """A reseller who ignores ``external_task_id``: nothing protects from a second purchase there."""
 
