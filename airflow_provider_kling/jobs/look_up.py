@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.exceptions import KlingAuthenticationError, KlingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,18 +59,20 @@ class LookUp:
         :param sleep: Waits in place.
         :param log: Writes a line to the task's log.
         :param exists: Whether the server has said that there is a job; then its absence means "not stored yet".
-        :raises KlingError: if a look-up failed for a reason that another one would meet too.
+        :raises KlingAuthenticationError: if the server rejects the key.
         """
         is_absent, failure = False, None
         for look_up in range(1, MAX_LOOK_UPS + 1):
             try:
                 job = self.find(client_token)
+            except KlingAuthenticationError:
+                raise
             except KlingError as error:
-                if not error.retryable:
-                    raise
                 failure = error
-                pause = pause_after_failure(look_up)
                 log(f"The lost submit cannot be looked up now: {error}")
+                if not error.retryable:
+                    break  # it would fail again
+                pause = pause_after_failure(look_up)
             else:
                 if job is not None:
                     return Finding(job=job)
