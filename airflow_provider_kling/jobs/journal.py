@@ -22,6 +22,9 @@ VERSION = 1
 #: Stands for the unknown time of a submit of which there is no record.
 SENT_AT_UNKNOWN = 0.0
 
+#: What an intent cites if it repeats the client token of a submit of unknown fate, which no server takes twice.
+BY_TOKEN = "client_token"  # noqa: S105 -- not a password
+
 Event = Mapping[str, Any]
 Fate = Literal["unknown", "dismissed", "nothing", "job"]
 
@@ -167,7 +170,9 @@ class Journal:
                 raise unreadable(f"the submit of {short_repr(event)} is missing")
         for submit in self.submits.values():
             for cited, by in submit.cites.items():
-                if other := self.submits.get(cited):
+                # A POST that made no job leaves open whether the one before it, with the same token, did.
+                is_open = by == BY_TOKEN and submit.fate == "nothing"
+                if (other := self.submits.get(cited)) and not is_open:
                     other.dismissed_by = by
 
     def of(self, fingerprint: str) -> list[Submit]:

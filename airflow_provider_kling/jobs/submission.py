@@ -34,7 +34,7 @@ from airflow_provider_kling.exceptions import (
 from airflow_provider_kling.jobs.client_token import MAX_DERIVED, derived_client_token, new_client_token
 from airflow_provider_kling.jobs.consent import decision_for, variable_name
 from airflow_provider_kling.jobs.fingerprint import fingerprint_of
-from airflow_provider_kling.jobs.journal import SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
+from airflow_provider_kling.jobs.journal import BY_TOKEN, SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
 from airflow_provider_kling.jobs.result import generation_error
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 
@@ -68,9 +68,6 @@ SECOND_LOOK = 5.0
 POSTS_PER_TOKEN = 4
 #: What an intent cites if the argument, not a person, allowed it to ignore a submit of unknown fate.
 BY_ARGUMENT = "on_uncertain"
-#: What it cites if it repeats the client token of that submit, which no server takes twice.
-BY_TOKEN = "client_token"  # noqa: S105 -- not a password
-
 
 #: Errors that would be the same for any id.
 _ABOUT_ACCOUNT = (KlingAuthenticationError, KlingBalanceError, KlingRateLimitError)
