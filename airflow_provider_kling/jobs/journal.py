@@ -91,6 +91,7 @@ class Submit:
     :param client_token: The client token that was sent with it, on an API that takes one.
     :param account: The name of the account that it was sent to, beside a client token.
     :param echoed_by: The server whose response repeated the client token.
+    :param is_named: Whether a person named its job; then no response was there to repeat the client token.
     :param submitted_at: When the first of these ids was recorded (epoch seconds).
     :param refusal: Why it made no job: ``slot`` or ``error``; None if it may have made one.
     :param withdrawn: Whether it was not sent.
@@ -114,6 +115,7 @@ class Submit:
     client_token: str | None = None
     account: str | None = None
     echoed_by: str | None = None
+    is_named: bool = False
     submitted_at: float | None = None
     refusal: str | None = None
     withdrawn: bool = False
@@ -294,6 +296,7 @@ def _apply(event: Event, submit: Submit) -> None:
                 submit.kling_task_ids.append(event["kling_task_id"])
                 submit.other_id = _optional_text(event, "other_id")
             submit.echoed_by = _optional_text(event, "echoed_by") or submit.echoed_by
+            submit.is_named = submit.is_named or "by" in event
             if submit.submitted_at is None:
                 submit.submitted_at = event["at"]
             if "max_tries" in event:

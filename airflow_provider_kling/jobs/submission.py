@@ -514,7 +514,7 @@ class Submitter:
         if look_up is None or submit.id not in self._absent:
             return False
         made = [job for job in self._journal.jobs() if job.client_token and job.account == look_up.account]
-        echoes = [job.echoed_by == look_up.server for job in made]
+        echoes = [job.echoed_by == look_up.server for job in made if job.echoed_by or not job.is_named]
         return all(echoes) and (look_up.is_honoured or bool(echoes))
 
     def _argument_is_spent(self, submit: Submit, allowed: Mapping[str, str]) -> bool:
