@@ -354,17 +354,20 @@ class Submitter:
             for purchase in range(MAX_DERIVED):
                 token = derived_client_token(seed, purchase)
                 finding = look_up(token, sleep=self.sleep, log=self.log)
-                if finding.failure is not None:
+                if finding.job is None and not finding.is_absent:
                     return
+                has_failed = finding.job is not None and finding.job.status == "failed"
+                is_last = not has_failed or purchase == MAX_DERIVED - 1
                 intent = self.store.new_intent()
-                cites = {earlier.id: BY_TOKEN}
+                # Only the last one stands for what the earlier attempts may have bought.
+                cites = {earlier.id: BY_TOKEN} if is_last else {}
                 self._append(self._intent_event(intent, request, purchase, cites=cites, client_token=token))
                 self._load()
                 if finding.job is None:
                     self._absent.add(intent)
                 else:
                     self._record_id(intent, finding.job, request)
-                if finding.job is None or finding.job.status != "failed":
+                if is_last:
                     break
             self._load()
 
