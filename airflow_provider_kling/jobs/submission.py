@@ -386,8 +386,12 @@ class Submitter:
             self._absent.add(submit.id)
         if finding.job is not None:
             kling_task_id = finding.job.kling_task_id
-            self.log(f"The submit of {iso(submit.sent_at)} made Kling task {kling_task_id}, as the server says")
-            self._record_id(submit.id, finding.job, request)
+            same = self._journal.with_token(submit.client_token or "")
+            if any(kling_task_id in other.kling_task_ids for other in same if other.id != submit.id):
+                self._close(submit.id, "duplicate")
+            else:
+                self.log(f"The submit of {iso(submit.sent_at)} made Kling task {kling_task_id}, as the server says")
+                self._record_id(submit.id, finding.job, request)
             self._load()
         return finding.job
 
