@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
+    KlingBalanceError,
     KlingContentRefusedError,
     KlingError,
     KlingGenerationFailedError,
@@ -183,6 +184,25 @@ class TestALostSubmit:
         platform.add_fault(Fault("find", "not_visible", times=3 * looks))
         assert [Task().attempt()] == ids(platform)
         assert platform.requests["submit"] == 2
+
+    @pytest.mark.parametrize(
+        "words", ["编号已使用过", "external_id conflict", "The id has been taken", "resource pack is used up"]
+    )
+    def test_whose_duplicate_is_refused_in_other_words(self, platform: Sandbox, words: str) -> None:
+        platform.add_fault(Fault("submit", "drop_after"))
+        platform.add_fault(Fault("find", "not_visible", times=6))
+        platform.add_fault(Fault("submit", "error", status=400, code=1201, message=words))
+        assert [Task().attempt()] == ids(platform)
+        assert platform.requests["submit"] == 2
+
+    def test_is_looked_for_before_a_refusal_of_its_repetition_is_final(self, platform: Sandbox) -> None:
+        platform.add_fault(Fault("submit", "drop_before"))
+        platform.add_fault(Fault("submit", "error", status=429, code=1102, message="used up"))
+        task = Task()
+        assert isinstance(task.until_it_ends(), KlingBalanceError)
+        assert "kling_uncertain" not in task.ti.pushed
+        task.clear()
+        assert [task.attempt()] == ids(platform)
 
     def test_whose_duplicate_is_refused_without_an_answer(self, platform: Sandbox) -> None:
         platform.add_fault(Fault("submit", "drop_after", times=2))
