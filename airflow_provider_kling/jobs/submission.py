@@ -396,17 +396,22 @@ class Submitter:
         return finding.job
 
     def _recovered(
-        self, intent: Submit, request: SubmitRequest, error: KlingUncertainSubmissionError
+        self, intent: Submit, request: SubmitRequest, error: KlingError
     ) -> SubmitResult | None:
         """
-        Return the job of a POST whose response was lost, or that was refused as a duplicate, by asking the server.
+        Return the job of a POST whose response was lost, by asking the server.
+
+        One that was refused made no job itself: it is that of an earlier POST with the same token, if there is one.
 
         :raises KlingError: if the server refuses to be asked; the next attempt asks again.
         """
         if self.look_up is None:
             return None
         exists = isinstance(error, KlingDuplicateSubmissionError)
-        made_by = self._first_with_token_of(intent) if exists else intent
+        is_lost = isinstance(error, KlingUncertainSubmissionError) and not exists
+        made_by = intent if is_lost else self._first_with_token_of(intent)
+        if made_by.id == intent.id and not isinstance(error, KlingUncertainSubmissionError):
+            return None
         self.is_sending = True  # its fate is as open as before its response
         try:
             job = self._look_up_submit(self.look_up, made_by, request, exists=exists)
@@ -607,6 +612,9 @@ class Submitter:
                     refused, in_place = refused + 1, in_place + 1
                     pause = pause_in_place(error, in_place)
                     if pause is None:
+                        # It may be a duplicate, in words that nobody has seen yet.
+                        if recovered := self._recovered(intent, request, error):
+                            return recovered
                         raise
                     failure = error
                 else:
