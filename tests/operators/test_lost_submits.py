@@ -384,6 +384,28 @@ class TestAServerThatDropsTheIds:
         assert sandbox.requests["submit"] == 3
         assert len(set(external_ids(sandbox))) == 2
 
+    @pytest.mark.parametrize(
+        "refusal",
+        [
+            {"status": 400, "code": 1201, "message": "Invalid task id: must be a number"},
+            {"status": 400, "code": 1201, "message": "任务id无效"},
+            {"status": 429, "code": 1203, "message": "Task not found"},
+        ],
+        ids=str,
+    )
+    def test_one_that_refuses_the_form_of_the_id_has_not_said_that_there_is_no_job(
+        self, start: Start, refusal: dict[str, Any]
+    ) -> None:
+        sandbox = start(host=OWN_HOST)
+        sandbox.add_fault(Fault("submit", "job_fails"))
+        task = Task(wait_for_completion=True, poll_interval=0.05)
+        with pytest.raises(KlingGenerationFailedError):
+            task.attempt()
+        sandbox.add_fault(Fault("submit", "drop_after"))
+        sandbox.add_fault(Fault("find", "error", times=None, **refusal))
+        assert isinstance(task.until_it_ends(), KlingUncertainSubmissionError)
+        assert sandbox.requests["submit"] == 2
+
     @pytest.mark.parametrize("image", [None, PICTURE])
     def test_a_reseller_with_a_prefix_and_the_legacy_standard_only(self, start: Start, image: str | None) -> None:
         sandbox = start(host=OWN_HOST, prefix="/kling", serves=("legacy",), api_keys=["sk-reseller-0123456789"])
