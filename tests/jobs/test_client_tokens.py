@@ -339,6 +339,30 @@ class TestACrash:
         assert platform.unknown() == []
 
 
+    def test_while_the_job_of_a_duplicate_is_looked_up(self) -> None:
+        platform = Platform(outcomes=["killed"])
+        with pytest.raises(Killed):
+            platform.attempt(CAT)
+        platform.looks = ["absent", "absent", "killed"]
+        with pytest.raises(Killed):
+            platform.attempt(DOG)
+        assert platform.attempt(DOG).kling_task_id == "task_1"
+        assert platform.made["task_1"][1] == "a dog"
+
+    def test_a_duplicate_whose_job_is_not_found_is_reported_as_the_first(self) -> None:
+        """A person looks for a job of that time, and of that request."""
+        platform = Platform(outcomes=["killed"])
+        with pytest.raises(Killed):
+            platform.attempt(CAT)
+        [first] = platform.unknown()
+        platform.looks = ["absent"] * (2 + MAX_LOOK_UPS)
+        with pytest.raises(KlingUncertainSubmissionError, match=rf"a cat[^$]*{variable_name(first)}"):
+            platform.attempt(DOG)
+        platform.variables[variable_name(first)] = "task_0"
+        assert platform.attempt(DOG).kling_task_id == "task_1"
+        assert len(platform.made) == 2
+
+
 class TestAServerThatMayDropTheToken:
     def test_a_lost_submit_is_joined_if_it_is_found(self) -> None:
         platform = Platform(is_trusted=False, outcomes=["lost"])
