@@ -403,6 +403,7 @@ class Submitter:
 
         One that was refused made no job itself: it is that of an earlier POST with the same token, if there is one.
 
+        :raises KlingUncertainSubmissionError: if the job of a duplicate is not found.
         :raises KlingError: if the server refuses to be asked; the next attempt asks again.
         """
         if self.look_up is None:
@@ -412,6 +413,10 @@ class Submitter:
         made_by = intent if is_lost else self._first_with_token_of(intent)
         if made_by.id == intent.id and not isinstance(error, KlingUncertainSubmissionError):
             return None
+        if exists and made_by.id != intent.id:
+            # Before a crash can make it look like the one that made the job.
+            self._close(intent.id, "duplicate")
+            self._load()
         self.is_sending = True  # its fate is as open as before its response
         try:
             job = self._look_up_submit(self.look_up, made_by, request, exists=exists)
@@ -423,10 +428,9 @@ class Submitter:
         finally:
             self.is_sending = False
         if job is None:
+            if exists and made_by.id != intent.id:
+                raise self._report(self._journal.submits[made_by.id], request, error)
             return None
-        if made_by.id != intent.id:
-            self._close(intent.id, "duplicate")
-            self._load()
         if made_by.fingerprint != request.fingerprint:
             return self.submit_or_join(request)  # it was another request's job; this one is still to be bought
         self.bought = job.kling_task_id

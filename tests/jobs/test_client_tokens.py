@@ -317,7 +317,7 @@ class TestAPostThatWasRefusedWithTheTokenOfALostOne:
 
 
 class TestACrash:
-    def test_between_the_record_of_the_first_job_and_the_end_of_its_duplicate(self) -> None:
+    def test_between_the_end_of_a_duplicate_and_the_record_of_its_job(self) -> None:
         """The duplicate is of another request: it must not be taken for the one that made the job."""
         platform = Platform(outcomes=["killed"])
         with pytest.raises(Killed):
@@ -326,7 +326,7 @@ class TestACrash:
         append = platform.append
 
         def dies(event: Any) -> None:
-            if event["event"] == "refused":
+            if event["event"] == "submitted":
                 raise Killed
             append(event)
 
@@ -338,6 +338,15 @@ class TestACrash:
         assert platform.made["task_1"][1] == "a dog"
         assert platform.unknown() == []
 
+    def test_before_an_attempt_withdraws_a_token_whose_job_another_one_has_recorded(self) -> None:
+        platform = Platform()
+        platform.attempt(CAT)
+        [intent] = (event for event in platform.stored if event["event"] == "intent")
+        fingerprint = fingerprint_of(DOG, conn_id="kling", base_url=SERVER)
+        platform.append({**intent, "id": new_id(), "intent": new_id(), "fingerprint": fingerprint})
+        assert platform.attempt(DOG).kling_task_id == "task_1"
+        assert platform.made["task_1"][1] == "a dog"
+        assert platform.unknown() == []
 
     def test_while_the_job_of_a_duplicate_is_looked_up(self) -> None:
         platform = Platform(outcomes=["killed"])
