@@ -128,7 +128,7 @@ class SyncClient:
         return None
 
     def _has_route(self, route: str) -> bool:
-        """Return whether the server has shown this status route to be the one that it has; ask it if it has not."""
+        """Return whether this is the status route that the server has; it is asked if nothing has shown it."""
         if self.status_route is None:
             self.probe()
         return self.status_route == route

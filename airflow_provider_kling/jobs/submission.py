@@ -390,18 +390,18 @@ class Submitter:
             if any(kling_task_id in other.kling_task_ids for other in same if other.id != submit.id):
                 self._close(submit.id, "duplicate")
             else:
-                self.log(f"The submit of {iso(submit.sent_at)} made Kling task {kling_task_id}, as the server says")
+                self.log(
+                    f"The submit of {iso(submit.sent_at)} made Kling task {kling_task_id}, as the server says"
+                )
                 self._record_id(submit.id, finding.job, request)
             self._load()
         return finding.job
 
-    def _recovered(
-        self, intent: Submit, request: SubmitRequest, error: KlingError
-    ) -> SubmitResult | None:
+    def _recovered(self, intent: Submit, request: SubmitRequest, error: KlingError) -> SubmitResult | None:
         """
         Return the job of a POST whose response was lost, by asking the server.
 
-        One that was refused made no job itself: it is that of an earlier POST with the same token, if there is one.
+        One that was refused made no job itself: an earlier POST with the same token may have.
 
         :raises KlingUncertainSubmissionError: if the job of a duplicate is not found.
         :raises KlingError: if the server refuses to be asked; the next attempt asks again.
@@ -428,7 +428,7 @@ class Submitter:
         finally:
             self.is_sending = False
         if job is None:
-            if exists and made_by.id != intent.id:
+            if isinstance(error, KlingDuplicateSubmissionError) and made_by.id != intent.id:
                 raise self._report(self._journal.submits[made_by.id], request, error)
             return None
         if made_by.fingerprint != request.fingerprint:

@@ -275,7 +275,11 @@ class TestALostAnswer:
 class TestALookUpThatIsRefused:
     """An error that repeating does not cure proves nothing either; the error has to say what a person can do."""
 
-    REFUSALS = (KlingNotFoundError("no such resource"), KlingPermanentError("bad id"), KlingBalanceError("arrears"))
+    REFUSALS = (
+        KlingNotFoundError("no such resource"),
+        KlingPermanentError("bad id"),
+        KlingBalanceError("arrears"),
+    )
 
     @pytest.mark.parametrize("refusal", REFUSALS, ids=repr)
     @pytest.mark.parametrize("outcome", ["lost", "killed"])

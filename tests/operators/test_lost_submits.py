@@ -291,7 +291,6 @@ class TestALookUp:
         assert task.attempt() == ids(platform)[0]
         assert platform.requests["submit"] == 1
 
-
     @pytest.mark.parametrize(
         "failure",
         [{"kind": "redirect"}, {"kind": "empty_body"}, {"kind": "error", "status": 404, "body": "html"}],

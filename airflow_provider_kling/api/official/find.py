@@ -44,7 +44,7 @@ def read_find(response: Response, client_token: str) -> VideoJob | None:
 
 
 def _says_absent(response: Response) -> bool:
-    """Return whether there is no such task; a server that does not take a token for an id has not looked for it."""
+    """Return whether there is no such task; a server that refuses the form of the id has not looked for it."""
     is_refused = _INVALID.search(error_names(response).words) is not None
     return response.http_status in (200, 400, 404) and says_no_task(response) and not is_refused
 
