@@ -27,6 +27,7 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
     KlingUncertainSubmissionError,
 )
+from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
@@ -465,6 +466,19 @@ class TestTheKey:
         assert f"https://{other}.klingai.com" in str(error)
         assert "1002" in str(error)
         assert sandbox.requests["submit"] == 0
+
+    def test_that_is_replaced_while_a_task_runs_names_another_account(self, start: Start) -> None:
+        """A submit is recorded under the account that it is sent to, and a look-up is of the same."""
+        sandbox = start(api_keys=["api-key-kling-sandbox-one", "api-key-kling-sandbox-two"])
+        hook = KlingHook("kling_default")
+        before = hook.look_up
+        BOOK.add("kling_default", {**connection_to(sandbox), "password": sandbox.api_keys[1]})
+        sandbox.add_fault(Fault("probe", "error", status=401, code=1002, times=1))
+        with pytest.raises(KlingNotFoundError):
+            hook.get_video("867000000000000000")
+        assert before is not None
+        assert hook.look_up is not None
+        assert hook.look_up.account == hook.connection.account != before.account
 
     def test_that_is_replaced_after_a_lost_submit_needs_a_persons_word(self, start: Start, say: Any) -> None:
         """Nothing shows that the new key is of the same account, and an id says nothing in another one."""
