@@ -286,4 +286,5 @@ class KlingHook(HttpHook):
             return False
         self.client.close()
         self.connection, self.client = renewed, SyncClient(renewed)
+        vars(self).pop("look_up", None)  # it names the account of the other key
         return True
