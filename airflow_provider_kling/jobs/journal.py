@@ -170,11 +170,12 @@ class Journal:
             elif event["event"] not in CLOSED_WITHOUT_A_JOB:
                 # The intent is always written first, so a part of the record is lost.
                 raise unreadable(f"the submit of {short_repr(event)} is missing")
+        with_job = {submit.client_token for submit in self.submits.values() if submit.fate == "job"}
         for submit in self.submits.values():
             for cited, by in submit.cites.items():
                 # A POST that made no job leaves open whether the one before it, with the same token, did.
                 is_open = by == BY_TOKEN and submit.fate == "nothing"
-                if (other := self.submits.get(cited)) and not is_open:
+                if (other := self.submits.get(cited)) and not (is_open and other.client_token not in with_job):
                     other.dismissed_by = by
 
     def of(self, fingerprint: str) -> list[Submit]:

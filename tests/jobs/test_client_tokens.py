@@ -362,6 +362,25 @@ class TestACrash:
         assert platform.attempt(DOG).kling_task_id == "task_1"
         assert platform.made["task_1"][1] == "a dog"
 
+    def test_of_attempts_at_the_same_time_leaves_nothing_unknown(self) -> None:
+        platform = Platform(outcomes=["gone"] * 4)
+        submit, left = platform.submit, [1, 2]
+
+        def submit_with_another(request: VideoRequest, **details: Any) -> VideoJob:
+            if left:
+                left.pop()
+                with suppress(KlingError):
+                    platform.attempt(CAT)
+            return submit(request, **details)
+
+        platform.submit = submit_with_another  # type: ignore[method-assign]
+        with suppress(KlingError, AssertionError):
+            platform.attempt(CAT)
+        platform.outcomes = []
+        assert platform.attempt(CAT).kling_task_id == "task_0"
+        assert platform.unknown() == []
+        assert platform.attempt(DOG).kling_task_id == "task_1"
+
     def test_a_duplicate_whose_job_is_not_found_is_reported_as_the_first(self) -> None:
         """A person looks for a job of that time, and of that request."""
         platform = Platform(outcomes=["killed"])
