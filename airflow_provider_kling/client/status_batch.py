@@ -18,6 +18,7 @@ from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingBalanceError,
     KlingError,
+    KlingNotFoundError,
     KlingRateLimitError,
 )
 
@@ -204,6 +205,9 @@ class StatusBatches:
         else:
             for kling_task_id in found:
                 self._failures.pop(kling_task_id, None)
+            if len(batch.sent) > 1:
+                # One that is missing is requested alone, and then on every route.
+                found = {each: job for each, job in found.items() if not isinstance(job, KlingNotFoundError)}
             batch.resolve(found)
 
     def _failed(self, kling_task_ids: Sequence[str]) -> None:

@@ -116,8 +116,9 @@ class SyncClient:
         for route in api.status_routes:
             # One route may not know the jobs of another by this token, so each has to say that there is none.
             response = self.send(api.find(client_token, route=route))
-            if not api.serves_route(response) and api.max_ids_per_status(route) > 1:
-                continue  # a route for several jobs at once is one that servers may lack
+            may_lack = api.max_ids_per_status(route) > 1  # a route for several jobs at once
+            if may_lack and not api.serves_route(response) and not self._has_route(route):
+                continue
             job = self._read_find(response, client_token)
             if job is not None:
                 return replace(job, route=route)
@@ -125,6 +126,12 @@ class SyncClient:
         if not is_absent and response is not None:
             self._read_find(response, client_token)  # raises what the last route said
         return None
+
+    def _has_route(self, route: str) -> bool:
+        """Return whether this is the status route that the server has; it is asked if nothing has shown it."""
+        if self.status_route is None:
+            self.probe()
+        return self.status_route == route
 
     def _read_find(self, response: Response, client_token: str) -> VideoJob | None:
         return self.connection.redacted(lambda: self.connection.api.read_find(response, client_token))

@@ -13,7 +13,13 @@ from airflow.providers.http.hooks.http import HttpHook
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.client.lookup import connection_from, lookup_error, unconfirmed_refusal
 from airflow_provider_kling.client.sync_client import SyncClient
-from airflow_provider_kling.exceptions import KlingAuthenticationError, KlingError, KlingPermanentError
+from airflow_provider_kling.exceptions import (
+    KlingAuthenticationError,
+    KlingError,
+    KlingPermanentError,
+    KlingUncertainSubmissionError,
+)
+from airflow_provider_kling.jobs.client_token import new_client_token
 from airflow_provider_kling.jobs.look_up import MIN_PAUSE, LookUp
 from airflow_provider_kling.jobs.poll_schedule import delay_for
 from airflow_provider_kling.jobs.polling import Finished, Poller, steady_clock
@@ -143,11 +149,15 @@ class KlingHook(HttpHook):
         """Open a session to send one submit on; the probe and the submit share its connection."""
         return self.client.submitting()
 
-    def submit_video(self, request: VideoRequest | Mapping[str, Any]) -> VideoJob:
+    def submit_video(
+        self, request: VideoRequest | Mapping[str, Any], *, client_token: str | None = None
+    ) -> VideoJob:
         """
         Submit a job, once. Each accepted submit is billed, so this method never sends it a second time.
 
         :param request: The request, or its fields; fields inside ``extra_body`` are accepted too.
+        :param client_token: A text of ``[A-Za-z0-9_-]`` that is unique in the account, for :meth:`find_video`.
+            A random one by default; an API that takes none gets none.
         :return: The job, with the id for its status requests.
         :raises KlingValidationError: if the request is wrong; nothing was sent then.
         :raises KlingConnectionError: if the request provably never reached the server.
@@ -157,8 +167,18 @@ class KlingHook(HttpHook):
         if not isinstance(request, VideoRequest):
             request = VideoRequest.build(**request)
         self.connection.check(request)
-        with self.submitting() as session:
-            return session.submit(request)
+        if not self.connection.api.takes_client_token:
+            client_token = None
+        elif client_token is None:
+            client_token = new_client_token()
+        try:
+            with self.submitting() as session:
+                return session.submit(request, client_token=client_token)
+        except KlingUncertainSubmissionError as error:
+            if client_token is None:
+                raise
+            advice = f"{error.advice} find_video({client_token!r}) looks it up."
+            raise error.replace(advice=advice) from error.__cause__
 
     def find_video(self, client_token: str) -> VideoJob | None:
         """
@@ -286,4 +306,5 @@ class KlingHook(HttpHook):
             return False
         self.client.close()
         self.connection, self.client = renewed, SyncClient(renewed)
+        vars(self).pop("look_up", None)  # it names the account of the other key
         return True

@@ -22,6 +22,9 @@ VERSION = 1
 #: Stands for the unknown time of a submit of which there is no record.
 SENT_AT_UNKNOWN = 0.0
 
+#: What an intent cites if it repeats the client token of a submit of unknown fate, which no server takes twice.
+BY_TOKEN = "client_token"  # noqa: S105 -- not a password
+
 Event = Mapping[str, Any]
 Fate = Literal["unknown", "dismissed", "nothing", "job"]
 
@@ -88,6 +91,7 @@ class Submit:
     :param client_token: The client token that was sent with it, on an API that takes one.
     :param account: The name of the account that it was sent to, beside a client token.
     :param echoed_by: The server whose response repeated the client token.
+    :param is_named: Whether a person named its job; then no response was there to repeat the client token.
     :param submitted_at: When the first of these ids was recorded (epoch seconds).
     :param refusal: Why it made no job: ``slot`` or ``error``; None if it may have made one.
     :param withdrawn: Whether it was not sent.
@@ -111,6 +115,7 @@ class Submit:
     client_token: str | None = None
     account: str | None = None
     echoed_by: str | None = None
+    is_named: bool = False
     submitted_at: float | None = None
     refusal: str | None = None
     withdrawn: bool = False
@@ -165,9 +170,12 @@ class Journal:
             elif event["event"] not in CLOSED_WITHOUT_A_JOB:
                 # The intent is always written first, so a part of the record is lost.
                 raise unreadable(f"the submit of {short_repr(event)} is missing")
+        with_job = {submit.client_token for submit in self.submits.values() if submit.fate == "job"}
         for submit in self.submits.values():
             for cited, by in submit.cites.items():
-                if other := self.submits.get(cited):
+                # A POST that made no job leaves open whether the one before it, with the same token, did.
+                is_open = by == BY_TOKEN and submit.fate == "nothing"
+                if (other := self.submits.get(cited)) and not (is_open and other.client_token not in with_job):
                     other.dismissed_by = by
 
     def of(self, fingerprint: str) -> list[Submit]:
@@ -289,6 +297,7 @@ def _apply(event: Event, submit: Submit) -> None:
                 submit.kling_task_ids.append(event["kling_task_id"])
                 submit.other_id = _optional_text(event, "other_id")
             submit.echoed_by = _optional_text(event, "echoed_by") or submit.echoed_by
+            submit.is_named = submit.is_named or "by" in event
             if submit.submitted_at is None:
                 submit.submitted_at = event["at"]
             if "max_tries" in event:

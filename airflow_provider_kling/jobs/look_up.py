@@ -72,10 +72,10 @@ class LookUp:
                 raise
             except KlingError as error:
                 failure = error
-                pause = pause_after_failure(look_up)
                 log(f"The lost submit cannot be looked up now: {error}")
                 if not error.retryable:
-                    break
+                    break  # it would fail again
+                pause = pause_after_failure(look_up)
             else:
                 if job is not None:
                     return Finding(job=job)

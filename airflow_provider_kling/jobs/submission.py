@@ -30,7 +30,7 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.jobs.client_token import MAX_DERIVED, derived_client_token, new_client_token
 from airflow_provider_kling.jobs.consent import decision_for
-from airflow_provider_kling.jobs.journal import SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
+from airflow_provider_kling.jobs.journal import BY_TOKEN, SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
 from airflow_provider_kling.jobs.result import generation_error
 from airflow_provider_kling.jobs.submit_pauses import pause_in_place
 from airflow_provider_kling.jobs.submit_request import RecordStore, SubmitRequest, SubmitResult, SubmitSession
@@ -58,9 +58,6 @@ SECOND_LOOK = 5.0
 POSTS_PER_TOKEN = 4
 #: What an intent cites if the argument, not a person, allowed it to ignore a submit of unknown fate.
 BY_ARGUMENT = "on_uncertain"
-#: What it cites if it repeats the client token of that submit, which no server takes twice.
-BY_TOKEN = "client_token"  # noqa: S105 -- not a password
-
 
 #: Errors that would be the same for any id.
 _ABOUT_ACCOUNT = (KlingAuthenticationError, KlingBalanceError, KlingRateLimitError)
@@ -245,17 +242,20 @@ class Submitter:
             for purchase in range(MAX_DERIVED):
                 token = derived_client_token(seed, purchase)
                 finding = look_up(token, sleep=self.sleep, log=self.log)
-                if finding.failure is not None:
+                if finding.job is None and not finding.is_absent:
                     return
+                has_failed = finding.job is not None and finding.job.status == "failed"
+                is_last = not has_failed or purchase == MAX_DERIVED - 1
                 intent = self.store.new_intent()
-                cites = {earlier.id: BY_TOKEN}
+                # Only the last one stands for what the earlier attempts may have bought.
+                cites = {earlier.id: BY_TOKEN} if is_last else {}
                 self._append(self._intent_event(intent, request, purchase, cites=cites, client_token=token))
                 self._load()
                 if finding.job is None:
                     self._absent.add(intent)
                 else:
                     self._record_id(intent, finding.job, request)
-                if finding.job is None or finding.job.status != "failed":
+                if is_last:
                     break
             self._load()
 
@@ -281,23 +281,37 @@ class Submitter:
             self._absent.add(submit.id)
         if finding.job is not None:
             kling_task_id = finding.job.kling_task_id
-            self.log(f"The submit of {iso(submit.sent_at)} made Kling task {kling_task_id}, as the server says")
-            self._record_id(submit.id, finding.job, request)
+            same = self._journal.with_token(submit.client_token or "")
+            if any(kling_task_id in other.kling_task_ids for other in same if other.id != submit.id):
+                self._close(submit.id, "duplicate")
+            else:
+                self.log(
+                    f"The submit of {iso(submit.sent_at)} made Kling task {kling_task_id}, as the server says"
+                )
+                self._record_id(submit.id, finding.job, request)
             self._load()
         return finding.job
 
-    def _recovered(
-        self, intent: Submit, request: SubmitRequest, error: KlingUncertainSubmissionError
-    ) -> SubmitResult | None:
+    def _recovered(self, intent: Submit, request: SubmitRequest, error: KlingError) -> SubmitResult | None:
         """
-        Return the job of a POST whose response was lost, or that was refused as a duplicate, by asking the server.
+        Return the job of a POST whose response was lost, by asking the server.
 
+        One that was refused made no job itself: an earlier POST with the same token may have.
+
+        :raises KlingUncertainSubmissionError: if the job of a duplicate is not found.
         :raises KlingError: if the server refuses to be asked; the next attempt asks again.
         """
         if self.look_up is None:
             return None
         exists = isinstance(error, KlingDuplicateSubmissionError)
-        made_by = self._first_with_token_of(intent) if exists else intent
+        is_lost = isinstance(error, KlingUncertainSubmissionError) and not exists
+        made_by = intent if is_lost else self._first_with_token_of(intent)
+        if made_by.id == intent.id and not isinstance(error, KlingUncertainSubmissionError):
+            return None
+        if exists and made_by.id != intent.id:
+            # Before a crash can make it look like the one that made the job.
+            self._close(intent.id, "duplicate")
+            self._load()
         self.is_sending = True  # its fate is as open as before its response
         try:
             job = self._look_up_submit(self.look_up, made_by, request, exists=exists)
@@ -309,10 +323,9 @@ class Submitter:
         finally:
             self.is_sending = False
         if job is None:
+            if isinstance(error, KlingDuplicateSubmissionError) and made_by.id != intent.id:
+                raise self._report(self._journal.submits[made_by.id], request, error)
             return None
-        if made_by.id != intent.id:
-            self._close(intent.id, "duplicate")
-            self._load()
         if made_by.fingerprint != request.fingerprint:
             return self.submit_or_join(request)  # it was another request's job; this one is still to be bought
         self.bought = job.kling_task_id
@@ -412,7 +425,7 @@ class Submitter:
         if look_up is None or submit.id not in self._absent:
             return False
         made = [job for job in self._journal.jobs() if job.client_token and job.account == look_up.account]
-        echoes = [job.echoed_by == look_up.server for job in made]
+        echoes = [job.echoed_by == look_up.server for job in made if job.echoed_by or not job.is_named]
         return all(echoes) and (look_up.is_honoured or bool(echoes))
 
     def _argument_is_spent(self, submit: Submit, allowed: Mapping[str, str]) -> bool:
@@ -498,6 +511,9 @@ class Submitter:
                     refused, in_place = refused + 1, in_place + 1
                     pause = pause_in_place(error, in_place)
                     if pause is None:
+                        # It may be a duplicate, in words that nobody has seen yet.
+                        if recovered := self._recovered(intent, request, error):
+                            return recovered
                         raise
                     failure = error
                 else:

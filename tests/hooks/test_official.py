@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from airflow_provider_kling.exceptions import (
     KlingGenerationFailedError,
     KlingRateLimitError,
     KlingServerError,
+    KlingUncertainSubmissionError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import Fault, Sandbox
@@ -296,3 +298,35 @@ def test_no_error_shows_a_key(start: Callable[..., Platform], keys: str, route: 
     secrets = [platform.sandbox.api_key] if keys == API_KEY else [ACCESS_KEY, SECRET_KEY]
     assert [secret for secret in secrets if secret in shown] == []
     assert isinstance(raised.value, KlingError if route == "submit" else KlingServerError)
+
+
+@on_every_way
+def test_a_submit_by_hand_carries_an_id_by_which_it_is_found(
+    start: Callable[..., Platform], keys: str, arguments: dict[str, Any]
+) -> None:
+    platform = start()
+    hook = platform.hook(keys)
+    platform.sandbox.add_fault(Fault("submit", "drop_after"))
+    with pytest.raises(KlingUncertainSubmissionError, match=r"find_video\('([\w-]{16})'\) looks it up") as raised:
+        hook.submit_video({"prompt": PROMPT, **arguments})
+    [bought] = platform.sandbox.ledger()
+    [token] = re.findall(r"find_video\('(.*?)'\)", str(raised.value))
+    assert (hook.find_video(token) or raised.value).kling_task_id == bought["id"]
+    named = hook.submit_video({"prompt": PROMPT, **arguments}, client_token="my-own-token")
+    assert named.client_token == "my-own-token"
+
+
+def test_a_job_that_the_list_leaves_out_is_found_on_its_own_path(start: Callable[..., Platform]) -> None:
+    platform = start()
+    hook = platform.hook(API_KEY)
+    job = hook.submit_video({"prompt": PROMPT, "model": "kling-v3", "image": PICTURE})
+    platform.sandbox.add_fault(Fault("status", "not_visible", times=1))
+    found = hook.get_video(job.kling_task_id, route="/tasks")
+    assert (found.status, found.route) == ("completed", "/v1/videos/image2video")
+    assert [
+        exchange["path"].partition("?")[0].partition("/8")[0] for exchange in platform.sandbox.seen()[-3:]
+    ] == [
+        "/tasks",
+        "/v1/videos/text2video",
+        "/v1/videos/image2video",
+    ]

@@ -274,6 +274,128 @@ class TestALostAnswer:
         assert len(set(platform.posts)) == 1
 
 
+class TestALookUpThatIsRefused:
+    """An error that repeating does not cure proves nothing either; the error has to say what a person can do."""
+
+    REFUSALS = (
+        KlingNotFoundError("no such resource"),
+        KlingPermanentError("bad id"),
+    )
+
+    @pytest.mark.parametrize("refusal", REFUSALS, ids=repr)
+    @pytest.mark.parametrize("outcome", ["lost", "killed"])
+    def test_leaves_it_to_a_person_and_a_clear_asks_again(self, outcome: str, refusal: KlingError) -> None:
+        platform = Platform(outcomes=[outcome], looks=[refusal])
+        if outcome == "killed":
+            with pytest.raises(Killed):
+                platform.attempt()
+        with pytest.raises(KlingUncertainSubmissionError, match="Airflow Variable kling_adopt_"):
+            platform.attempt()
+        assert len(platform.posts) == 1
+        assert platform.attempt(clears=1).kling_task_id == "task_0"
+        assert len(platform.made) == 1
+
+
+class TestAPostThatWasRefusedWithTheTokenOfALostOne:
+    """It bought nothing, so it says nothing about the lost one, which is looked up again."""
+
+    @pytest.mark.parametrize("refusal", [KlingBalanceError("empty"), KlingRateLimitError("no slot")], ids=repr)
+    def test_the_lost_one_is_still_looked_for(self, refusal: KlingError) -> None:
+        platform = Platform(outcomes=["late", refusal])
+        with pytest.raises(type(refusal)):
+            platform.attempt()
+        platform.arrive()
+        platform.outcomes = [refusal] * 5
+        assert platform.attempt().kling_task_id == "task_0"
+        assert len(platform.posts) == 2
+        assert platform.unknown() == []
+
+    def test_a_changed_request_does_not_hide_it(self) -> None:
+        platform = Platform(outcomes=["late", KlingBalanceError("empty")])
+        with pytest.raises(KlingBalanceError):
+            platform.attempt(CAT)
+        platform.arrive()
+        assert platform.attempt(DOG).kling_task_id == "task_1"
+        assert len(platform.posts) == 3
+        recorded = {submit.prompt: submit.kling_task_ids for submit in Journal(platform.stored).jobs()}
+        assert recorded == {"a cat": ["task_0"], "a dog": ["task_1"]}
+
+
+class TestACrash:
+    def test_between_the_end_of_a_duplicate_and_the_record_of_its_job(self) -> None:
+        """The duplicate is of another request: it must not be taken for the one that made the job."""
+        platform = Platform(outcomes=["killed"])
+        with pytest.raises(Killed):
+            platform.attempt(CAT)
+        platform.looks = ["absent", "absent"]
+        append = platform.append
+
+        def dies(event: Any) -> None:
+            if event["event"] == "submitted":
+                raise Killed
+            append(event)
+
+        platform.append = dies  # type: ignore[method-assign]
+        with pytest.raises(Killed):
+            platform.attempt(DOG)
+        platform.append = append  # type: ignore[method-assign]
+        assert platform.attempt(DOG).kling_task_id == "task_1"
+        assert platform.made["task_1"][1] == "a dog"
+        assert platform.unknown() == []
+
+    def test_before_an_attempt_withdraws_a_token_whose_job_another_one_has_recorded(self) -> None:
+        platform = Platform()
+        platform.attempt(CAT)
+        [intent] = (event for event in platform.stored if event["event"] == "intent")
+        fingerprint = fingerprint_of(DOG, conn_id="kling", base_url=SERVER)
+        platform.append({**intent, "id": new_id(), "intent": new_id(), "fingerprint": fingerprint})
+        assert platform.attempt(DOG).kling_task_id == "task_1"
+        assert platform.made["task_1"][1] == "a dog"
+        assert platform.unknown() == []
+
+    def test_while_the_job_of_a_duplicate_is_looked_up(self) -> None:
+        platform = Platform(outcomes=["killed"])
+        with pytest.raises(Killed):
+            platform.attempt(CAT)
+        platform.looks = ["absent", "absent", "killed"]
+        with pytest.raises(Killed):
+            platform.attempt(DOG)
+        assert platform.attempt(DOG).kling_task_id == "task_1"
+        assert platform.made["task_1"][1] == "a dog"
+
+    def test_of_attempts_at_the_same_time_leaves_nothing_unknown(self) -> None:
+        platform = Platform(outcomes=["gone"] * 4)
+        submit, left = platform.submit, [1, 2]
+
+        def submit_with_another(request: VideoRequest, **details: Any) -> VideoJob:
+            if left:
+                left.pop()
+                with suppress(KlingError):
+                    platform.attempt(CAT)
+            return submit(request, **details)
+
+        platform.submit = submit_with_another  # type: ignore[method-assign]
+        with suppress(KlingError, AssertionError):
+            platform.attempt(CAT)
+        platform.outcomes = []
+        assert platform.attempt(CAT).kling_task_id == "task_0"
+        assert platform.unknown() == []
+        assert platform.attempt(DOG).kling_task_id == "task_1"
+
+    def test_a_duplicate_whose_job_is_not_found_is_reported_as_the_first(self) -> None:
+        """A person looks for a job of that time, and of that request."""
+        platform = Platform(outcomes=["killed"])
+        with pytest.raises(Killed):
+            platform.attempt(CAT)
+        [first] = platform.unknown()
+        platform.looks = ["absent"] * (2 + MAX_LOOK_UPS)
+        with pytest.raises(KlingUncertainSubmissionError, match=rf"a cat[^$]*{variable_name(first)}"):
+            platform.attempt(DOG)
+        platform.variables[variable_name(first)] = "task_0"
+        assert platform.attempt(DOG).kling_task_id == "task_1"
+        assert len(platform.made) == 2
+
+
 class TestAServerThatMayDropTheToken:
     def test_a_lost_submit_is_joined_if_it_is_found(self) -> None:
         platform = Platform(is_trusted=False, outcomes=["lost"])
@@ -331,6 +453,17 @@ class TestTheNextAttempt:
         assert platform.posts[0] == platform.posts[1] != platform.posts[2]
         fates = {submit.prompt: submit.kling_task_ids for submit in Journal(platform.stored).jobs()}
         assert fates == {"a cat": ["task_0"], "a dog": ["task_1"]}
+
+    def test_a_job_that_a_person_named_is_no_sign_of_a_server_that_drops_the_token(self) -> None:
+        platform = Platform(outcomes=["lost"], looks=[KlingServerError("busy")] * MAX_LOOK_UPS)
+        with pytest.raises(KlingUncertainSubmissionError):
+            platform.attempt()
+        [submit] = platform.unknown()
+        platform.variables[variable_name(submit)] = "task_0"
+        assert platform.attempt().kling_task_id == "task_0"
+        platform.status["task_0"] = "failed"
+        platform.outcomes = ["gone"]
+        assert platform.attempt().kling_task_id == "task_1"
 
     def test_another_account_cannot_be_asked(self) -> None:
         platform = Platform(outcomes=["killed"])
@@ -434,6 +567,19 @@ class TestWithoutARecord:
         with pytest.raises(KlingUncertainSubmissionError):
             platform.attempt(seed=self.SEED)
         assert len(platform.posts) == 1
+
+    def test_nor_is_a_later_purchase_sent_again_if_it_cannot_be_looked_up(self) -> None:
+        platform = Platform(durable=False, is_trusted=False)
+        platform.attempt(seed=self.SEED)
+        platform.status["task_0"] = "failed"
+        self.next_attempt(platform)
+        assert platform.attempt(seed=self.SEED).kling_task_id == "task_1"
+        self.next_attempt(platform)
+        platform.looks = [None, *[KlingServerError("busy")] * MAX_LOOK_UPS]
+        with pytest.raises(KlingUncertainSubmissionError):
+            platform.attempt(seed=self.SEED)
+        assert len(platform.posts) == 2
+        assert platform.looks == []
 
     def test_two_deployments_have_two_tokens(self) -> None:
         assert derived_client_token("staging", 0) != derived_client_token("production", 0)

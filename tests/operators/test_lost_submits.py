@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
+    KlingBalanceError,
     KlingContentRefusedError,
     KlingError,
     KlingGenerationFailedError,
@@ -27,6 +28,7 @@ from airflow_provider_kling.exceptions import (
     KlingServerError,
     KlingUncertainSubmissionError,
 )
+from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.jobs.look_up import LookUp
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Fault, Sandbox
@@ -188,6 +190,25 @@ class TestALostSubmit:
         assert [Task().attempt()] == ids(platform)
         assert platform.requests["submit"] == 2
 
+    @pytest.mark.parametrize(
+        "words", ["编号已使用过", "external_id conflict", "The id has been taken", "resource pack is used up"]
+    )
+    def test_whose_duplicate_is_refused_in_other_words(self, platform: Sandbox, words: str) -> None:
+        platform.add_fault(Fault("submit", "drop_after"))
+        platform.add_fault(Fault("find", "not_visible", times=6))
+        platform.add_fault(Fault("submit", "error", status=400, code=1201, message=words))
+        assert [Task().attempt()] == ids(platform)
+        assert platform.requests["submit"] == 2
+
+    def test_is_looked_for_before_a_refusal_of_its_repetition_is_final(self, platform: Sandbox) -> None:
+        platform.add_fault(Fault("submit", "drop_before"))
+        platform.add_fault(Fault("submit", "error", status=429, code=1102, message="used up"))
+        task = Task()
+        assert isinstance(task.until_it_ends(), KlingBalanceError)
+        assert "kling_uncertain" not in task.ti.pushed
+        task.clear()
+        assert [task.attempt()] == ids(platform)
+
     def test_whose_duplicate_is_refused_without_an_answer(self, platform: Sandbox) -> None:
         platform.add_fault(Fault("submit", "drop_after", times=2))
         platform.add_fault(Fault("find", "not_visible", times=6))
@@ -318,6 +339,50 @@ class TestALookUp:
         assert task.attempt() == ids(platform)[0]
         assert platform.requests["submit"] == 1
 
+    @pytest.mark.parametrize(
+        "failure",
+        [{"kind": "redirect"}, {"kind": "empty_body"}, {"kind": "error", "status": 404, "body": "html"}],
+        ids=str,
+    )
+    @pytest.mark.parametrize("host", [VENDORS_HOST, OWN_HOST])
+    def test_that_fails_on_the_route_of_the_job_is_no_answer_of_another_route(
+        self, start: Start, host: str, failure: dict[str, Any]
+    ) -> None:
+        """The legacy routes do not know the jobs of the new standard."""
+        platform = start(host=host)
+        platform.add_fault(Fault("submit", "drop_after"))
+        platform.add_fault(Fault("find", **failure))
+        platform.add_fault(Fault("find", skip=2, **failure))
+        assert [Task(model="kling-3.0").attempt()] == ids(platform)
+        assert platform.requests["submit"] == 1
+
+    @pytest.mark.parametrize(
+        "refusal",
+        [
+            {"status": 404, "code": 1203, "message": "The requested resource does not exist"},
+            {"status": 400, "code": 1201, "message": "Parameter is invalid"},
+            {"status": 403, "code": 1103, "message": "Not allowed"},
+            {"status": 404, "body": '{"detail": "Not Found"}', "content_type": "application/json"},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_that_is_refused_for_another_reason_names_what_a_person_can_do(
+        self, platform: Sandbox, say: Any, refusal: dict[str, Any], killed: bool
+    ) -> None:
+        platform.add_fault(Fault("submit", "drop_after"))
+        platform.add_fault(Fault("find", "error", times=None, **refusal))
+        task = Task()
+        error = task.until_it_ends()
+        if killed:
+            task.clear()
+            error = task.until_it_ends()
+        assert isinstance(error, KlingUncertainSubmissionError)
+        assert external_ids(platform)[0] in str(error)
+        say(variable_in(error), ids(platform)[0])
+        task.clear()
+        assert [task.attempt()] == ids(platform)
+
 
 class TestAServerThatDropsTheIds:
     """A reseller who ignores ``external_task_id``: nothing protects from a second purchase there."""
@@ -365,6 +430,28 @@ class TestAServerThatDropsTheIds:
         assert task.attempt()["kling_task_id"] == ids(sandbox)[1]
         assert sandbox.requests["submit"] == 3
         assert len(set(external_ids(sandbox))) == 2
+
+    @pytest.mark.parametrize(
+        "refusal",
+        [
+            {"status": 400, "code": 1201, "message": "Invalid task id: must be a number"},
+            {"status": 400, "code": 1201, "message": "任务id无效"},
+            {"status": 429, "code": 1203, "message": "Task not found"},
+        ],
+        ids=str,
+    )
+    def test_one_that_refuses_the_form_of_the_id_has_not_said_that_there_is_no_job(
+        self, start: Start, refusal: dict[str, Any]
+    ) -> None:
+        sandbox = start(host=OWN_HOST)
+        sandbox.add_fault(Fault("submit", "job_fails"))
+        task = Task(wait_for_completion=True, poll_interval=0.05)
+        with pytest.raises(KlingGenerationFailedError):
+            task.attempt()
+        sandbox.add_fault(Fault("submit", "drop_after"))
+        sandbox.add_fault(Fault("find", "error", times=None, **refusal))
+        assert isinstance(task.until_it_ends(), KlingUncertainSubmissionError)
+        assert sandbox.requests["submit"] == 2
 
     @pytest.mark.parametrize("image", [None, PICTURE])
     def test_a_reseller_with_a_prefix_and_the_legacy_standard_only(self, start: Start, image: str | None) -> None:
@@ -427,6 +514,19 @@ class TestTheKey:
         assert f"https://{other}.klingai.com" in str(error)
         assert "1002" in str(error)
         assert sandbox.requests["submit"] == 0
+
+    def test_that_is_replaced_while_a_task_runs_names_another_account(self, start: Start) -> None:
+        """A submit is recorded under the account that it is sent to, and a look-up is of the same."""
+        sandbox = start(api_keys=["api-key-kling-sandbox-one", "api-key-kling-sandbox-two"])
+        hook = KlingHook("kling_default")
+        before = hook.look_up
+        BOOK.add("kling_default", {**connection_to(sandbox), "password": sandbox.api_keys[1]})
+        sandbox.add_fault(Fault("probe", "error", status=401, code=1002, times=1))
+        with pytest.raises(KlingNotFoundError):
+            hook.get_video("867000000000000000")
+        assert before is not None
+        assert hook.look_up is not None
+        assert hook.look_up.account == hook.connection.account != before.account
 
     def test_that_is_replaced_after_a_lost_submit_needs_a_persons_word(self, start: Start, say: Any) -> None:
         """Nothing shows that the new key is of the same account, and an id says nothing in another one."""

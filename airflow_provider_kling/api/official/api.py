@@ -132,7 +132,8 @@ class OfficialApi:
         return True if isinstance(data_of(response), list) else any_probe.serves_route(response)
 
     def may_be_on_another_route(self, response: Response) -> bool:
-        return says_no_task(response)
+        # Whether the list has every job of the legacy standard was never measured.
+        return says_no_task(response) or data_of(response) == []
 
     def read_status(
         self, response: Response, kling_task_ids: Sequence[str]

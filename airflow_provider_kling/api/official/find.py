@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from airflow_provider_kling.api.official.envelope import client_token_in, data_of, error_code, job_id_in
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.api.response import Response
 
+_INVALID = re.compile(r"\binvalid\b|无效", re.IGNORECASE)
+
 
 def read_find(response: Response, client_token: str) -> VideoJob | None:
     """
@@ -25,7 +28,7 @@ def read_find(response: Response, client_token: str) -> VideoJob | None:
     :raises KlingError: if the response proves neither: a job without this token may be another one.
     """
     data = data_of(response)
-    if data == [] or says_no_task(response):
+    if data == [] or _says_absent(response):
         return None
     entries = [as_mapping(entry) for entry in (data if isinstance(data, list) else [data])]
     for entry in entries:
@@ -38,6 +41,12 @@ def read_find(response: Response, client_token: str) -> VideoJob | None:
             request_id=response.request_id,
         )
     raise error_of(response, "The look-up by external_task_id failed", client_token).replace(kling_task_id=None)
+
+
+def _says_absent(response: Response) -> bool:
+    """Return whether there is no such task; a server that refuses the form of the id has not looked for it."""
+    is_refused = _INVALID.search(error_names(response).words) is not None
+    return response.http_status in (200, 400, 404) and says_no_task(response) and not is_refused
 
 
 def says_no_task(response: Response) -> bool:

@@ -89,7 +89,7 @@ def test_whether_a_server_has_a_route(http_status: int, body: Any, *, served: bo
         (400, NOT_FOUND, True),
         (400, error(1201, "duration is invalid"), False),
         (500, NOT_FOUND, False),
-        (200, success([]), False),
+        (200, success([]), True),
         (200, success(legacy_job()), False),
         (404, b"<html>", False),
     ],
