@@ -323,7 +323,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             fingerprint=request.fingerprint,
             is_first_look=is_first_look and context["ti"].try_number <= 1,
         )
-        if is_first_look and not store.durable:
+        if is_first_look and not self._is_found_by_retry(context):
             self.log.warning("[kling] state = none: the id of this paid job is not stored for later attempts")
         return Submitter(
             store=store,

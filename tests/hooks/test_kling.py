@@ -599,3 +599,10 @@ class TestConnectionTest:
             works, words = hook_on(server.base_url).test_connection()
         assert not works
         assert "not as this API" in words
+
+
+def test_a_gateway_knows_neither_lost_submits_nor_the_account(connected: str) -> None:
+    hook = KlingHook(connected)
+    with pytest.raises(KlingError, match="A gateway keeps no client tokens"):
+        hook.find_video("a-token")
+    assert hook.account() is None

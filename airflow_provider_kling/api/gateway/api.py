@@ -17,7 +17,7 @@ from airflow_provider_kling.api.gateway.routes import STATUS_ROUTES, status_path
 from airflow_provider_kling.api.reading.probe import PROBE_TASK_ID, describe_probe, read_probe, serves_route
 from airflow_provider_kling.api.reading.status import read_status
 from airflow_provider_kling.api.reading.submit import read_submit
-from airflow_provider_kling.exceptions import Problem
+from airflow_provider_kling.exceptions import KlingPermanentError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -113,7 +113,7 @@ class GatewayApi:
         return {kling_task_id: read_status(response, kling_task_id)}
 
     def find(self, client_token: str, *, route: str | None = None) -> NoReturn:
-        raise NotImplementedError("a gateway takes no client token")
+        raise KlingPermanentError("A gateway keeps no client tokens, so it cannot look up a submit", advice="")
 
     def read_find(self, response: Response, client_token: str) -> NoReturn:
         raise NotImplementedError("a gateway takes no client token")
