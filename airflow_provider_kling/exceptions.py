@@ -199,6 +199,10 @@ class KlingRateLimitError(KlingError):
     default_advice = "The account's limit is reached; slots free up as running jobs finish."
 
 
+#: Errors that would be the same for any job of the account.
+ACCOUNT_ERRORS = (KlingAuthenticationError, KlingBalanceError, KlingRateLimitError)
+
+
 class KlingUnavailableError(KlingError):
     """
     The API is provably unavailable, and nothing was submitted.

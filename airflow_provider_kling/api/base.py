@@ -236,12 +236,15 @@ class KlingApi(Protocol):
         Return the free request that looks up a submit by its client token.
 
         :param route: As in :meth:`status`.
+        :raises KlingPermanentError: if :attr:`takes_client_token` is false.
         """
         ...
 
     def read_find(self, response: Response, client_token: str) -> VideoJob | None:
         """
         Return the job with a client token; None if the server says that there is none.
+
+        It is called only with a response to :meth:`find`.
 
         :raises KlingError: if the response proves neither.
         """
@@ -283,6 +286,8 @@ class KlingApi(Protocol):
     def read_account(self, response: Response, *, now: float) -> list[AccountPack]:
         """
         Return the packs of the account that can be used.
+
+        It is called only with a response to :meth:`account`.
 
         :param now: The time (epoch seconds).
         :raises KlingError: if the response is an error.

@@ -17,7 +17,7 @@ from airflow_provider_kling.utils.coerce import parse_number
 #: 720p, 1080p and 4k.
 MODES = ("std", "pro", "4k")
 SHOT_TYPES = ("customize", "intelligent")
-#: The standard mode, without 4k.
+#: All modes but 4k.
 _HD = ("std", "pro")
 _PRO = ("pro",)
 _SHORT = (5, 10)

@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 
 from airflow_provider_kling.api.models import (
     GATEWAY_NAMES,
+    MAX_ELEMENTS,
+    MAX_NEGATIVE_PROMPT,
+    MAX_SHOTS,
+    MIN_SHOT_SECONDS,
     MODES,
     PLATFORM_MODELS,
     SHOT_TYPES,
@@ -88,25 +92,26 @@ class VideoRequest(NamedTuple):
             yield f"aspect_ratio={self.aspect_ratio!r} may not be honoured: the video follows the image's ratio"
         for name in ("prompt", "negative_prompt"):
             text = getattr(self, name)
-            if text and len(text) > 2500:
-                yield f"{name} has {len(text)} characters; the official platform takes at most 2500"
+            if text and len(text) > MAX_NEGATIVE_PROMPT:
+                yield f"{name} has {len(text)} characters; Kling's platform takes at most {MAX_NEGATIVE_PROMPT}"
         if self.cfg_scale is not None and not 0 <= self.cfg_scale <= 1:
-            yield f"cfg_scale={self.cfg_scale} is outside 0 to 1, the official platform's range"
-        if self.element_list and len(self.element_list) > 3:
-            yield f"element_list has {len(self.element_list)} elements; the official platform takes at most 3"
+            yield f"cfg_scale={self.cfg_scale} is outside 0 to 1, the range of Kling's platform"
+        if self.element_list and len(self.element_list) > MAX_ELEMENTS:
+            count = len(self.element_list)
+            yield f"element_list has {count} elements; Kling's platform takes at most {MAX_ELEMENTS}"
         yield from self._shot_warnings()
 
     def _shot_warnings(self) -> Iterator[str]:
         if not self.multi_prompt:
             return
-        if not self.image:
+        if not self.image and self.model in GATEWAY_NAMES:
             yield "multi_prompt is documented for image mode only, and no image is given"
-        if len(self.multi_prompt) > 6:
-            yield f"multi_prompt has {len(self.multi_prompt)} shots; the official platform takes at most 6"
+        if len(self.multi_prompt) > MAX_SHOTS:
+            yield f"multi_prompt has {len(self.multi_prompt)} shots; Kling's platform takes at most {MAX_SHOTS}"
         seconds = [parse_number(shot.get("duration")) for shot in self.multi_prompt if isinstance(shot, Mapping)]
         known = [second for second in seconds if second is not None]
-        if any(second < 1 for second in known):
-            yield "a shot of multi_prompt is shorter than 1 second, the official platform's minimum"
+        if any(second < MIN_SHOT_SECONDS for second in known):
+            yield f"a shot of multi_prompt lasts less than {MIN_SHOT_SECONDS} second, the least of Kling's platform"
         if self.duration and len(known) == len(self.multi_prompt) and sum(known) != self.duration:
             yield f"the shots of multi_prompt last {sum(known):g} seconds together, not duration={self.duration}"
 

@@ -15,8 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from airflow_provider_kling.exceptions import (
-    KlingAuthenticationError,
-    KlingBalanceError,
+    ACCOUNT_ERRORS,
     KlingError,
     KlingNotFoundError,
     KlingRateLimitError,
@@ -46,8 +45,6 @@ ALONE_EVERY = 5
 #: Seconds after which the failures of a job are forgotten. Between two checks of a failing job is a minute, and as
 #: long again for a request slot, so nobody checks this one any more.
 FAILURES_TTL = 600.0
-#: Errors that would be the same for any id.
-_ABOUT_ACCOUNT = (KlingAuthenticationError, KlingBalanceError, KlingRateLimitError)
 
 
 def queue_timeout_error() -> KlingRateLimitError:
@@ -116,7 +113,7 @@ class StatusBatches:
         try:
             found = await self._request(lambda: (kling_task_id,), route, queue_timeout)
         except KlingError as error:
-            if not isinstance(error, _ABOUT_ACCOUNT):
+            if not isinstance(error, ACCOUNT_ERRORS):
                 self._failed((kling_task_id,))
             raise
         self._failures.pop(kling_task_id, None)
@@ -192,7 +189,7 @@ class StatusBatches:
             found = await self._request(partial(self._ids_to_send, batch), batch.key[0], math.inf)
         except KlingError as error:
             self._remove(batch)
-            if not batch.sent or isinstance(error, _ABOUT_ACCOUNT):
+            if not batch.sent or isinstance(error, ACCOUNT_ERRORS):
                 batch.fail(error)
             elif len(batch.sent) > 1 and _is_refusal(error):
                 batch.resolve({})  # all may have been refused for one of them

@@ -50,7 +50,7 @@ INTENT_MARGIN = 5.0
 
 class SyncClient:
     """
-    Sends the calls of the connection's API, each once.
+    Sends the calls of the connection's API, each once; twice if the server rejected the first token.
 
     :param connection: The resolved connection.
     """
@@ -304,7 +304,7 @@ class Submitting:
         client_token: str | None = None,
     ) -> VideoJob:
         """
-        Send the submit, once; again only if the server refused a token that had just expired.
+        Send the submit, once; again only if the server rejected its token as expired or not yet valid.
 
         :param request: The request.
         :param age: Returns the seconds since its intent was recorded. Another attempt may have replaced a process

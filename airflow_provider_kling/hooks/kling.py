@@ -41,10 +41,11 @@ class KlingHook(HttpHook):
     Call the Kling video API through an Airflow connection of type ``kling``.
 
     It is an ``HttpHook`` with bearer authentication, a deadline for every exchange, and an allow-list of
-    connection extras (``HttpHook`` sends unknown extras as headers). This hook never repeats a request: the
-    callers decide what may be sent again, since only they know whether it is billed.
+    connection extras (``HttpHook`` sends unknown extras as headers). A request is repeated only with a new key, or
+    with a new token of an access key, where the server rejected the old one: the callers decide what else may be
+    sent again, since only they know whether it is billed.
 
-    :param kling_conn_id: The Airflow connection: host is the base URL, password the API key.
+    :param kling_conn_id: The Airflow connection, of type ``kling``; see ``docs/connection.md``.
     """
 
     conn_name_attr = "kling_conn_id"
@@ -109,7 +110,7 @@ class KlingHook(HttpHook):
             return None
         return LookUp(
             find=self.find_video,
-            account=connection.account,
+            account=lambda: self.connection.account,
             server=connection.base_url,
             is_honoured=connection.api.honours_client_token,
             pause=max(MIN_PAUSE, connection.read_timeout),
@@ -153,7 +154,10 @@ class KlingHook(HttpHook):
         self, request: VideoRequest | Mapping[str, Any], *, client_token: str | None = None
     ) -> VideoJob:
         """
-        Submit a job, once. Each accepted submit is billed, so this method never sends it a second time.
+        Submit a job, once.
+
+        Each accepted submit is billed, so it is sent a second time only if the server rejected the token of an access
+        key, before anything was made.
 
         :param request: The request, or its fields; fields inside ``extra_body`` are accepted too.
         :param client_token: A text of ``[A-Za-z0-9_-]`` that is unique in the account, for :meth:`find_video`.
@@ -164,8 +168,8 @@ class KlingHook(HttpHook):
         :raises KlingUncertainSubmissionError: if the server may have accepted it, but no id arrived.
         :raises KlingError: any other named error; no job was made.
         """
-        if not isinstance(request, VideoRequest):
-            request = VideoRequest.build(**request)
+        fields = request._asdict() if isinstance(request, VideoRequest) else request
+        request = VideoRequest.build(**fields)
         self.connection.check(request)
         if not self.connection.api.takes_client_token:
             client_token = None
@@ -264,7 +268,7 @@ class KlingHook(HttpHook):
                 return decision.result()
             time.sleep(decision.seconds)
 
-    async def aget_video(self, kling_task_id: str) -> VideoJob:
+    async def aget_video(self, kling_task_id: str, *, route: str | None = None) -> VideoJob:
         """
         Request the state of a job without blocking the event loop; otherwise as :meth:`get_video`.
 
@@ -273,7 +277,7 @@ class KlingHook(HttpHook):
         from airflow_provider_kling.client.async_client import shared_client
 
         async with shared_client(self.kling_conn_id) as client:
-            return await client.get_video(kling_task_id)
+            return await client.get_video(kling_task_id, route=route)
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the connection works, and why, at no cost."""
@@ -306,5 +310,4 @@ class KlingHook(HttpHook):
             return False
         self.client.close()
         self.connection, self.client = renewed, SyncClient(renewed)
-        vars(self).pop("look_up", None)  # it names the account of the other key
         return True

@@ -13,7 +13,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from hashlib import sha256
 
-#: Bytes of a token; in Base64 they are 16 characters of ``[A-Za-z0-9_-]``, which every server takes.
+#: Bytes of a token; in Base64 they are 16 characters of ``[A-Za-z0-9_-]``, which servers are assumed to take.
 BYTES = 12
 #: Purchases of one request that have a derived token. Each one but the last has failed at the vendor.
 MAX_DERIVED = 5

@@ -22,7 +22,7 @@ VERSION = 1
 #: Stands for the unknown time of a submit of which there is no record.
 SENT_AT_UNKNOWN = 0.0
 
-#: What an intent cites if it repeats the client token of a submit of unknown fate, which no server takes twice.
+#: What an intent cites if a client token allows it to ignore a submit of unknown fate: no server takes one twice.
 BY_TOKEN = "client_token"  # noqa: S105 -- not a password
 
 Event = Mapping[str, Any]
@@ -84,7 +84,7 @@ class Submit:
     :param seconds: The requested length in seconds, None for the server's default.
     :param prompt: The start of the prompt.
     :param cites: The submits of unknown fate that this one was allowed to ignore, each with the source of the
-        permission: a Variable or an argument.
+        permission: a Variable, an argument or the client token.
     :param tries_seen: Airflow's ``max_tries`` of the attempts that used it; it rises when a user clears the task.
     :param kling_task_ids: The jobs that it made; more than one only if a person named another than the server.
     :param other_id: Another id that the response gave the last of these jobs.
@@ -93,7 +93,8 @@ class Submit:
     :param echoed_by: The server whose response repeated the client token.
     :param is_named: Whether a person named its job; then no response was there to repeat the client token.
     :param submitted_at: When the first of these ids was recorded (epoch seconds).
-    :param refusal: Why it made no job: ``slot`` or ``error``; None if it may have made one.
+    :param refusal: Why it made no job: ``slot``, ``error``, or ``duplicate`` (an earlier POST with its token made
+        the job); None if it may have made one.
     :param withdrawn: Whether it was not sent.
     :param uncertain: The ``uncertain`` event: what was reported while the fate was unknown.
     :param dismissed_by: The source of the permission by which a later submit ignored it.

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.api.job import VideoJob
 
-#: Maximum number of look-ups of one submit in one attempt. Their pauses add up to about four minutes; each look-up
+#: Maximum number of look-ups in one call. Their pauses add up to about four minutes; each look-up
 #: may take both timeouts of the connection besides.
 MAX_LOOK_UPS = 10
 #: Minimum seconds between the two look-ups that find nothing.
 MIN_PAUSE = 10.0
 #: Errors that a user cures first; then another attempt looks again.
-_ABOUT_ACCOUNT = (KlingAuthenticationError, KlingBalanceError)
+_CURED_BY_USER = (KlingAuthenticationError, KlingBalanceError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,15 @@ class LookUp:
 
     :param find: Returns the job with a client token, None if the server says that there is none;
         ``KlingHook.find_video``.
-    :param account: A name of the account and its server; a token says nothing in another one.
+    :param account: Returns a name of the current account and its server; a token says nothing in another one.
     :param server: The base URL of the server.
     :param is_honoured: Whether the server is known to refuse a second submit with the same token.
-    :param pause: Seconds after which the server has surely finished the work on a lost submit.
+    :param pause: Seconds between the two look-ups that find nothing; the server is assumed to have finished with
+        the submit by then.
     """
 
     find: Callable[[str], VideoJob | None]
-    account: str
+    account: Callable[[], str]
     server: str
     is_honoured: bool
     pause: float = MIN_PAUSE
@@ -64,14 +65,13 @@ class LookUp:
         :param exists: Whether the server has said that there is a job; then its absence means "not stored yet".
         :raises KlingError: if the account may not look it up, since its key is rejected, for example.
         """
-        is_absent, failure = False, None
+        is_absent = False
         for look_up in range(1, MAX_LOOK_UPS + 1):
             try:
                 job = self.find(client_token)
-            except _ABOUT_ACCOUNT:
+            except _CURED_BY_USER:
                 raise
             except KlingError as error:
-                failure = error
                 log(f"The lost submit cannot be looked up now: {error}")
                 if not error.retryable:
                     break  # it would fail again
@@ -81,25 +81,23 @@ class LookUp:
                     return Finding(job=job)
                 if is_absent and not exists:
                     return Finding(is_absent=True)
-                is_absent, failure = True, None
+                is_absent = True
                 pause = pause_after_failure(look_up) if exists else self.pause
             if look_up < MAX_LOOK_UPS:
                 sleep(pause)
-        return Finding(failure=failure)
+        return Finding()
 
 
 class Finding(NamedTuple):
     """
-    What the look-ups found.
+    What the look-ups found; neither a job nor its absence if they failed, as the log says.
 
     :param job: The job.
     :param is_absent: Whether the server said twice, with a pause between, that there is none.
-    :param failure: The last failure, if they proved neither.
     """
 
     job: VideoJob | None = None
     is_absent: bool = False
-    failure: KlingError | None = None
 
 
 def pause_after_failure(look_up: int) -> float:

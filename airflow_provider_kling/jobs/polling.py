@@ -16,12 +16,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_provider_kling.exceptions import (
-    KlingAuthenticationError,
+    ACCOUNT_ERRORS,
     KlingBalanceError,
     KlingError,
     KlingNotFoundError,
     KlingPermissionError,
-    KlingRateLimitError,
     KlingServerError,
     KlingTimeoutError,
 )
@@ -59,8 +58,6 @@ MAX_WORDS = 8
 #: Errors that say nothing of the job once the server has shown it: a replica that lags behind, a budget that is
 #: topped up.
 _CURED_BY_WAITING = (KlingBalanceError, KlingPermissionError, KlingNotFoundError)
-#: Errors that would be the same for any id.
-_ABOUT_ACCOUNT = (KlingAuthenticationError, KlingBalanceError, KlingRateLimitError)
 
 
 class Pause(NamedTuple):
@@ -316,7 +313,7 @@ class Poller:
 
     def _may_know_other_id(self, error: KlingError) -> bool:
         """Return whether the server may know the job by its other id alone, and refuse this one for that."""
-        return self.job is None and error.http_status is not None and not isinstance(error, _ABOUT_ACCOUNT)
+        return self.job is None and error.http_status is not None and not isinstance(error, ACCOUNT_ERRORS)
 
     def _may_be_another(self, job: VideoJob, grace: Grace, now: float) -> bool:
         """

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.exceptions import (
-    KlingAuthenticationError,
-    KlingBalanceError,
+    ACCOUNT_ERRORS,
     KlingDuplicateSubmissionError,
     KlingError,
     KlingNotFoundError,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from airflow_provider_kling.jobs.look_up import LookUp
 
 #: Maximum number of POSTs that provably bought nothing in one purchase, over all its attempts; a clear resets it.
+#: Not applied where a client token protects the purchase.
 ATTEMPTS_PER_PURCHASE = 24
 #: Attempts to record the id of a paid job, before the task continues with the id in memory only.
 ATTEMPTS_TO_RECORD = 5
@@ -58,9 +58,6 @@ SECOND_LOOK = 5.0
 POSTS_PER_TOKEN = 4
 #: What an intent cites if the argument, not a person, allowed it to ignore a submit of unknown fate.
 BY_ARGUMENT = "on_uncertain"
-
-#: Errors that would be the same for any id.
-_ABOUT_ACCOUNT = (KlingAuthenticationError, KlingBalanceError, KlingRateLimitError)
 
 
 @dataclass
@@ -109,7 +106,8 @@ class Submitter:
         :raises KlingUncertainSubmissionError: if a submit's fate is unknown and nothing allows another purchase.
         :raises KlingRateLimitError: if the account has no free slot; call again later.
         :raises KlingUnavailableError: if the API is unavailable; call again later.
-        :raises KlingError: any other named error; no job was made.
+        :raises KlingError: any other named error, that of a job bought earlier included. A job that may have been
+            made is on record.
         """
         self._load()
         self._record_named_jobs(request)
@@ -201,7 +199,7 @@ class Submitter:
         """
         try:
             return self.get_job(kling_task_id)
-        except _ABOUT_ACCOUNT:
+        except ACCOUNT_ERRORS:
             raise
         except KlingError as error:
             if other_id is None or (error.http_status is None and not isinstance(error, KlingNotFoundError)):
@@ -225,7 +223,7 @@ class Submitter:
         if not self.store.durable and request.token_seed is not None:
             self._recall_purchases(self.look_up, request, request.token_seed)
         for submit in self._journal.unknown():
-            is_known_here = submit.client_token is not None and submit.account == self.look_up.account
+            is_known_here = submit.client_token is not None and submit.account == self.look_up.account()
             if is_known_here and submit.id not in self._absent and self._decision_for(submit) is None:
                 self._look_up_submit(self.look_up, submit, request)
 
@@ -424,7 +422,7 @@ class Submitter:
         look_up = self.look_up
         if look_up is None or submit.id not in self._absent:
             return False
-        made = [job for job in self._journal.jobs() if job.client_token and job.account == look_up.account]
+        made = [job for job in self._journal.jobs() if job.client_token and job.account == look_up.account()]
         echoes = [job.echoed_by == look_up.server for job in made if job.echoed_by or not job.is_named]
         return all(echoes) and (look_up.is_honoured or bool(echoes))
 
@@ -636,7 +634,7 @@ class Submitter:
             cites=dict(cites),
         )
         if self.look_up is not None and client_token is not None:
-            event |= {"client_token": client_token, "account": self.look_up.account}
+            event |= {"client_token": client_token, "account": self.look_up.account()}
         return event
 
     def _client_token(self, request: SubmitRequest, purchase: int) -> str | None:
@@ -647,7 +645,7 @@ class Submitter:
         """
         if self.look_up is None:
             return None
-        if token := self._journal.token_for(request.fingerprint, purchase, self.look_up.account):
+        if token := self._journal.token_for(request.fingerprint, purchase, self.look_up.account()):
             return token
         if self.store.durable or request.token_seed is None:
             return new_client_token()

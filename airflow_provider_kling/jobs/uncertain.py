@@ -33,7 +33,7 @@ def uncertain_error(
         advice += " The request has changed since: the changed one is submitted after that."
     if submit.client_token:
         advice += (
-            f" It was sent with the external task id {submit.client_token}; a clear of this task asks the server "
+            f" It was sent with the external_task_id {submit.client_token}; a clear of this task asks the server "
             "for that again."
         )
     if hint := details.get("hint"):

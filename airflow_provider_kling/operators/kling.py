@@ -64,7 +64,8 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
     :param prompt: What the video shows. In image mode it excludes ``multi_prompt``.
     :param image: Public URL of a reference image; the first frame when ``last_image`` is given.
     :param last_image: Public URL of the last frame.
-    :param aspect_ratio: ``16:9``, ``9:16`` or ``1:1``; the server may ignore it in image mode.
+    :param aspect_ratio: ``16:9``, ``9:16`` or ``1:1``; a gateway may ignore it beside ``image``, and Kling's own
+        platform has none there, so it is refused.
     :param duration: Length of the video in whole seconds, 3 to 15, or 5 or 10 for the models 2.6 and 2.5; the
         server's default if not set.
     :param negative_prompt: What to avoid.

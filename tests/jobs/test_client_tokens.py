@@ -170,7 +170,11 @@ class Platform:
             get_job=self.look,
             grace=Grace(visibility=0.0, url=0.0),
             look_up=LookUp(
-                find=self.find, account=self.account, server=SERVER, is_honoured=self.is_trusted, pause=PAUSE
+                find=self.find,
+                account=lambda: self.account,
+                server=SERVER,
+                is_honoured=self.is_trusted,
+                pause=PAUSE,
             ),
             read_variable=self.variables.get,
             log=self.lines.append,
@@ -234,7 +238,7 @@ class TestALostAnswer:
 
     def test_look_ups_that_always_fail_end_in_a_persons_word(self) -> None:
         platform = Platform(outcomes=["lost"], looks=[KlingServerError("busy")] * MAX_LOOK_UPS)
-        with pytest.raises(KlingUncertainSubmissionError, match=r"external task id [\w-]{16}; a clear"):
+        with pytest.raises(KlingUncertainSubmissionError, match=r"external_task_id [\w-]{16}; a clear"):
             platform.attempt()
         assert len(platform.posts) == 1
         assert sum(platform.slept) < 600

@@ -33,7 +33,7 @@ def payload_of(request: VideoRequest) -> dict[str, Any]:
     :param request: A request of which :func:`model_name` knows the name.
     """
     given = {name: value for name, value in request._asdict().items() if value is not None}
-    given["model"] = model_name(request) or request.model
+    given["model"] = _NAMES[resolve(request.model, request.mode, request.sound)]
     for name in ("extra_body", "mode", "sound"):
         given.pop(name, None)
     nested = {name: given.pop(name) for name in EXTRA_BODY_FIELDS if name in given}

@@ -56,7 +56,7 @@ class OfficialApi:
     default_base_url: ClassVar[str | None] = INTERNATIONAL
     takes_login: ClassVar[bool] = True
     takes_client_token: ClassVar[bool] = True
-    #: No lag was ever measured; this is for servers in between.
+    #: No lag is known of the platform; these periods are for servers in between.
     grace: ClassVar[Grace] = Grace(visibility=60.0, url=60.0, unknown_word=60.0)
 
     @property
@@ -114,7 +114,7 @@ class OfficialApi:
         return replace(job, route=self._route_of(request, route))
 
     def _route_of(self, request: VideoRequest, probed: str | None) -> str:
-        """Return the status route of a new job: a legacy one has it only if it was made there."""
+        """Return the status route of a new job; a legacy route has only the jobs that were created on it."""
         is_legacy = model_of(request).standard == "legacy"
         knows_all = probed == TASKS or (probed is None and has_tasks(self.base_url)) or not is_legacy
         return TASKS if self._has_api_key and knows_all else legacy_path(request)

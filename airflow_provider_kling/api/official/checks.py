@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_kling.api.models import GATEWAY_NAMES, PLATFORM_MODELS
+from airflow_provider_kling.api.models import PLATFORM_MODELS
 from airflow_provider_kling.api.official.extras import extra_problems
 from airflow_provider_kling.api.official.payload import model_of
 from airflow_provider_kling.api.official.shots import shot_problems, timed_shots
@@ -23,8 +23,6 @@ def problems_of(request: VideoRequest, *, has_api_key: bool) -> list[Problem]:
 
     :param has_api_key: Whether the account has an API key; the new standard takes no other.
     """
-    if request.model not in PLATFORM_MODELS and request.model not in GATEWAY_NAMES:
-        return [Problem("model", request.model, f"is not served by this API; one of {', '.join(PLATFORM_MODELS)}")]
     model = model_of(request)
     problems = []
     if model.standard == "new" and not has_api_key:

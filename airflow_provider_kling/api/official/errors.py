@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_kling.api.response import Response
 
 #: Codes for a token that is not valid yet, or no longer.
-NOT_YET_VALID, EXPIRED = "1003", "1004"
-TIME_CODES = (NOT_YET_VALID, EXPIRED)
+TIME_CODES = ("1003", "1004")
 
 
 @contextmanager

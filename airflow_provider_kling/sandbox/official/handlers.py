@@ -43,17 +43,17 @@ class OfficialOptions:
     """
     What :class:`Sandbox` takes in addition when it serves Kling's own platform.
 
-    Any other key gets 401 and 1002, as a key of the other region does.
+    A key that is neither in ``api_keys`` nor here gets 401 and 1002, as a key of the other region does.
 
-    :param access_keys: Access key -> secret key, for JWTs.
+    :param access_keys: Access key -> secret key, for JWTs; one pair, ``ak-sandbox``, by default.
     :param accounts: API key or access key -> name of its account; keys that are not here share one account.
     :param units: Units in the resource pack of each account; None sets no limit.
     :param drops_external_ids: Ignore ``external_task_id``, as some resellers do: it is not in responses, need not
         be unique, and finds nothing.
     :param frees_failed_ids: Let an external id be used again once its job has failed.
     :param clock_offset: Seconds by which the server's clock is fast; it checks JWTs and dates responses.
-    :param serves: The parts that exist: ``legacy`` and ``new`` (the two standards), ``tasks`` (the status of the
-        new one) and ``account`` (the resource packs). Some resellers have ``legacy`` only.
+    :param serves: The parts that exist: ``legacy`` and ``new`` (the two standards), ``tasks`` (the status of
+        the jobs of both) and ``account`` (the resource packs). Some resellers have ``legacy`` only.
     :param account_seconds: Seconds between two requests for the resource packs of an account, below which they get
         429 and 1302; 0 sets no limit.
     """
