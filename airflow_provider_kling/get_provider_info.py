@@ -128,8 +128,8 @@ def get_provider_info() -> dict[str, Any]:
                         "description": (
                             "``none`` turns off the record in an Airflow Variable, which is used without a task "
                             "state store and a ``state_path``. Every attempt after the first then submits only "
-                            "with ``on_uncertain='resubmit'`` or a person's decision, unless ``deployment`` is set and "
-                            "the connection is to Kling's own platform."
+                            "with ``on_uncertain='resubmit'`` or a person's decision, unless ``deployment`` is "
+                            "set and the connection is to Kling's own platform."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",

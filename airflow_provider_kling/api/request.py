@@ -111,7 +111,7 @@ class VideoRequest(NamedTuple):
         seconds = [parse_number(shot.get("duration")) for shot in self.multi_prompt if isinstance(shot, Mapping)]
         known = [second for second in seconds if second is not None]
         if any(second < MIN_SHOT_SECONDS for second in known):
-            yield f"a shot of multi_prompt lasts less than {MIN_SHOT_SECONDS} second, the least of Kling's platform"
+            yield f"a shot of multi_prompt is shorter than {MIN_SHOT_SECONDS} second, the platform's minimum"
         if self.duration and len(known) == len(self.multi_prompt) and sum(known) != self.duration:
             yield f"the shots of multi_prompt last {sum(known):g} seconds together, not duration={self.duration}"
 

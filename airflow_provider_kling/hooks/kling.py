@@ -156,8 +156,8 @@ class KlingHook(HttpHook):
         """
         Submit a job, once.
 
-        Each accepted submit is billed, so it is sent a second time only if the server rejected the token of an access
-        key, before anything was made.
+        Each accepted submit is billed, so it is sent a second time only if the server rejected the token of an
+        access key, before anything was made.
 
         :param request: The request, or its fields; fields inside ``extra_body`` are accepted too.
         :param client_token: A text of ``[A-Za-z0-9_-]`` that is unique in the account, for :meth:`find_video`.
