@@ -526,7 +526,7 @@ class TestTheKey:
             hook.get_video("867000000000000000")
         assert before is not None
         assert hook.look_up is not None
-        assert hook.look_up.account == hook.connection.account != before.account
+        assert hook.look_up.account() == hook.connection.account != before.account
 
     def test_that_is_replaced_after_a_lost_submit_needs_a_persons_word(self, start: Start, say: Any) -> None:
         """Nothing shows that the new key is of the same account, and an id says nothing in another one."""
