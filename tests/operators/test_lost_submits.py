@@ -519,14 +519,13 @@ class TestTheKey:
         """A submit is recorded under the account that it is sent to, and a look-up is of the same."""
         sandbox = start(api_keys=["api-key-kling-sandbox-one", "api-key-kling-sandbox-two"])
         hook = KlingHook("kling_default")
-        before = hook.look_up
+        look_up, account = hook.look_up, hook.connection.account
         BOOK.add("kling_default", {**connection_to(sandbox), "password": sandbox.api_keys[1]})
         sandbox.add_fault(Fault("probe", "error", status=401, code=1002, times=1))
         with pytest.raises(KlingNotFoundError):
             hook.get_video("867000000000000000")
-        assert before is not None
-        assert hook.look_up is not None
-        assert hook.look_up.account() == hook.connection.account != before.account
+        assert look_up is not None
+        assert look_up.account() == hook.connection.account != account
 
     def test_that_is_replaced_after_a_lost_submit_needs_a_persons_word(self, start: Start, say: Any) -> None:
         """Nothing shows that the new key is of the same account, and an id says nothing in another one."""
