@@ -134,6 +134,11 @@ class KlingApi(Protocol):
         ...
 
     @property
+    def optional_routes(self) -> Sequence[str]:
+        """Those of :attr:`status_routes` that some servers of this API lack."""
+        ...
+
+    @property
     def probe_routes(self) -> Sequence[str]:
         """Those of :attr:`status_routes` on which :meth:`probe` may ask."""
         ...

@@ -116,8 +116,8 @@ class SyncClient:
         for route in api.status_routes:
             # One route may not know the jobs of another by this token, so each has to say that there is none.
             response = self.send(api.find(client_token, route=route))
-            may_lack = api.max_ids_per_status(route) > 1  # a route for several jobs at once
-            if may_lack and not api.serves_route(response) and not self._has_route(route):
+            is_optional = route in api.optional_routes
+            if is_optional and not api.serves_route(response) and not self._has_route(route):
                 continue
             job = self._read_find(response, client_token)
             if job is not None:

@@ -49,6 +49,7 @@ class GatewayApi:
     takes_client_token: ClassVar[bool] = False
     honours_client_token: ClassVar[bool] = False
     status_routes: ClassVar[Sequence[str]] = STATUS_ROUTES
+    optional_routes: ClassVar[Sequence[str]] = STATUS_ROUTES
     probe_routes: ClassVar[Sequence[str]] = STATUS_ROUTES
     #: Gateways respond to a submit before they store the task, and store "completed" before the URL.
     grace: ClassVar[Grace] = Grace(visibility=60.0, url=60.0, unknown_word=60.0)

@@ -56,6 +56,8 @@ class OfficialApi:
     default_base_url: ClassVar[str | None] = INTERNATIONAL
     takes_login: ClassVar[bool] = True
     takes_client_token: ClassVar[bool] = True
+    #: Resellers and the platform's old host lack it.
+    optional_routes: ClassVar[Sequence[str]] = (TASKS,)
     #: No lag is known of the platform; these periods are for servers in between.
     grace: ClassVar[Grace] = Grace(visibility=60.0, url=60.0, unknown_word=60.0)
 
