@@ -21,6 +21,7 @@ from airflow_provider_kling.exceptions import (
     KlingError,
     KlingNotFoundError,
     KlingPermissionError,
+    KlingRateLimitError,
     KlingServerError,
     KlingTimeoutError,
 )
@@ -216,7 +217,9 @@ class Poller:
         if not error.retryable and not (self.job is not None and isinstance(error, _CURED_BY_WAITING)):
             return Finished(error=self._still_running(error))
         self.failures += 1
-        self.last_error = error
+        # A check that was not sent in time says nothing new of the server.
+        if self.last_error is None or error.http_status is not None or not isinstance(error, KlingRateLimitError):
+            self.last_error = error
         if self.failures >= FAILURE_BUDGET:
             return Finished(error=self._checks_exhausted(error))
         backoff = min(2.0**self.failures, MAX_BACKOFF) * random.uniform(0.75, 1.25)

@@ -211,6 +211,13 @@ class TestDeadline:
             KlingRateLimitError("x", retry_after=99), grace=GRACE, now=START + 8
         ) == Pause(2)
 
+    def test_a_check_that_was_not_sent_in_time_does_not_hide_what_the_server_said(self) -> None:
+        waiting = poller(timeout=10)
+        waiting.on_error(TROUBLE, grace=GRACE, now=START + 5)
+        error = error_of(waiting.on_error(KlingRateLimitError("Not sent"), grace=GRACE, now=START + 10))
+        assert "the last 2 checks failed: It failed (" in str(error)
+        assert "Not sent" not in str(error)
+
     def test_at_the_deadline_the_wait_times_out(self) -> None:
         waiting = poller(timeout=2 * HOUR)
         error = error_of(waiting.on_job(job(progress=43), grace=GRACE, now=START + 2 * HOUR))
