@@ -21,6 +21,7 @@ from airflow_provider_kling.exceptions import (
     KlingRateLimitError,
     KlingServerError,
     KlingUncertainSubmissionError,
+    KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.sandbox import Fault, Sandbox
@@ -330,3 +331,11 @@ def test_a_job_that_the_list_leaves_out_is_found_on_its_own_path(start: Callable
         "/v1/videos/text2video",
         "/v1/videos/image2video",
     ]
+
+
+def test_a_model_that_nobody_has_is_named_before_anything_is_sent(start: Callable[..., Platform]) -> None:
+    platform = start()
+    unchecked = REQUEST._replace(model="kling-v33")
+    with pytest.raises(KlingValidationError, match="did you mean kling-v3"):
+        platform.hook(API_KEY).submit_video(unchecked)
+    assert platform.sandbox.requests["submit"] == 0

@@ -236,7 +236,6 @@ def test_shots_that_cannot_be_made_are_refused(shots: list[Any], duration: int |
 @pytest.mark.parametrize(
     ("arguments", "field", "words"),
     [
-        ({"model": "kling-v1"}, "model", "one of kling-v3"),
         ({"duration": 2}, "duration", "3 to 15"),
         ({"model": "kling-v2-6", "duration": 7}, "duration", "5 or 10"),
         ({"model": "kling-v3-std-silent", "prompt": "x" * 2501}, "prompt", "2500"),
