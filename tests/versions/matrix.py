@@ -114,9 +114,17 @@ UNIT_TESTS_LEFT_OUT = {
     "tests/api": "reading responses needs nothing of Airflow; tried in the lowest version",
     "tests/jobs": "the decisions need nothing of Airflow; tried in the lowest version",
     "tests/utils": "they need nothing of Airflow; tried in the lowest version",
+    "tests/client/test_status_batch.py": "gathering checks depends on aiohttp alone; the lowest one is tried",
     "tests/client/test_what_leaves.py": "masking depends on the HTTP libraries; the lowest ones are tried",
 }
 UNIT_TESTS_OF_LOWEST = frozenset(
-    {"tests/sandbox", "tests/api", "tests/jobs", "tests/utils", "tests/client/test_what_leaves.py"}
+    {
+        "tests/sandbox",
+        "tests/api",
+        "tests/jobs",
+        "tests/utils",
+        "tests/client/test_status_batch.py",
+        "tests/client/test_what_leaves.py",
+    }
 )
 """Those of them that are run with the lowest versions of all libraries."""
