@@ -20,7 +20,7 @@ from tests.system.airflow_api import FINISHED_TASK, AirflowApi, wait_for
 from tests.system.perils import RECORDS
 
 TASK_ID = "generate"
-PATIENCE = 300.0
+PATIENCE = 900.0
 """Seconds to wait for a state; far more than needed, for a busy machine."""
 PAUSE = 2.0
 """Seconds between two looks: dozens of scenes look at the same time."""
