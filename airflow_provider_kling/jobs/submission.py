@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from airflow_provider_kling.jobs.look_up import LookUp
 
 #: Maximum number of POSTs that provably bought nothing in one purchase, over all its attempts; a clear resets it.
-#: Not applied where a client token protects the purchase.
+#: Not applied where the server is known to take a client token only once.
 ATTEMPTS_PER_PURCHASE = 24
 #: Attempts to record the id of a paid job, before the task continues with the id in memory only.
 ATTEMPTS_TO_RECORD = 5
@@ -278,6 +278,7 @@ class Submitter:
         if finding.is_absent:
             self._absent.add(submit.id)
         if finding.job is not None:
+            self._load()  # the look-ups took a while, in which another attempt may have recorded the job
             kling_task_id = finding.job.kling_task_id
             same = self._journal.with_token(submit.client_token or "")
             if any(kling_task_id in other.kling_task_ids for other in same if other.id != submit.id):
@@ -324,8 +325,9 @@ class Submitter:
             if isinstance(error, KlingDuplicateSubmissionError) and made_by.id != intent.id:
                 raise self._report(self._journal.submits[made_by.id], request, error)
             return None
-        if made_by.fingerprint != request.fingerprint:
-            return self.submit_or_join(request)  # it was another request's job; this one is still to be bought
+        if made_by.fingerprint != request.fingerprint or self._journal.submits[made_by.id].fate != "job":
+            # It was another submit's job, perhaps of another request: the record says what is left to do.
+            return self.submit_or_join(request)
         self.bought = job.kling_task_id
         return SubmitResult(job.kling_task_id, made_by.sent_at or self.now(), job, route=job.route)
 
@@ -488,7 +490,8 @@ class Submitter:
         refused, in_place, lost = self._bought_nothing(request, jobs), 0, 0
         failure: KlingError | None = None
         while True:
-            if refused >= ATTEMPTS_PER_PURCHASE and self.look_up is None:
+            is_bounded = self.look_up is not None and self.look_up.is_honoured
+            if refused >= ATTEMPTS_PER_PURCHASE and not is_bounded:
                 raise _exhausted(refused) from failure
             with self.connect() as session:
                 session.probe()

@@ -469,6 +469,35 @@ class TestTheNextAttempt:
         platform.outcomes = ["gone"]
         assert platform.attempt().kling_task_id == "task_1"
 
+    def test_a_job_that_another_process_has_recorded_meanwhile_is_not_that_of_a_changed_request(self) -> None:
+        platform = Platform(outcomes=["killed", "lost"])
+        with pytest.raises(Killed):
+            platform.attempt(CAT)
+        [lost] = platform.unknown()
+        platform.looks = ["absent", "absent"]
+        find = platform.find
+
+        def find_after_a_zombie(client_token: str) -> VideoJob | None:
+            if len(platform.posts) == 2:
+                platform.append(new_event("submitted", lost, at=platform.tick(), kling_task_id="task_0"))
+                platform.append(new_event("joined", lost, at=platform.tick(), max_tries=2))
+                platform.posts.append(None)
+            return find(client_token)
+
+        platform.find = find_after_a_zombie  # type: ignore[method-assign]
+        result = platform.attempt(DOG)
+        assert platform.made[result.kling_task_id][1] == "a dog"
+
+    def test_a_server_that_may_drop_the_token_gets_no_more_posts_than_a_gateway(self) -> None:
+        platform = Platform(is_trusted=False)
+        for _ in range(4):
+            platform.outcomes = [KlingServerError("refused")] * 6
+            with pytest.raises(KlingServerError):
+                platform.attempt()
+        with pytest.raises(KlingServerError, match="24 submits of this request were refused"):
+            platform.attempt()
+        assert len(platform.posts) == 24
+
     def test_another_account_cannot_be_asked(self) -> None:
         platform = Platform(outcomes=["killed"])
         with pytest.raises(Killed):
