@@ -34,11 +34,15 @@ class TaskInstance:
     max_tries: int = 0
     pushed: dict[str, Any] = field(default_factory=dict)
     first_rescheduled: Any = None
+    rows: list[TaskInstance] = field(default_factory=list)
+    """All rows of a mapped task, this one included."""
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = json.loads(json.dumps(value))
 
     def xcom_pull(self, task_ids: Any = None, key: str = "return_value", **_: Any) -> Any:
+        if isinstance(task_ids, list):
+            return [row.pushed[key] for row in self.rows or [self] if key in row.pushed]
         return self.pushed.get(key)
 
     def get_first_reschedule_date(self, context: Any) -> Any:

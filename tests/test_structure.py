@@ -17,7 +17,7 @@ AIRFLOW_AND_HTTP = HTTP | {"airflow"}
 
 LAYERS = {
     "operators": Layer(("operators", "sensors", "transfers", "links"), imports=("tasks", "media")),
-    "tasks": Layer(("tasks", "records"), imports=("hooks",)),
+    "tasks": Layer(("tasks", "records"), imports=("hooks", "media")),
     "hooks": Layer(("hooks", "triggers", "retry_policy"), imports=("client", "jobs", "airflow")),
     "media": Layer(("media",), imports=("client",)),
     "client": Layer(("client",), imports=("api",)),

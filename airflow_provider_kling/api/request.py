@@ -86,6 +86,12 @@ class VideoRequest(NamedTuple):
             values = {name: value for name, value in values.items() if name not in _IN_THE_NAME}
         return cls(**values)
 
+    @property
+    def first_prompt(self) -> str | None:
+        """The prompt, or that of the first shot."""
+        shots = [shot.get("prompt") for shot in self.multi_prompt or () if isinstance(shot, Mapping)]
+        return self.prompt or next((text for text in shots if isinstance(text, str)), None)
+
     def warnings(self) -> Iterator[str]:
         """Yield warnings about values that the vendor's page allows, but that exceed its known limits."""
         if self.image and self.aspect_ratio:

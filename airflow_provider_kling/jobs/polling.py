@@ -13,7 +13,7 @@ import random
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_kling.exceptions import (
     ACCOUNT_ERRORS,
@@ -107,7 +107,9 @@ def video_from_event(event: Mapping[str, Any] | None) -> KlingVideo:
     video = event.get("video")
     if event.get("status") != "success" or not isinstance(video, dict):
         raise KlingError(f"The trigger sent an unknown event: {dict(event)!r}")
-    return cast("KlingVideo", video)
+    from airflow_provider_kling.jobs.result import complete_video
+
+    return complete_video(video)
 
 
 class Poller:

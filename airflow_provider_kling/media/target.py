@@ -120,6 +120,10 @@ class Target(ABC):
         self._discard(part)
         return size
 
+    @abstractmethod
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        """Open the file with the final name to read it."""
+
     def _filled(self, part: str, fill: Callable[[BinaryIO], int]) -> int:
         created = False
         try:
@@ -231,6 +235,9 @@ class _LocalTarget(Target):
             raise _invalid_path(self.path, "is not a regular file")
         if not overwrite:
             raise _invalid_path(self.path, "exists, and overwrite=False")
+
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        return self._file.open("rb")
 
     def _beside(self, name: str) -> str:
         return str(self._file.with_name(name))
@@ -354,6 +361,10 @@ class _StoreTarget(Target):
         self._fs.invalidate_cache(key)
         self._fs.invalidate_cache(self._key.rpartition("/")[0])
         return cast("dict[str, Any]", self._fs.info(key))
+
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        self._fs.invalidate_cache(self._key)
+        return cast("AbstractContextManager[BinaryIO]", self._fs.open(self._key, "rb"))
 
     def _beside(self, name: str) -> str:
         return f"{self._key.rpartition('/')[0]}/{name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -19,8 +20,11 @@ from airflow_provider_kling.exceptions import (
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, to_seconds
 from airflow_provider_kling.links.kling import KlingVideoLink
+from airflow_provider_kling.media.mp4 import MAX_BYTES
+from airflow_provider_kling.tasks.base import label_of
 from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_arguments, take_number
+from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
 from airflow_provider_kling.tasks.waiting import WaitingTask, deferral_timeout
 from airflow_provider_kling.version_compat import (
     is_test_run,
@@ -42,9 +46,9 @@ DEFAULT_SUBMIT_TIMEOUT = 24 * 3600.0
 _NOT_SUBMITTED = "The task was waiting to submit."
 
 
-class KlingGenerateOperator(WaitingTask, BaseOperator):
+class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     """
-    Submit a video job, and optionally wait for the video.
+    Submit a video job, and optionally wait for the video and store it.
 
     A video is paid for once: a retry, a restarted worker or a cleared task joins the job that an earlier attempt
     bought, as :mod:`airflow_provider_kling.jobs.submission` decides. While the account has no free slot, the task
@@ -77,7 +81,18 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         precedence over the same key here; two different values for one field are an error.
     :param kling_conn_id: The Airflow connection.
     :param wait_for_completion: False returns the Kling task id at once, for a ``KlingTaskSensor`` downstream; True
-        waits and returns the finished video.
+        waits and returns the finished video. False by default, and True with ``save_to``.
+    :param save_to: Path where the finished video is stored, as the ``path`` of ``KlingToObjectStorageOperator``:
+        ``s3://conn@bucket/clips/{slug}.mp4``, or a folder with ``/`` at its end. The worker that is resumed after
+        the wait stores it; a retry after a failed download only downloads.
+    :param overwrite: Replace an existing file (the default); False fails instead.
+    :param max_bytes: Greatest size of the file in bytes, 4 GiB by default; None sets no limit.
+    :param save_timeout: Seconds (or a timedelta) that the download may take, one hour by default; ``timeout`` is
+        that of the wait.
+    :param sidecar: Store the result as JSON beside the file: ``clip.json`` beside ``clip.mp4``.
+    :param last_frame_to: Path where the last frame of the stored video is stored as PNG, for example as the
+        ``image`` of the next shot; needs the extra ``media``.
+    :param tags: Any texts to attribute the costs by, ``{"team": "{{ params.team }}"}``. They are not sent.
     :param deferrable: Wait on the triggerer, holding no worker. None reads ``[kling] deferrable`` (true by
         default).
     :param poll_interval: Seconds (or a timedelta) between two status checks; None uses the provider's own
@@ -92,15 +107,14 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         (default) without a retry, until a person checks and decides, or ``resubmit`` once per request, which may
         pay twice.
     :param take: Number of the take of this request. Another number buys another video; it is not sent.
-    :return: The Kling task id; with ``wait_for_completion`` the finished video: a dict with ``kling_task_id``,
-        ``model``, ``status``, ``raw_status``, ``progress``, ``video_url``, ``created_at``, ``completed_at``,
-        ``error``, ``error_code``, ``billed`` and ``is_watermarked``.
+    :return: The Kling task id; with ``wait_for_completion`` or ``save_to`` the finished video, a
+        :class:`~airflow_provider_kling.jobs.result.KlingVideo`.
         XCom ``kling_task_id`` is pushed right after the response to the submit, ``video_url`` when there is one.
     :raises KlingError: a named subclass, see :mod:`airflow_provider_kling.exceptions`; errors that a retry cannot
         cure fail the task at once.
     """
 
-    template_fields: Sequence[str] = (*REQUEST_FIELDS, "kling_conn_id", "take")
+    template_fields: Sequence[str] = (*REQUEST_FIELDS, "kling_conn_id", "take", "save_to", "last_frame_to", "tags")
     text_fields: ClassVar[Sequence[str]] = (
         "model",
         "mode",
@@ -111,11 +125,14 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         "negative_prompt",
         "shot_type",
         "kling_conn_id",
+        "save_to",
+        "last_frame_to",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "multi_prompt": "json",
         "element_list": "json",
         "extra_body": "json",
+        "tags": "json",
     }
     operator_extra_links = (KlingVideoLink(),)
     ui_color = "#e8f5d0"
@@ -138,7 +155,14 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         shot_type: str | None = None,
         extra_body: Mapping[str, Any] | None = None,
         kling_conn_id: str = "kling_default",
-        wait_for_completion: bool = False,
+        wait_for_completion: bool | None = None,
+        save_to: str | None = None,
+        overwrite: bool = True,
+        max_bytes: int | None = MAX_BYTES,
+        save_timeout: float | timedelta = DEFAULT_SAVE_TIMEOUT,
+        sidecar: bool = False,
+        last_frame_to: str | None = None,
+        tags: Mapping[str, Any] | None = None,
         deferrable: bool | None = None,
         poll_interval: float | timedelta | None = None,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
@@ -164,7 +188,14 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         self.shot_type = shot_type
         self.extra_body = extra_body
         self.kling_conn_id = kling_conn_id
-        self.wait_for_completion = wait_for_completion
+        self.wait_for_completion = save_to is not None if wait_for_completion is None else wait_for_completion
+        self.save_to = save_to
+        self.overwrite = overwrite
+        self.max_bytes = max_bytes
+        self.save_timeout = to_seconds("save_timeout", save_timeout)
+        self.sidecar = sidecar
+        self.last_frame_to = last_frame_to
+        self.tags = tags
         self.deferrable = deferrable
         self.poll_interval = None if poll_interval is None else to_seconds("poll_interval", poll_interval)
         self.timeout = to_seconds("timeout", timeout)
@@ -174,13 +205,34 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         self.take = take
         self._kling_task_id: str | None = None
         self._submitter: Submitter | None = None
-        check_arguments({**self._arguments(), "on_clear": on_clear, "on_uncertain": on_uncertain, "take": take})
+        settings = {
+            "on_clear": on_clear,
+            "on_uncertain": on_uncertain,
+            "take": take,
+            "save_to": save_to,
+            "wait_for_completion": wait_for_completion,
+            "max_bytes": max_bytes,
+            "sidecar": sidecar,
+            "last_frame_to": last_frame_to,
+        }
+        check_arguments({**self._arguments(), **settings})
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped task, and check its literal arguments: parsing creates no operator that could."""
         check_arguments(kwargs, others_follow=True)
-        return CheckedPartial(super().partial(**kwargs), kwargs)
+        return CheckedPartial(
+            super().partial(**kwargs),
+            kwargs,
+            partial(check_arguments, others_follow=True),
+            paths=("save_to", "last_frame_to"),
+            labelled_by=("prompt",),
+        )
+
+    @property
+    def map_label(self) -> str:
+        """What Airflow's UI calls a row of a mapped task: the first words of its prompt."""
+        return label_of(self.prompt)
 
     def execute(self, context: Context) -> Any:
         """Submit a job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
@@ -188,6 +240,9 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             self.log.warning(
                 "This is a test run: its record is not kept for later runs, so each test run buys a video"
             )
+        if self.save_to is not None:
+            request = VideoRequest.build(**self._arguments())
+            self._check_place(context, str(self.save_to), model=request.model, prompt=request.first_prompt)
         return self._obtain(context, since=time.time(), refusals=0)
 
     def submit_again(
@@ -206,18 +261,27 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         """
         return self._obtain(context, since=time.time() if since is None else since, refusals=refusals)
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> KlingVideo:
-        """Return the finished video from the trigger's event, or raise the error from it."""
+    def execute_complete(
+        self,
+        context: Context,
+        event: dict[str, Any] | None = None,
+        *,
+        request: dict[str, Any] | None = None,
+    ) -> KlingVideo:
+        """Return the finished video from the trigger's event, maybe stored; or raise the error from it."""
         from airflow_provider_kling.jobs.polling import video_from_event
         from airflow_provider_kling.records import forget_after_success
 
         with as_task_failures(final=not self._is_found_by_retry(context)):
-            video = self._publish_result(context, video_from_event(event))
+            video = self._finish(context, video_from_event(event), request or self._shown_request())
         forget_after_success(self, context)
         return video
 
     def on_kill(self) -> None:
         """Log which job continues: the API has no cancel."""
+        if self._storing:
+            super().on_kill()
+            return
         submitter = self._submitter
         if kling_task_id := self._kling_task_id or (submitter and submitter.bought):
             self.log.warning(
@@ -270,7 +334,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         if not self.wait_for_completion:
             return job.kling_task_id
         if job.job is not None and (video := finished_video(job.job)):
-            return self._publish_result(context, video)
+            return self._finish(context, video, self._shown_request())
         return self._wait(
             context,
             job.kling_task_id,
@@ -423,6 +487,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
                 video_seconds=video_seconds,
                 other_id=other_id,
                 route=route,
+                kwargs={"request": self._shown_request()},
             )
         video = self._hook.wait_for_video(
             kling_task_id,
@@ -432,7 +497,31 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             other_id=other_id,
             route=route,
         )
-        return self._publish_result(context, video)
+        return self._finish(context, video, self._shown_request())
+
+    def _finish(self, context: Context, video: KlingVideo, request: dict[str, Any]) -> KlingVideo:
+        """Publish a finished video, and store it if that is wanted."""
+        from airflow_provider_kling.jobs.result import prompt_of
+
+        video = {**video, "request": request, "tags": None if self.tags is None else dict(self.tags)}
+        self._publish_result(context, video)
+        if self.save_to is None:
+            return video
+        return self._store_video(
+            context,
+            video,
+            path=str(self.save_to),
+            seconds=self.save_timeout,
+            model=self.model,
+            prompt=prompt_of(request),
+        )
+
+    def _shown_request(self) -> dict[str, Any]:
+        """Return the request as it is sent, without what may not be shown."""
+        from airflow_provider_kling.jobs.result import shown_request
+
+        call = self._hook.connection.api.submit(VideoRequest.build(**self._arguments()))
+        return shown_request(call.body or {})
 
 
 def _uncertain_entry(submit: Submit) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from airflow_provider_kling.exceptions import KlingError
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, to_seconds
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.tasks.failures import sensor_failure
+from airflow_provider_kling.tasks.parse_checks import CheckedPartial
 from airflow_provider_kling.tasks.waiting import BACKSTOP, WaitingTask, deferral_timeout
 from airflow_provider_kling.version_compat import (
     AIRFLOW_V_3_3_PLUS,
@@ -103,7 +104,12 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         """
         if kwargs.get("start_from_trigger"):
             raise ValueError("start_from_trigger=True cannot be mapped: Airflow starts mapped tasks on a worker")
-        return super().partial(**kwargs)
+        return CheckedPartial(super().partial(**kwargs), kwargs, labelled_by=("kling_task_id",))
+
+    @property
+    def map_label(self) -> str:
+        """What Airflow's UI calls this row: the id of the job."""
+        return self._task_id
 
     def execute(self, context: Context) -> Any:
         """Return the video if it is already finished; otherwise wait for it."""

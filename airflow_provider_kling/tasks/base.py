@@ -8,11 +8,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_kling.tasks.rendered import masking_signatures, render_texts, restore_nested_texts
+from airflow_provider_kling.utils.signed_urls import mask_signatures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from airflow_provider_kling.hooks.kling import KlingHook
+
+#: Maximum length of a row's label in characters.
+MAX_LABEL = 40
+
+
+def label_of(prompt: str | None) -> str:
+    """Return the first words of a prompt as a label; empty without a prompt."""
+    text = mask_signatures(" ".join((prompt or "").split()))
+    return text if len(text) <= MAX_LABEL else f"{text[:MAX_LABEL].rpartition(' ')[0] or text[: MAX_LABEL - 1]}…"
 
 
 class KlingTask:

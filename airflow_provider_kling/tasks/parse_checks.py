@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
 from airflow_provider_kling.api.request import REQUEST_FIELDS, find_problems
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.jobs.limits import to_seconds
+from airflow_provider_kling.media.path_template import is_distinct, template_problem
 
 _CHOICES = {"on_clear": ("reuse", "resubmit"), "on_uncertain": ("fail", "resubmit")}
-_DURATIONS = ("poll_interval", "timeout", "submit_timeout")
+_DURATIONS = ("poll_interval", "timeout", "submit_timeout", "save_timeout")
+_PATHS = ("path", "save_to", "last_frame_to")
+#: Arguments of ``KlingGenerateOperator`` that need ``save_to``.
+_NEED_SAVE_TO = ("sidecar", "last_frame_to")
 
 
 def check_arguments(arguments: Mapping[str, Any], *, others_follow: bool = False) -> None:
@@ -25,11 +29,46 @@ def check_arguments(arguments: Mapping[str, Any], *, others_follow: bool = False
     :raises ValueError: for a duration of the task that is not positive.
     """
     _check_settings(arguments)
+    check_storing(arguments)
+    if not others_follow or "save_to" in arguments:
+        _check_save_to(arguments)
     known = {name: value for name, value in arguments.items() if name in REQUEST_FIELDS and _is_literal(value)}
     given = set(REQUEST_FIELDS) & arguments.keys()
     later = (set(REQUEST_FIELDS) if others_follow else given) - known.keys()
     if problems := find_problems(known, unknown=later):
         raise KlingValidationError.from_problems(problems)
+
+
+def check_storing(arguments: Mapping[str, Any]) -> None:
+    """
+    Raise for wrong literal arguments of a task that stores.
+
+    :param arguments: Arguments of the task.
+    :raises KlingValidationError: for a path with an unknown placeholder.
+    :raises ValueError: for a size limit that is not a positive whole number, or a duration that is not positive.
+    """
+    paths = {name: arguments.get(name) for name in _PATHS}
+    problems = [
+        Problem(name, path, problem)
+        for name, path in paths.items()
+        if isinstance(path, str) and (problem := template_problem(path))
+    ]
+    if problems:
+        raise KlingValidationError.from_problems(problems, subject="The task")
+    max_bytes = arguments.get("max_bytes")
+    if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1):
+        raise ValueError(f"max_bytes={max_bytes!r} must be a positive whole number, or None for no limit")
+
+
+def _check_save_to(arguments: Mapping[str, Any]) -> None:
+    save_to = arguments.get("save_to")
+    if save_to is not None and arguments.get("wait_for_completion") is False:
+        reason = "contradicts save_to: only a finished video can be stored"
+        problem = Problem("wait_for_completion", False, reason)
+        raise KlingValidationError.from_problems([problem], subject="The task")
+    if save_to is None and (alone := next((name for name in _NEED_SAVE_TO if arguments.get(name)), None)):
+        problem = Problem(alone, arguments[alone], "needs save_to, which says where the video is stored")
+        raise KlingValidationError.from_problems([problem], subject="The task")
 
 
 def take_number(take: Any) -> int:
@@ -74,34 +113,66 @@ class CheckedPartial:
 
     :param partial: Airflow's result.
     :param given: The arguments that are not mapped.
+    :param check: Raises for wrong literal arguments.
+    :param paths: Names of arguments that are paths, of which each row needs its own.
+    :param labelled_by: Names of arguments from which a row gets its label, if they are mapped.
     """
 
-    def __init__(self, partial: Any, given: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        partial: Any,
+        given: Mapping[str, Any],
+        check: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        *,
+        paths: Collection[str] = (),
+        labelled_by: Collection[str] = (),
+    ) -> None:
         self._partial = partial
         self._given = given
+        self._literal_check = check
+        self._paths = paths
+        self._labelled_by = labelled_by
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_partial", "_given"):  # a copy that is not filled yet
+        if name == "_partial":  # a copy that is not filled yet
             raise AttributeError(name)
         return getattr(self._partial, name)
 
     def expand(self, **mapped: Any) -> Any:
         """Map over lists, and check the literal ones."""
+        self._check({}, mapped)
         for name, values in mapped.items():
             for value in values if isinstance(values, (list, tuple)) else ():
-                self._check({name: value})
+                self._check({name: value}, mapped)
+        if not mapped.keys().isdisjoint(self._labelled_by):
+            self._label()
         return self._partial.expand(**mapped)
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
         """Map over a list of arguments, and check it if it is literal."""
+        self._check({}, ())
         for arguments in kwargs if isinstance(kwargs, (list, tuple)) else ():
             if isinstance(arguments, Mapping):
-                self._check(arguments)
+                self._check(arguments, arguments)
+        if self._given.keys().isdisjoint(self._labelled_by):
+            self._label()
         return self._partial.expand_kwargs(kwargs, strict=strict)
 
-    def _check(self, mapped: Mapping[str, Any]) -> None:
+    def _label(self) -> None:
+        if self._partial.kwargs.get("map_index_template") is None:
+            self._partial.kwargs["map_index_template"] = "{{ task.map_label or ti.map_index }}"
+
+    def _check(self, values: Mapping[str, Any], mapped: Collection[str]) -> None:
         try:
-            check_arguments({**self._given, **mapped}, others_follow=True)
+            for name in self._paths:
+                path = self._given.get(name)
+                if isinstance(path, str) and name not in mapped and not is_distinct(path):
+                    reason = (
+                        "is one file for all rows: write {map_index}, {kling_task_id} or {slug} into it, or end "
+                        "it with a slash (/) for a folder"
+                    )
+                    raise KlingValidationError.from_problems([Problem(name, path, reason)], subject="The task")
+            self._literal_check({**self._given, **values})
         except (KlingValidationError, ValueError):
             self._partial._expand_called = True  # otherwise Airflow also warns that it was never mapped
             raise

@@ -27,6 +27,7 @@ from airflow_provider_kling.exceptions import (
     KlingValidationError,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.jobs.result import KlingVideo
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.sensors.kling import POKE_INTERVAL, KlingTaskSensor
 from airflow_provider_kling.tasks import waiting
@@ -86,20 +87,7 @@ class TestAVideo:
         self, sandbox: Sandbox, connected: str, mode: dict[str, Any]
     ) -> None:
         video = run(sensor(submit(sandbox, Fault("submit", "pace", seconds=0.2)), **mode))
-        assert set(video) == {
-            "kling_task_id",
-            "status",
-            "raw_status",
-            "progress",
-            "video_url",
-            "model",
-            "created_at",
-            "completed_at",
-            "error",
-            "error_code",
-            "billed",
-            "is_watermarked",
-        }
+        assert set(video) == set(KlingVideo.__annotations__)
         assert json.loads(json.dumps(video)) == video
 
 

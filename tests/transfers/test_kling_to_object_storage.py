@@ -29,10 +29,11 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.jobs.result import finished_video
+from airflow_provider_kling.media import storing
 from airflow_provider_kling.media.mp4 import MAX_BYTES
+from airflow_provider_kling.media.storing import PAUSES
 from airflow_provider_kling.sandbox import Fault, Sandbox
-from airflow_provider_kling.transfers import kling_to_object_storage
-from airflow_provider_kling.transfers.kling_to_object_storage import PAUSES, KlingToObjectStorageOperator
+from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
 from airflow_provider_kling.utils.file_names import safe_name
 from tests.conftest import Connect, TaskLog
 from tests.fixtures.requests import REQUEST
@@ -49,7 +50,7 @@ except ImportError:  # Airflow 2
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kling_to_object_storage, "PAUSES", (0.01,) * len(PAUSES))
+    monkeypatch.setattr(storing, "PAUSES", (0.01,) * len(PAUSES))
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def video(connected: str) -> dict[str, Any]:
 
 def store(video: Any, path: object, **arguments: Any) -> str:
     task = KlingToObjectStorageOperator(task_id="store", video=video, path=str(path), **arguments)
-    return task.execute(context())
+    return str(task.execute(context())["path"])
 
 
 def elsewhere(server: RawServer) -> dict[str, Any]:
@@ -480,7 +481,8 @@ class TestWhereTheKeyGoes:
 
 class TestArguments:
     def test_video_path_and_connection_are_templates(self) -> None:
-        assert set(KlingToObjectStorageOperator.template_fields) == {"video", "path", "kling_conn_id"}
+        templates = {"video", "path", "kling_conn_id", "last_frame_to"}
+        assert set(KlingToObjectStorageOperator.template_fields) == templates
 
     def test_the_timeout_may_be_a_timedelta(self) -> None:
         task = KlingToObjectStorageOperator(task_id="store", video="x", path="y", timeout=timedelta(minutes=5))
