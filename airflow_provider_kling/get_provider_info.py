@@ -84,6 +84,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-module": "airflow_provider_kling.transfers.kling_to_object_storage",
             }
         ],
+        "task-decorators": [{"class-name": "airflow_provider_kling.decorators.kling.kling_task", "name": "kling"}],
         "extra-links": ["airflow_provider_kling.links.kling.KlingVideoLink"],
         "config": {
             "kling": {
