@@ -42,6 +42,12 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "host:port or https://host:port (default none).",
         "string",
     ),
+    "prices": _field(
+        "Prices",
+        'JSON: the price of a second of video by model, and the currency, such as {"currency": "USD", '
+        '"kling-v3-std-silent": 0.084}; for estimates and max_cost (default none).',
+        "string",
+    ),
     "probe": {
         "label": "Probe before a submit",
         "description": "Whether a free request first checks that the API is available (default true).",

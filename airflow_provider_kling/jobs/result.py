@@ -32,6 +32,8 @@ class KlingVideo(TypedDict):
     - ``created_at``, ``completed_at``: ISO 8601 in UTC, if reported.
     - ``error``, ``error_code``: None; a failed job raises.
     - ``billed``: What was deducted by unit, if reported: ``{"units": 3.0}``, or ``{"USD": 0.42}``.
+    - ``estimated_cost``, ``currency``: The estimated cost, if the task that submitted it waited and the connection
+      has a price for it.
     - ``is_watermarked``: Whether the video is to be had with the vendor's watermark only.
     """
 
@@ -46,6 +48,8 @@ class KlingVideo(TypedDict):
     error: str | None
     error_code: str | None
     billed: dict[str, float] | None
+    estimated_cost: float | None
+    currency: str | None
     is_watermarked: bool
 
 
@@ -71,6 +75,8 @@ def finished_video(job: VideoJob) -> KlingVideo | None:
         error=job.error,
         error_code=job.error_code,
         billed=None if job.billed is None else dict(job.billed),
+        estimated_cost=None,
+        currency=None,
         is_watermarked=job.is_watermarked,
     )
 

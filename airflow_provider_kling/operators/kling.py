@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -20,7 +21,7 @@ from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, to_seconds
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
-from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_arguments, take_number
+from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_arguments, cost_limit, take_number
 from airflow_provider_kling.tasks.waiting import WaitingTask, deferral_timeout
 from airflow_provider_kling.version_compat import (
     is_test_run,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_kling.jobs.cost import Cost
     from airflow_provider_kling.jobs.journal import Submit
     from airflow_provider_kling.jobs.result import KlingVideo
     from airflow_provider_kling.jobs.submission import Submitter
@@ -92,15 +94,18 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         (default) without a retry, until a person checks and decides, or ``resubmit`` once per request, which may
         pay twice.
     :param take: Number of the take of this request. Another number buys another video; it is not sent.
+    :param max_cost: Largest estimated cost of the video, in the currency of the connection's ``prices``. A request
+        that costs more, or has no price, is refused before it is submitted. A job that was bought before is joined
+        whatever it costs. No limit by default.
     :return: The Kling task id; with ``wait_for_completion`` the finished video: a dict with ``kling_task_id``,
         ``model``, ``status``, ``raw_status``, ``progress``, ``video_url``, ``created_at``, ``completed_at``,
-        ``error``, ``error_code``, ``billed`` and ``is_watermarked``.
+        ``error``, ``error_code``, ``billed``, ``estimated_cost``, ``currency`` and ``is_watermarked``.
         XCom ``kling_task_id`` is pushed right after the response to the submit, ``video_url`` when there is one.
     :raises KlingError: a named subclass, see :mod:`airflow_provider_kling.exceptions`; errors that a retry cannot
         cure fail the task at once.
     """
 
-    template_fields: Sequence[str] = (*REQUEST_FIELDS, "kling_conn_id", "take")
+    template_fields: Sequence[str] = (*REQUEST_FIELDS, "kling_conn_id", "take", "max_cost")
     text_fields: ClassVar[Sequence[str]] = (
         "model",
         "mode",
@@ -146,6 +151,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         on_clear: OnClear = "reuse",
         on_uncertain: OnUncertain = "fail",
         take: int = 1,
+        max_cost: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -172,9 +178,13 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         self.on_clear = on_clear
         self.on_uncertain = on_uncertain
         self.take = take
+        self.max_cost = max_cost
+        # A template that renders to nothing must not lift the limit.
+        self._has_max_cost = max_cost is not None
         self._kling_task_id: str | None = None
         self._submitter: Submitter | None = None
-        check_arguments({**self._arguments(), "on_clear": on_clear, "on_uncertain": on_uncertain, "take": take})
+        settings = {"on_clear": on_clear, "on_uncertain": on_uncertain, "take": take, "max_cost": max_cost}
+        check_arguments(self._arguments() | settings)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
@@ -240,7 +250,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
                 refusals += 1
                 self._await_slot(error, since=since, refusals=refusals)
             else:
-                return self._go_on(context, job, video_seconds=request.video.duration)
+                return self._go_on(context, job, request.video)
 
     def _submit(self, context: Context, request: SubmitRequest, *, is_first_look: bool) -> SubmitResult:
         self._submitter = self._submitter_for(request, context, is_first_look=is_first_look)
@@ -251,16 +261,18 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
                 context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
             raise
 
-    def _go_on(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
+    def _go_on(self, context: Context, job: SubmitResult, video: VideoRequest) -> Any:
         from airflow_provider_kling.records import forget_after_success
 
         self._kling_task_id = job.kling_task_id
         context["ti"].xcom_push(key="kling_task_id", value=job.kling_task_id)
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
+        if (cost := self._estimate(video)) is not None:
+            context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
         self.log.info("Kling task %s is this task's job", job.kling_task_id)
         with as_task_failures(final=not self._is_found_by_retry(context)):
-            result = self._result(context, job, video_seconds=video_seconds)
+            result = self._result(context, job, video_seconds=video.duration)
         forget_after_success(self, context)
         return result
 
@@ -286,6 +298,8 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         from airflow_provider_kling.records import token_seed
 
         video = VideoRequest.build(**self._arguments())
+        if self._has_max_cost:
+            cost_limit(self.max_cost)
         for name in ("image", "last_image"):
             if getattr(self, name) == "":
                 self.log.warning("Kling request: %s is set, but empty; the video is made without it", name)
@@ -311,6 +325,26 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             on_uncertain=self.on_uncertain,
         )
 
+    def _estimate(self, video: VideoRequest) -> Cost | None:
+        from airflow_provider_kling.jobs.cost import estimate
+
+        return estimate(video, self._hook.connection.prices)
+
+    def _check_cost(self, video: VideoRequest, *, is_first_look: bool) -> None:
+        """Log the estimated cost of a video that is going to be bought, and refuse it above ``max_cost``."""
+        from airflow_provider_kling.jobs.cost import check_cost
+
+        cost = self._estimate(video)
+        if cost is not None and is_first_look:
+            self.log.info("Estimated cost: %s", cost)
+        if self._has_max_cost:
+            check_cost(cost, cost_limit(self.max_cost), video, conn_id=self.kling_conn_id)
+
+    def _publish_result(self, context: Context, video: KlingVideo) -> KlingVideo:
+        cost = self._pulled(context, "kling_estimated_cost") or {}
+        video = {**video, "estimated_cost": cost.get("amount"), "currency": cost.get("currency")}
+        return super()._publish_result(context, video)
+
     def _arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in REQUEST_FIELDS}
 
@@ -333,6 +367,7 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             grace=self._hook.connection.api.grace,
             look_up=self._hook.look_up,
             read_variable=read_variable,
+            before_purchase=partial(self._check_cost, request.video, is_first_look=is_first_look),
             log=self.log.warning,
         )
 
@@ -397,13 +432,13 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
             return False
 
     def _submitted_id(self, context: Context) -> str | None:
-        return self._pulled(context, "kling_task_id")
-
-    def _pulled(self, context: Context, key: str) -> str | None:
-        """Return an id that this attempt pushed."""
-        ti = context["ti"]
-        found: str | None = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+        found: str | None = self._pulled(context, "kling_task_id")
         return found
+
+    def _pulled(self, context: Context, key: str) -> Any:
+        """Return what this attempt pushed; None if it pushed nothing."""
+        ti = context["ti"]
+        return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
 
     def _wait(
         self,

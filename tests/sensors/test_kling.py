@@ -98,6 +98,8 @@ class TestAVideo:
             "error",
             "error_code",
             "billed",
+            "estimated_cost",
+            "currency",
             "is_watermarked",
         }
         assert json.loads(json.dumps(video)) == video
