@@ -298,8 +298,6 @@ class KlingGenerateOperator(WaitingTask, BaseOperator):
         from airflow_provider_kling.records import token_seed
 
         video = VideoRequest.build(**self._arguments())
-        if self._has_max_cost:
-            cost_limit(self.max_cost)
         for name in ("image", "last_image"):
             if getattr(self, name) == "":
                 self.log.warning("Kling request: %s is set, but empty; the video is made without it", name)

@@ -152,6 +152,10 @@ class TestTemplates:
         run(prepared(idea(text="{{ '{{ 1 + 1 }}' }}").operator))
         assert asked(sandbox)[0]["prompt"] == "{{ 1 + 1 }}"
 
+    def test_an_argument_is_rendered_only_once(self, sandbox: Sandbox, connected: str, dag: DAG) -> None:
+        run(prepared(returning(PROMPT, extra_body={"seed": "{{ '{{ place }}' }}"})))
+        assert asked(sandbox)[0]["extra_body"] == {"seed": "{{ place }}"}
+
     @pytest.mark.parametrize("text", ["2025", "1e5", "[a]", "'quoted'"])
     def test_a_text_stays_a_text(self, sandbox: Sandbox, connected: str, dag: DAG, text: str) -> None:
         run(prepared(returning(text)))

@@ -170,6 +170,8 @@ class TestWhatIsPaidAlready:
         task.clear()
         task.arguments["max_cost"] = 0.01
         assert task.attempt() == bought
+        task.arguments["max_cost"] = "{{ no number }}"
+        assert task.attempt() == bought
         connect(sandbox.base_url, sandbox.api_key)
         assert task.attempt() == bought
         assert len(sandbox.ledger()) == 1
