@@ -12,7 +12,7 @@ import ipaddress
 import math
 import re
 from base64 import b64encode
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -24,9 +24,11 @@ from airflow_provider_kling import __version__
 from airflow_provider_kling.api.base import Authorization, Credentials, KlingApi
 from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.api.official.api import OfficialApi
+from airflow_provider_kling.api.prices import Prices
 from airflow_provider_kling.client.pasted_keys import (
     clean_key,
     key_problem,
+    mask_keys,
     misplaced_keys,
     without_key,
 )
@@ -70,6 +72,7 @@ EXTRAS = (
     "max_requests_per_second",
     "private_hosts",
     "refusal_codes",
+    "prices",
     "probe",
 )
 #: URL parsers differ here: some end the host at a backslash, some drop white space inside it.
@@ -137,6 +140,7 @@ class KlingConnection:
     :param max_requests_per_second: Rate limit of status requests, shared by all waiting videos of one process.
     :param private_hosts: Hosts inside this network that a video URL may lead to, as :class:`PrivateHost`.
     :param refusal_codes: Error codes, in lower case, with which this vendor refuses a submit that is not billed.
+    :param prices: What a second of video costs, for estimates; None if unknown. No part of what is sent.
     :param probe: Whether a free status request precedes each submit, which is not sent if the API is unavailable.
     :param unknown_extras: Names of extras that are not read, for a warning: most are typing errors.
     """
@@ -152,6 +156,7 @@ class KlingConnection:
     max_requests_per_second: float = MAX_REQUESTS_PER_SECOND
     private_hosts: tuple[PrivateHost, ...] = ()
     refusal_codes: tuple[str, ...] = ()
+    prices: Prices | None = field(default=None, compare=False)
     probe: bool = True
     unknown_extras: tuple[str, ...] = ()
 
@@ -196,6 +201,7 @@ class KlingConnection:
                 problems.append(Problem("extra.proxy", "***", str(error)))
         private_hosts = _private_hosts(extra.get("private_hosts", ""), problems)
         refusal_codes = _codes(extra.get("refusal_codes", ""), problems)
+        prices = _prices(extra.get("prices"), problems)
         numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
         fields = {"host": host, "schema": schema, "login": None if kind.takes_login else login, "port": port}
         misplaced = {problem.field: problem for problem in misplaced_keys(fields, extra, frozenset(EXTRAS))}
@@ -216,6 +222,7 @@ class KlingConnection:
             trust_env=bool(_parse_bool_or_path(extra.get("trust_env", True))),
             private_hosts=private_hosts,
             refusal_codes=refusal_codes,
+            prices=prices,
             probe=bool(_parse_bool_or_path(extra.get("probe", True))),
             unknown_extras=tuple(sorted(map(without_key, extra.keys() - set(EXTRAS)))),
             **numbers,
@@ -474,6 +481,16 @@ def _private_hosts(value: Any, problems: list[Problem]) -> tuple[PrivateHost, ..
             expected = "must be host, host:port or scheme://host:port, where the port may be *"
             problems.append(Problem("extra.private_hosts", "***" if "@" in entry else entry, expected))
     return tuple(hosts)
+
+
+def _prices(value: Any, problems: list[Problem]) -> Prices | None:
+    if value is None or value == {}:
+        return None
+    try:
+        return Prices.parse(value)
+    except ValueError as error:
+        problems.append(Problem("extra.prices", value, mask_keys(str(error))))
+        return None
 
 
 def _codes(value: Any, problems: list[Problem]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
 from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
-from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_arguments, take_number
+from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_arguments, cost_limit, take_number
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
 from airflow_provider_kling.tasks.waiting import WaitingTask, deferral_timeout
 from airflow_provider_kling.version_compat import (
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_kling.jobs.cost import Cost
     from airflow_provider_kling.jobs.journal import Submit
     from airflow_provider_kling.jobs.result import KlingVideo
     from airflow_provider_kling.jobs.submission import Submitter
@@ -107,6 +108,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         (default) without a retry, until a person checks and decides, or ``resubmit`` once per request, which may
         pay twice.
     :param take: Number of the take of this request. Another number buys another video; it is not sent.
+    :param max_cost: Largest estimated cost of the video, in the currency of the connection's ``prices``. A request
+        that costs more, or has no price, is refused before it is submitted. A job that was bought before is joined
+        whatever it costs. No limit by default.
     :return: The Kling task id; with ``wait_for_completion`` or ``save_to`` the finished video, a
         :class:`~airflow_provider_kling.jobs.result.KlingVideo`.
         XCom ``kling_task_id`` is pushed right after the response to the submit, ``video_url`` when there is one.
@@ -114,7 +118,15 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         cure fail the task at once.
     """
 
-    template_fields: Sequence[str] = (*REQUEST_FIELDS, "kling_conn_id", "take", "save_to", "last_frame_to", "tags")
+    template_fields: Sequence[str] = (
+        *REQUEST_FIELDS,
+        "kling_conn_id",
+        "take",
+        "max_cost",
+        "save_to",
+        "last_frame_to",
+        "tags",
+    )
     text_fields: ClassVar[Sequence[str]] = (
         "model",
         "mode",
@@ -170,6 +182,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         on_clear: OnClear = "reuse",
         on_uncertain: OnUncertain = "fail",
         take: int = 1,
+        max_cost: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -203,12 +216,16 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.on_clear = on_clear
         self.on_uncertain = on_uncertain
         self.take = take
+        self.max_cost = max_cost
+        # A template that renders to nothing must not lift the limit.
+        self._has_max_cost = max_cost is not None
         self._kling_task_id: str | None = None
         self._submitter: Submitter | None = None
         settings = {
             "on_clear": on_clear,
             "on_uncertain": on_uncertain,
             "take": take,
+            "max_cost": max_cost,
             "save_to": save_to,
             "wait_for_completion": wait_for_completion,
             "max_bytes": max_bytes,
@@ -240,9 +257,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             self.log.warning(
                 "This is a test run: its record is not kept for later runs, so each test run buys a video"
             )
-        if self.save_to is not None:
-            request = VideoRequest.build(**self._arguments())
-            self._check_place(context, str(self.save_to), model=request.model, prompt=request.first_prompt)
         return self._obtain(context, since=time.time(), refusals=0)
 
     def submit_again(
@@ -261,19 +275,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         """
         return self._obtain(context, since=time.time() if since is None else since, refusals=refusals)
 
-    def execute_complete(
-        self,
-        context: Context,
-        event: dict[str, Any] | None = None,
-        *,
-        request: dict[str, Any] | None = None,
-    ) -> KlingVideo:
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> KlingVideo:
         """Return the finished video from the trigger's event, maybe stored; or raise the error from it."""
         from airflow_provider_kling.jobs.polling import video_from_event
         from airflow_provider_kling.records import forget_after_success
 
         with as_task_failures(final=not self._is_found_by_retry(context)):
-            video = self._finish(context, video_from_event(event), request or self._shown_request())
+            video = self._finish(context, video_from_event(event))
         forget_after_success(self, context)
         return video
 
@@ -297,6 +305,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
         request = self._submit_request(context)
+        if self.save_to is not None:
+            video = request.video
+            self._check_place(context, str(self.save_to), model=video.model, prompt=video.first_prompt)
         while True:
             try:
                 job = self._submit(context, request, is_first_look=refusals == 0)
@@ -304,7 +315,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 refusals += 1
                 self._await_slot(error, since=since, refusals=refusals)
             else:
-                return self._go_on(context, job, video_seconds=request.video.duration)
+                return self._go_on(context, job, request.video)
 
     def _submit(self, context: Context, request: SubmitRequest, *, is_first_look: bool) -> SubmitResult:
         self._submitter = self._submitter_for(request, context, is_first_look=is_first_look)
@@ -315,16 +326,22 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
             raise
 
-    def _go_on(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
+    def _go_on(self, context: Context, job: SubmitResult, video: VideoRequest) -> Any:
+        from airflow_provider_kling.jobs.result import shown_request
         from airflow_provider_kling.records import forget_after_success
 
         self._kling_task_id = job.kling_task_id
         context["ti"].xcom_push(key="kling_task_id", value=job.kling_task_id)
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
+        if (cost := self._estimate(video)) is not None:
+            context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
+        # What was sent: templates are rendered again for the resumed task, and may say something else by then.
+        call = self._hook.connection.api.submit(video)
+        context["ti"].xcom_push(key="kling_request", value=shown_request(call.body or {}))
         self.log.info("Kling task %s is this task's job", job.kling_task_id)
         with as_task_failures(final=not self._is_found_by_retry(context)):
-            result = self._result(context, job, video_seconds=video_seconds)
+            result = self._result(context, job, video_seconds=video.duration)
         forget_after_success(self, context)
         return result
 
@@ -334,7 +351,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         if not self.wait_for_completion:
             return job.kling_task_id
         if job.job is not None and (video := finished_video(job.job)):
-            return self._finish(context, video, self._shown_request())
+            return self._finish(context, video)
         return self._wait(
             context,
             job.kling_task_id,
@@ -375,6 +392,21 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             on_uncertain=self.on_uncertain,
         )
 
+    def _estimate(self, video: VideoRequest) -> Cost | None:
+        from airflow_provider_kling.jobs.cost import estimate
+
+        return estimate(video, self._hook.connection.prices)
+
+    def _check_cost(self, video: VideoRequest, *, is_first_look: bool) -> None:
+        """Log the estimated cost of a video that is going to be bought, and refuse it above ``max_cost``."""
+        from airflow_provider_kling.jobs.cost import check_cost
+
+        cost = self._estimate(video)
+        if cost is not None and is_first_look:
+            self.log.info("Estimated cost: %s", cost)
+        if self._has_max_cost:
+            check_cost(cost, cost_limit(self.max_cost), video, conn_id=self.kling_conn_id)
+
     def _arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in REQUEST_FIELDS}
 
@@ -397,6 +429,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             grace=self._hook.connection.api.grace,
             look_up=self._hook.look_up,
             read_variable=read_variable,
+            before_purchase=partial(self._check_cost, request.video, is_first_look=is_first_look),
             log=self.log.warning,
         )
 
@@ -461,13 +494,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             return False
 
     def _submitted_id(self, context: Context) -> str | None:
-        return self._pulled(context, "kling_task_id")
-
-    def _pulled(self, context: Context, key: str) -> str | None:
-        """Return an id that this attempt pushed."""
-        ti = context["ti"]
-        found: str | None = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+        found: str | None = self._pulled(context, "kling_task_id")
         return found
+
+    def _pulled(self, context: Context, key: str) -> Any:
+        """Return what this attempt pushed; None if it pushed nothing."""
+        ti = context["ti"]
+        return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
 
     def _wait(
         self,
@@ -487,7 +520,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 video_seconds=video_seconds,
                 other_id=other_id,
                 route=route,
-                kwargs={"request": self._shown_request()},
             )
         video = self._hook.wait_for_video(
             kling_task_id,
@@ -497,13 +529,21 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             other_id=other_id,
             route=route,
         )
-        return self._finish(context, video, self._shown_request())
+        return self._finish(context, video)
 
-    def _finish(self, context: Context, video: KlingVideo, request: dict[str, Any]) -> KlingVideo:
+    def _finish(self, context: Context, video: KlingVideo) -> KlingVideo:
         """Publish a finished video, and store it if that is wanted."""
         from airflow_provider_kling.jobs.result import prompt_of
 
-        video = {**video, "request": request, "tags": None if self.tags is None else dict(self.tags)}
+        request = self._pulled(context, "kling_request")
+        cost = self._pulled(context, "kling_estimated_cost") or {}
+        video = {
+            **video,
+            "request": request,
+            "tags": None if self.tags is None else dict(self.tags),
+            "estimated_cost": cost.get("amount"),
+            "currency": cost.get("currency"),
+        }
         self._publish_result(context, video)
         if self.save_to is None:
             return video
@@ -515,13 +555,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             model=self.model,
             prompt=prompt_of(request),
         )
-
-    def _shown_request(self) -> dict[str, Any]:
-        """Return the request as it is sent, without what may not be shown."""
-        from airflow_provider_kling.jobs.result import shown_request
-
-        call = self._hook.connection.api.submit(VideoRequest.build(**self._arguments()))
-        return shown_request(call.body or {})
 
 
 def _uncertain_entry(submit: Submit) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from airflow_provider_kling.api.request import REQUEST_FIELDS, find_problems
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.jobs.limits import to_seconds
 from airflow_provider_kling.media.path_template import is_distinct, template_problem
+from airflow_provider_kling.utils.coerce import parse_number
 
 _CHOICES = {"on_clear": ("reuse", "resubmit"), "on_uncertain": ("fail", "resubmit")}
 _DURATIONS = ("poll_interval", "timeout", "submit_timeout", "save_timeout")
@@ -82,6 +83,18 @@ def take_number(take: Any) -> int:
     raise KlingValidationError.from_problems([Problem("take", take, "must be a whole number")])
 
 
+def cost_limit(max_cost: Any) -> float:
+    """
+    Return ``max_cost`` as a number.
+
+    :raises KlingValidationError: if it is not a positive number. A template that found nothing is none.
+    """
+    limit = parse_number(max_cost)
+    if limit is None or limit <= 0:
+        raise KlingValidationError.from_problems([Problem("max_cost", max_cost, "must be a positive number")])
+    return limit
+
+
 def _check_settings(arguments: Mapping[str, Any]) -> None:
     """Raise for wrong settings of the task itself."""
     for name, choices in _CHOICES.items():
@@ -94,6 +107,8 @@ def _check_settings(arguments: Mapping[str, Any]) -> None:
             to_seconds(name, arguments[name])
     if "take" in arguments and _is_literal(arguments["take"]):
         take_number(arguments["take"])
+    if arguments.get("max_cost") is not None and _is_literal(arguments["max_cost"]):
+        cost_limit(arguments["max_cost"])
 
 
 def _is_literal(value: Any) -> bool:
