@@ -26,9 +26,8 @@ from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_arguments, cost_limit, take_number
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
 from airflow_provider_kling.tasks.waiting import WaitingTask, deferral_timeout
-from airflow_provider_kling.version_compat import (
-    is_test_run,
-)
+from airflow_provider_kling.utils.text import as_mapping
+from airflow_provider_kling.version_compat import is_test_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -552,7 +551,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             video,
             path=str(self.save_to),
             seconds=self.save_timeout,
-            model=self.model,
+            # A function of @task.kling that returned the model is not called again.
+            model=self.model or as_mapping(request).get("model") or as_mapping(request).get("model_name"),
             prompt=prompt_of(request),
         )
 
