@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_kling.api.request import REQUEST_FIELDS, find_problems
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.jobs.limits import to_seconds
+from airflow_provider_kling.utils.coerce import with_uris
 
 _CHOICES = {"on_clear": ("reuse", "resubmit"), "on_uncertain": ("fail", "resubmit")}
 _DURATIONS = ("poll_interval", "timeout", "submit_timeout")
@@ -30,6 +31,11 @@ def check_arguments(arguments: Mapping[str, Any], *, others_follow: bool = False
     later = (set(REQUEST_FIELDS) if others_follow else given) - known.keys()
     if problems := find_problems(known, unknown=later):
         raise KlingValidationError.from_problems(problems)
+
+
+def with_image_uris(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of the operator with each ``ObjectStoragePath`` in a request field as its URI."""
+    return {name: with_uris(value) if name in REQUEST_FIELDS else value for name, value in arguments.items()}
 
 
 def take_number(take: Any) -> int:
@@ -87,6 +93,7 @@ class CheckedPartial:
 
     def expand(self, **mapped: Any) -> Any:
         """Map over lists, and check the literal ones."""
+        mapped = with_image_uris(mapped)
         for name, values in mapped.items():
             for value in values if isinstance(values, (list, tuple)) else ():
                 self._check({name: value})
@@ -94,6 +101,8 @@ class CheckedPartial:
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
         """Map over a list of arguments, and check it if it is literal."""
+        if isinstance(kwargs, (list, tuple)):
+            kwargs = [with_image_uris(one) if isinstance(one, Mapping) else one for one in kwargs]
         for arguments in kwargs if isinstance(kwargs, (list, tuple)) else ():
             if isinstance(arguments, Mapping):
                 self._check(arguments)
