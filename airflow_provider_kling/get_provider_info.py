@@ -131,6 +131,16 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": "True",
                     },
+                    "sign_seconds": {
+                        "description": (
+                            "Seconds for which the signed URL of an image in an object storage is good, at most "
+                            "604800. It ends earlier with the credentials that signed it, if these are temporary."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": None,
+                        "default": "86400",
+                    },
                     "state": {
                         "description": (
                             "``none`` turns off the record in an Airflow Variable, which is used without a task "

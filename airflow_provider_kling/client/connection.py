@@ -54,6 +54,8 @@ CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 #: Minimum length of a key that is masked even inside ids and URLs; a shorter one may be part of one by chance.
 LONG_KEY = 16
+#: Maximum number of texts that :meth:`KlingConnection.hide` masks.
+MAX_HIDDEN = 200
 #: Seconds before its end at which an Authorization header is replaced.
 RENEW_BEFORE = 60.0
 #: Rate limit of status requests per second, shared by all waiting videos of a process.
@@ -294,6 +296,14 @@ class KlingConnection:
         """Return the body of a response with the key masked, and every id and URL in it as it was."""
         return self._secrets.whole_key_mask(text)
 
+    def hide(self, texts: Sequence[str]) -> None:
+        """
+        Mask more texts from now on, wherever the key is masked but in ids and URLs.
+
+        :param texts: Credentials that are sent inside a request, in ASCII; the latest :data:`MAX_HIDDEN` are kept.
+        """
+        self._secrets.hide(texts)
+
     def redacted(self, call: Callable[[], T]) -> T:
         """Return what a call returns, or raise the KlingError that it raises, with every text masked."""
         return redact_outcome(call, Masks(self._secrets.mask.in_excerpt, self._secrets.whole_key_mask))
@@ -331,6 +341,7 @@ class _Secrets:
     def __init__(self, api: KlingApi, others: Sequence[str]) -> None:
         self._api = api
         self._others = others
+        self._hidden: tuple[str, ...] = ()
         #: Tokens that were issued; the server may echo the one before, too.
         self._tokens: tuple[str, ...] = ()
         self.issued: Authorization | None = None
@@ -344,9 +355,13 @@ class _Secrets:
                 self._make_masks()
         return self.issued.header
 
+    def hide(self, texts: Sequence[str]) -> None:
+        self._hidden = tuple(dict.fromkeys((*texts, *self._hidden)))[:MAX_HIDDEN]
+        self._make_masks()
+
     def _make_masks(self) -> None:
         keys = [*self._api.secrets(), *self._tokens]
-        self.mask = SecretMask([*(form for key in keys for form in forms_of(key)), *self._others])
+        self.mask = SecretMask([*(form for key in keys for form in forms_of(key)), *self._others, *self._hidden])
         # A short key, or a part of one, may be part of an id or a URL. A paid video must not be lost by masking.
         self.whole_key_mask = SecretMask(
             [form for key in keys if len(key) >= LONG_KEY for form in forms_of(key, parts=False)]

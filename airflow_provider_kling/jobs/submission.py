@@ -498,9 +498,11 @@ class Submitter:
                 raise _exhausted(refused) from failure
             with self.connect() as session:
                 session.probe()
+                # Before the intent: it may take as long as it needs, and its errors prove that nothing was sent.
+                video = request.to_send(request.video)
                 intent = self._record_intent(request, jobs, allowed, decided_on, own_intents)
                 try:
-                    job = self._send(session, request.video, intent)
+                    job = self._send(session, video, intent)
                 except KlingUncertainSubmissionError as error:
                     lost += 1
                     if recovered := self._recovered(intent, request, error):

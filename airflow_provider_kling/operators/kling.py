@@ -23,16 +23,23 @@ from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
 from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
-from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_arguments, cost_limit, take_number
+from airflow_provider_kling.tasks.parse_checks import (
+    CheckedPartial,
+    check_arguments,
+    cost_limit,
+    take_number,
+    with_image_uris,
+)
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
 from airflow_provider_kling.tasks.waiting import WaitingTask, deferral_timeout
+from airflow_provider_kling.utils.coerce import with_uris
 from airflow_provider_kling.utils.text import as_mapping
 from airflow_provider_kling.version_compat import is_test_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_kling.jobs.cost import Cost
     from airflow_provider_kling.jobs.journal import Submit
@@ -66,8 +73,10 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     :param mode: ``std`` (720p, default), ``pro`` (1080p) or ``4k``. It may not contradict the model's name.
     :param sound: Whether the video has sound; off by default. It may not contradict the model's name.
     :param prompt: What the video shows. In image mode it excludes ``multi_prompt``.
-    :param image: Public URL of a reference image; the first frame when ``last_image`` is given.
-    :param last_image: Public URL of the last frame.
+    :param image: Public URL of a reference image; the first frame when ``last_image`` is given. An image in an
+        object storage is given as its URI (``s3://conn@bucket/frame.png``) or as an ``ObjectStoragePath``: it is
+        checked before anything is billed, and its URL is signed just before each submit.
+    :param last_image: Public URL of the last frame; likewise.
     :param aspect_ratio: ``16:9``, ``9:16`` or ``1:1``; a gateway may ignore it beside ``image``, and Kling's own
         platform has none there, so it is refused.
     :param duration: Length of the video in whole seconds, 3 to 15, or 5 or 10 for the models 2.6 and 2.5; the
@@ -155,8 +164,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         mode: str | None = None,
         sound: bool | None = None,
         prompt: str | None = None,
-        image: str | None = None,
-        last_image: str | None = None,
+        image: str | ObjectStoragePath | None = None,
+        last_image: str | ObjectStoragePath | None = None,
         aspect_ratio: str | None = None,
         duration: int | None = None,
         negative_prompt: str | None = None,
@@ -189,16 +198,16 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.mode = mode
         self.sound = sound
         self.prompt = prompt
-        self.image = image
-        self.last_image = last_image
+        self.image = with_uris(image)
+        self.last_image = with_uris(last_image)
         self.aspect_ratio = aspect_ratio
         self.duration = duration
         self.negative_prompt = negative_prompt
         self.cfg_scale = cfg_scale
         self.multi_prompt = multi_prompt
-        self.element_list = element_list
+        self.element_list = with_uris(element_list)
         self.shot_type = shot_type
-        self.extra_body = extra_body
+        self.extra_body = with_uris(extra_body)
         self.kling_conn_id = kling_conn_id
         self.wait_for_completion = save_to is not None if wait_for_completion is None else wait_for_completion
         self.save_to = save_to
@@ -236,6 +245,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped task, and check its literal arguments: parsing creates no operator that could."""
+        kwargs = with_image_uris(kwargs)
         check_arguments(kwargs, others_follow=True)
         return CheckedPartial(
             super().partial(**kwargs),
@@ -363,6 +373,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     def _submit_request(self, context: Context) -> SubmitRequest:
         from airflow_provider_kling.jobs.fingerprint import fingerprint_of
         from airflow_provider_kling.jobs.submit_request import SubmitRequest
+        from airflow_provider_kling.media.frames import read_frames
         from airflow_provider_kling.records import token_seed
 
         video = VideoRequest.build(**self._arguments())
@@ -374,8 +385,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         # Before an intent is recorded: an unusable connection must not look like a lost submit.
         connection = self._hook.connection
         connection.check(video)
+        frames = read_frames(video, connection)
         fingerprint = fingerprint_of(
-            video, conn_id=self.kling_conn_id, base_url=connection.base_url, take=take_number(self.take)
+            video,
+            conn_id=self.kling_conn_id,
+            base_url=connection.base_url,
+            take=take_number(self.take),
+            image_digests=frames.digests,
         )
         return SubmitRequest(
             video=video,
@@ -389,6 +405,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             ),
             on_clear=self.on_clear,
             on_uncertain=self.on_uncertain,
+            to_send=frames.to_send,
         )
 
     def _estimate(self, video: VideoRequest) -> Cost | None:
@@ -407,7 +424,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             check_cost(cost, cost_limit(self.max_cost), video, conn_id=self.kling_conn_id)
 
     def _arguments(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in REQUEST_FIELDS}
+        # The output of another task may hold paths.
+        return {name: with_uris(getattr(self, name)) for name in REQUEST_FIELDS}
 
     def _submitter_for(self, request: SubmitRequest, context: Context, *, is_first_look: bool) -> Submitter:
         from airflow_provider_kling.jobs.submission import Submitter

@@ -11,7 +11,7 @@ from airflow_provider_kling.api.request import REQUEST_FIELDS, find_problems
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.jobs.limits import to_seconds
 from airflow_provider_kling.media.path_template import is_distinct, template_problem
-from airflow_provider_kling.utils.coerce import parse_number
+from airflow_provider_kling.utils.coerce import parse_number, with_uris
 
 _CHOICES = {"on_clear": ("reuse", "resubmit"), "on_uncertain": ("fail", "resubmit")}
 _DURATIONS = ("poll_interval", "timeout", "submit_timeout", "save_timeout")
@@ -70,6 +70,11 @@ def _check_save_to(arguments: Mapping[str, Any]) -> None:
     if save_to is None and (alone := next((name for name in _NEED_SAVE_TO if arguments.get(name)), None)):
         problem = Problem(alone, arguments[alone], "needs save_to, which says where the video is stored")
         raise KlingValidationError.from_problems([problem], subject="The task")
+
+
+def with_image_uris(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of the operator with each ``ObjectStoragePath`` in a request field as its URI."""
+    return {name: with_uris(value) if name in REQUEST_FIELDS else value for name, value in arguments.items()}
 
 
 def take_number(take: Any) -> int:
@@ -155,6 +160,7 @@ class CheckedPartial:
 
     def expand(self, **mapped: Any) -> Any:
         """Map over lists, and check the literal ones."""
+        mapped = with_image_uris(mapped)
         self._check({}, mapped)
         for name, values in mapped.items():
             for value in values if isinstance(values, (list, tuple)) else ():
@@ -166,6 +172,8 @@ class CheckedPartial:
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
         """Map over a list of arguments, and check it if it is literal."""
         self._check({}, ())
+        if isinstance(kwargs, (list, tuple)):
+            kwargs = [with_image_uris(one) if isinstance(one, Mapping) else one for one in kwargs]
         for arguments in kwargs if isinstance(kwargs, (list, tuple)) else ():
             if isinstance(arguments, Mapping):
                 self._check(arguments, arguments)
