@@ -41,7 +41,8 @@ class KlingVideo(TypedDict):
     - ``error``, ``error_code``: None; a failed job raises.
     - ``billed``: What was deducted by unit, if reported: ``{"units": 3.0}``, or ``{"USD": 0.42}``.
     - ``is_watermarked``: Whether the video is to be had with the vendor's watermark only.
-    - ``request``: The request as it was sent, without signatures of URLs and without the bytes of images.
+    - ``request``: The request as it was sent, without signatures of URLs and without the bytes of images; with
+      ``[kling] show_prompts = false`` it has the hash of each prompt.
     - ``tags``: The task's own tags.
 
     Known of a file that was stored, and read from the file itself:

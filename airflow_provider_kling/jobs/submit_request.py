@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from airflow_provider_kling.jobs.shown_prompt import prompt_hash
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class SubmitRequest:
     :param token_seed: What client tokens are derived from where no record is kept; None makes them random.
     :param on_clear: After a clear, join the job that was bought (``reuse``) or buy another (``resubmit``).
     :param on_uncertain: With a submit whose fate is unknown, ``fail`` or buy another (``resubmit``).
+    :param show_prompts: Whether the prompt may be written down.
     """
 
     video: VideoRequest
@@ -93,10 +95,13 @@ class SubmitRequest:
     token_seed: str | None = None
     on_clear: OnClear = "reuse"
     on_uncertain: OnUncertain = "fail"
+    show_prompts: bool = True
 
     @property
     def prompt(self) -> str:
-        """The start of the prompt, as a person recognises it in the vendor's console."""
+        """The start of the prompt, as a person recognises it in the vendor's console, or its hash."""
+        if not self.show_prompts and (prompt := self.video.first_prompt):
+            return prompt_hash(prompt)
         text = self.video.prompt or f"{len(self.video.multi_prompt or [])} shots"
         text = mask_signatures(" ".join(text.split()))
         return text if len(text) <= 80 else text[:79] + "…"

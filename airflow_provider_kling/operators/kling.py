@@ -128,6 +128,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         "save_to",
         "last_frame_to",
     )
+    prompt_fields: ClassVar[Sequence[str]] = ("prompt", "negative_prompt", "multi_prompt", "extra_body")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "multi_prompt": "json",
         "element_list": "json",
@@ -231,18 +232,27 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     @property
     def map_label(self) -> str:
-        """What Airflow's UI calls a row of a mapped task: the first words of its prompt."""
+        """What Airflow's UI calls a row of a mapped task: the first words of its prompt, or its hash."""
         return label_of(self.prompt)
 
     def execute(self, context: Context) -> Any:
         """Submit a job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
+        return self._without_prompts(partial(self._execute, context))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume as every waiting task does."""
+        resume = super().resume_execution
+        return self._without_prompts(partial(resume, next_method, next_kwargs, context))
+
+    def _execute(self, context: Context) -> Any:
         if is_test_run(context):
             self.log.warning(
                 "This is a test run: its record is not kept for later runs, so each test run buys a video"
             )
         if self.save_to is not None:
             request = VideoRequest.build(**self._arguments())
-            self._check_place(context, str(self.save_to), model=request.model, prompt=request.first_prompt)
+            prompt = self._shown_prompt(request.first_prompt)
+            self._check_place(context, str(self.save_to), model=request.model, prompt=prompt)
         return self._obtain(context, since=time.time(), refusals=0)
 
     def submit_again(
@@ -373,6 +383,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             ),
             on_clear=self.on_clear,
             on_uncertain=self.on_uncertain,
+            show_prompts=self._prompt_masks is None,
         )
 
     def _arguments(self) -> dict[str, Any]:
@@ -396,6 +407,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             get_job=self._hook.get_video,
             grace=self._hook.connection.api.grace,
             look_up=self._hook.look_up,
+            show_prompts=request.show_prompts,
             read_variable=read_variable,
             log=self.log.warning,
         )
@@ -503,6 +515,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         """Publish a finished video, and store it if that is wanted."""
         from airflow_provider_kling.jobs.result import prompt_of
 
+        request = self._with_shown_prompts(request)  # [kling] show_prompts may have changed while it was deferred
         video = {**video, "request": request, "tags": None if self.tags is None else dict(self.tags)}
         self._publish_result(context, video)
         if self.save_to is None:
@@ -521,7 +534,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         from airflow_provider_kling.jobs.result import shown_request
 
         call = self._hook.connection.api.submit(VideoRequest.build(**self._arguments()))
-        return shown_request(call.body or {})
+        return shown_request(self._with_shown_prompts(call.body or {}))
 
 
 def _uncertain_entry(submit: Submit) -> dict[str, Any]:
