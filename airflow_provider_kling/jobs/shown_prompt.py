@@ -16,7 +16,7 @@ from typing import Any
 from unicodedata import normalize
 
 from airflow_provider_kling.utils.coerce import parse_literal
-from airflow_provider_kling.utils.masking import find_spans, folded_forms, replace_spans
+from airflow_provider_kling.utils.masking import find_spans, folded_forms, merged_spans
 
 #: Number of hexadecimal digits.
 DIGITS = 8
@@ -24,7 +24,10 @@ DIGITS = 8
 MIN_PROMPT = 5
 #: Length at which a part of a prompt is recognised in another text. Spaces do not count.
 MIN_PART = 8
+#: The same for the beginning of a prompt before an ellipsis.
+MIN_CUT = 3
 
+_CUT = re.compile(r"…|\.\.\.|$")
 _HASH = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 #: Fields of a shot that are no text.
 _NOT_TEXT = frozenset({"duration", "index", "type"})
@@ -95,8 +98,8 @@ class PromptMask:
     """
     Replaces prompts in other texts by their hash.
 
-    A part of :data:`MIN_PART` characters is enough, since a server may quote only a part, and messages are cut. It
-    is found in any letter case, in escaped form, and with other spaces in between.
+    A part of :data:`MIN_PART` characters is enough, since a server may quote only a part; before an ellipsis,
+    :data:`MIN_CUT` are. It is found in any letter case, in escaped form, and with other spaces in between.
 
     :param prompts: The prompts; those of fewer than :data:`MIN_PROMPT` characters are not searched for.
     """
@@ -105,32 +108,40 @@ class PromptMask:
         self._parts: dict[str, frozenset[str]] = {}
         for prompt in prompts:
             if len(prompt.strip()) >= MIN_PROMPT and not _HASH.fullmatch(prompt):
-                forms = [form for form in folded_forms(prompt) if form]
-                self._parts[prompt_hash(prompt)] = frozenset(part for form in forms for part in _parts_of(form))
+                parts = {part for form in folded_forms(prompt) for part in _parts_of(form)}
+                self._parts[prompt_hash(prompt)] = frozenset(parts)
 
     def __call__(self, text: str) -> str:
         """Return a text in which the prompts are replaced."""
-        for shown, parts in self._parts.items():
-            text = replace_spans(text, find_spans(text, partial(_found, parts=parts)), by=shown)
-        return text
+        found = {
+            span: shown
+            for shown, parts in self._parts.items()
+            for span in find_spans(text, partial(_found, parts=parts))
+        }
+        kept, end = list[str](), 0
+        for start, stop in merged_spans(found):
+            longest = max((span for span in found if start <= span[0] < stop), key=lambda span: span[1] - span[0])
+            kept += (text[end:start], found[longest])
+            end = stop
+        return "".join((*kept, text[end:]))
 
 
 def _parts_of(text: str) -> Iterator[str]:
+    """Yield every part by which a folded prompt is recognised; the shorter ones are its beginnings."""
     length = min(MIN_PART, len(text))
-    return (text[start : start + length] for start in range(len(text) - length + 1))
+    yield from (text[start : start + length] for start in range(len(text) - length + 1))
+    yield from (text[:stop] for stop in range(MIN_CUT, length))
 
 
 def _found(folded: str, parts: frozenset[str]) -> Iterator[tuple[int, int]]:
-    """Yield the span of each longest run of a folded text that consists of parts."""
-    for length in {len(part) for part in parts}:
-        begin = end = -1
-        for start in range(len(folded) - length + 1):
-            if folded[start : start + length] not in parts:
-                continue
-            if start > end:
-                if end > begin:
-                    yield begin, end
-                begin = start
-            end = start + length
-        if end > begin:
-            yield begin, end
+    """Yield the span of each part of a prompt in a folded text."""
+    longest = max(map(len, parts), default=0)
+    for start in range(len(folded) - longest + 1):
+        if folded[start : start + longest] in parts:
+            yield start, start + longest
+    for cut in _CUT.finditer(folded):
+        stop = cut.start()
+        for length in range(min(longest, stop), MIN_CUT - 1, -1):
+            if folded[stop - length : stop] in parts:
+                yield stop - length, stop
+                break

@@ -283,9 +283,22 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         from airflow_provider_kling.records import forget_after_success
 
         with as_task_failures(final=not self._is_found_by_retry(context)):
-            video = self._finish(context, video_from_event(event), request or self._shown_request())
+            try:
+                video = video_from_event(event)
+            except KlingError as error:
+                self._raise_with_reason(error)
+                raise
+            video = self._finish(context, video, request or self._shown_request())
         forget_after_success(self, context)
         return video
+
+    def _raise_with_reason(self, error: KlingError) -> None:
+        """Raise the error of a failed job with the server's reason, if the trigger had to withhold that."""
+        from airflow_provider_kling.hooks.shown_prompts import WITHHELD
+        from airflow_provider_kling.jobs.result import finished_video
+
+        if error.server_message == WITHHELD and error.kling_task_id is not None:
+            finished_video(self._hook.get_video(error.kling_task_id))
 
     def on_kill(self) -> None:
         """Log which job continues: the API has no cancel."""

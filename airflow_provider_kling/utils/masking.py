@@ -99,7 +99,11 @@ class SecretMask:
                     break
             else:
                 return text
-        return replace_spans(text, self._spans(text, was_cut=was_cut), by=MASK)
+        kept, end = [], 0
+        for start, stop in merged_spans(self._spans(text, was_cut=was_cut)):
+            kept.append(text[end:start])
+            end = stop
+        return MASK.join([*kept, text[end:]]) if kept else text
 
     def _spans(self, text: str, *, was_cut: bool) -> Iterator[tuple[int, int]]:
         """Yield the start and the end of each secret in a text."""
@@ -168,15 +172,6 @@ def folded_forms(text: str) -> set[str]:
         forms.add(_folded(text))
         text = DecodedText(text).text
     return forms
-
-
-def replace_spans(text: str, spans: Iterable[tuple[int, int]], *, by: str) -> str:
-    """Return a text with each of these spans replaced; overlapping ones are replaced as one."""
-    kept, end = [], 0
-    for start, stop in _merged(spans):
-        kept.append(text[end:start])
-        end = stop
-    return by.join([*kept, text[end:]]) if kept else text
 
 
 def forms_of(secret: str, *, parts: bool = True) -> Iterator[str]:
@@ -264,7 +259,7 @@ def _folded(text: str) -> str:
     return text.lower()
 
 
-def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def merged_spans(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Yield the spans in order; overlapping ones are merged."""
     last: tuple[int, int] | None = None
     for start, end in sorted(spans):
