@@ -13,6 +13,7 @@ from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_storing
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
+from airflow_provider_kling.utils.text import as_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +103,7 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
 
     @property
     def map_label(self) -> str:
-        """What Airflow's UI calls this row: the first words of the prompt, or the id of the job."""
+        """What Airflow's UI calls this row: the first words of the prompt or its hash, or the id of the job."""
         from airflow_provider_kling.jobs.result import given_video, prompt_of, task_reference
 
         prompt = prompt_of(given_video(self.video).get("request"))
@@ -115,6 +116,8 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         kling_task_id, url = task_reference(self.video)
         path = str(self.path)
         video: Mapping[str, Any] = {**given_video(self.video), "kling_task_id": kling_task_id, "video_url": url}
+        if request := as_mapping(video.get("request")):
+            video = {**video, "request": self._with_shown_prompts(request)}
         prompt, model = prompt_of(video.get("request")), video.get("model")
         self._check_place(context, path, model=model, prompt=prompt)
         status_body = None
