@@ -101,6 +101,9 @@ class AirflowCluster:
                         "load_examples": False,
                         "executor": "LocalExecutor",
                         "parallelism": parallelism,
+                        # LocalExecutor hands all queued tasks to its workers in one pipe. A full one blocks the
+                        # scheduler, for good if the workers are killed meanwhile, so few may be queued.
+                        "default_pool_task_slot_count": 3 * parallelism,
                         "dags_are_paused_at_creation": False,
                         "simple_auth_manager_all_admins": True,
                         "test_connection": "Enabled",
@@ -239,14 +242,12 @@ class AirflowCluster:
             for name, process in list(self._running.items()):
                 silence = time.monotonic() - self._heard[name][1]
                 if process.poll() is not None:
-                    report = self._last_words(name)
                     self._trouble = f"airflow {name} has ended with exit code {process.returncode}"
                 elif silence > _SILENCE:
-                    report = self._abort()
                     self._trouble = f"airflow {name} has shown no sign of life for {silence:.0f} s"
                 else:
                     continue
-                raise ClusterError(f"{self._trouble}\n{report}")
+                raise ClusterError(f"{self._trouble}\n{self._table()}\n{self._abort()}")
 
     def processes(self, name: str) -> list[psutil.Process]:
         """Return a component's living processes: its own and all that it started."""
@@ -308,29 +309,27 @@ class AirflowCluster:
                 self._heard[name] = (sign, time.monotonic())
 
     def _abort(self) -> str:
-        """Return all processes, and the end of each component's log after it was made to say where it hangs."""
-        processes = _table(_session_processes({process.pid for process in self._running.values()}))
+        """Return the end of each component's log, after it was made to say where it hangs."""
         for process in self._running.values():
             process.send_signal(SIGABRT)
         for process in self._running.values():
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
-        return "\n".join([processes, *map(self._last_words, self._running)])
+        return "\n".join(map(self._last_words, self._running))
+
+    def _table(self) -> str:
+        """Return state, age, memory and command of each process, one a line."""
+        lines = []
+        for process in _session_processes({process.pid for process in self._running.values()}):
+            with suppress(psutil.Error):
+                age, memory = time.time() - process.create_time(), process.memory_info().rss / 2**20
+                state, command = process.status(), " ".join(process.cmdline())[:100]
+                lines.append(f"{process.pid:>8} {state:<10} {age:>6.0f} s {memory:>6.0f} MiB  {command}")
+        return "\n".join(lines)
 
     def _last_words(self, name: str) -> str:
         lines = self.log_path(name).read_text(errors="replace").splitlines()
         return "\n".join([f"the log {self.log_path(name)} closes with", *lines[-40:]])
-
-
-def _table(processes: Collection[psutil.Process]) -> str:
-    """Return state, age, memory and command of each process, one a line."""
-    lines = []
-    for process in processes:
-        with suppress(psutil.Error):
-            age, memory = time.time() - process.create_time(), process.memory_info().rss / 2**20
-            command = " ".join(process.cmdline())[:100]
-            lines.append(f"{process.pid:>8} {process.status():<10} {age:>6.0f} s {memory:>6.0f} MiB  {command}")
-    return "\n".join(lines)
 
 
 def _variables(settings: Mapping[str, Mapping[str, object]]) -> dict[str, str]:

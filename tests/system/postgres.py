@@ -31,7 +31,7 @@ def postgres() -> Iterator[str]:
     :raises RuntimeError: If it does not start; what it said is on stderr.
     """
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.system.postgres"],
+        [sys.executable, "-W", "ignore", "-m", "tests.system.postgres"],
         cwd=_CHECKOUT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
