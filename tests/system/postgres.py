@@ -12,7 +12,7 @@ from pathlib import Path
 
 _CHECKOUT = Path(__file__).parents[2]
 _SETTINGS = """
-ALTER SYSTEM SET idle_in_transaction_session_timeout = '20s';
+ALTER SYSTEM SET idle_in_transaction_session_timeout = '60s';
 ALTER SYSTEM SET fsync = off;
 ALTER SYSTEM SET synchronous_commit = off;
 ALTER SYSTEM SET full_page_writes = off;
