@@ -439,7 +439,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         """Continue to wait for the job whose trigger crashed; XCom keeps its id until the next attempt."""
         kling_task_id = self._submitted_id(context)
         with as_task_failures(final=bool(kling_task_id) and not self._is_found_by_retry(context)):
-            crashes = self._count_crash(context, advice=STILL_RUNNING if kling_task_id else _NOT_SUBMITTED)
+            advice = STILL_RUNNING if kling_task_id else _NOT_SUBMITTED
+            crashes = self._count_crash(context, kling_task_id, advice=advice)
             if kling_task_id:
                 self.log.warning(
                     "The trigger crashed (%d); still waiting for Kling task %s", crashes, kling_task_id

@@ -172,12 +172,12 @@ class StoringTask(KlingTask):
             result = complete_video(known)
             if self.sidecar:
                 self._store_sidecar(result, target)
-        except KlingError:
+        except KlingError as error:
             # Airflow logs the error itself, with its traceback.
             self.log.error(  # noqa: TRY400
                 "The video of Kling task %s is finished and paid for, but it is not stored", kling_task_id
             )
-            raise
+            raise error.replace(kling_task_id=kling_task_id) from error.__cause__
         self._storing = None
         return result
 

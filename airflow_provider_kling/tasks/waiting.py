@@ -134,13 +134,14 @@ class WaitingTask(KlingTask):
         """Continue after a trigger that crashed."""
         raise NotImplementedError
 
-    def _count_crash(self, context: Context, advice: str = STILL_RUNNING) -> int:
+    def _count_crash(self, context: Context, kling_task_id: str | None, advice: str = STILL_RUNNING) -> int:
         """
         Return how often a trigger of this attempt has crashed, this crash included.
 
         The number is kept in XCom, which Airflow clears at the next attempt, and not before.
 
         :param context: The task's context.
+        :param kling_task_id: The Kling task that was waited for; None if the task waited to submit.
         :param advice: The advice of the error: what is known of the job.
         :raises KlingError: after more than :data:`MAX_CRASHES` crashes, so that a trigger that always crashes is
             not deferred forever.
@@ -148,7 +149,8 @@ class WaitingTask(KlingTask):
         ti = context["ti"]
         crashes = int(ti.xcom_pull(task_ids=ti.task_id, key=_CRASHES, map_indexes=ti.map_index) or 0) + 1
         if crashes > MAX_CRASHES:
-            raise KlingError(f"The trigger crashed {crashes} times; its log has the reason", advice=advice)
+            message = f"The trigger crashed {crashes} times; its log has the reason"
+            raise KlingError(message, kling_task_id=kling_task_id, advice=advice, kind="trigger_crashed")
         ti.xcom_push(key=_CRASHES, value=crashes)
         return crashes
 
