@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.exceptions import KlingError, KlingValidationError
 from airflow_provider_kling.tasks.base import KlingTask
+from airflow_provider_kling.tasks.outlets import describe_outlets
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class StoringTask(KlingTask):
 
     if TYPE_CHECKING:
         log: Any
+        outlets: list[Any]
         overwrite: bool
         max_bytes: int | None
         sidecar: bool
@@ -179,6 +181,7 @@ class StoringTask(KlingTask):
             )
             raise error.replace(kling_task_id=kling_task_id) from error.__cause__
         self._storing = None
+        describe_outlets(self.outlets, context, result, model=model)
         return result
 
     def _store_last_frame(self, path: str, target: Target) -> str:
