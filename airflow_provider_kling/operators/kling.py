@@ -23,6 +23,7 @@ from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
 from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
+from airflow_provider_kling.tasks.metrics import count_submitted, measured
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_arguments, take_number
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
 from airflow_provider_kling.tasks.waiting import WaitingTask, deferral_timeout
@@ -234,6 +235,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         """What Airflow's UI calls a row of a mapped task: the first words of its prompt."""
         return label_of(self.prompt)
 
+    @measured
     def execute(self, context: Context) -> Any:
         """Submit a job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
         if is_test_run(context):
@@ -267,11 +269,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         event: dict[str, Any] | None = None,
         *,
         request: dict[str, Any] | None = None,
+        submitted_at: float | None = None,
     ) -> KlingVideo:
         """Return the finished video from the trigger's event, maybe stored; or raise the error from it."""
         from airflow_provider_kling.jobs.polling import video_from_event
         from airflow_provider_kling.records import forget_after_success
 
+        self.submitted_at = submitted_at
         with as_task_failures(final=not self._is_found_by_retry(context)):
             video = self._finish(context, video_from_event(event), request or self._shown_request())
         forget_after_success(self, context)
@@ -314,11 +318,14 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             if (submit := self._submitter.unresolved) is not None:
                 context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
             raise
+        finally:
+            if self._submitter.bought:
+                count_submitted(self)
 
     def _go_on(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
         from airflow_provider_kling.records import forget_after_success
 
-        self._kling_task_id = job.kling_task_id
+        self._kling_task_id, self.submitted_at = job.kling_task_id, job.submitted_at
         context["ti"].xcom_push(key="kling_task_id", value=job.kling_task_id)
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
@@ -488,7 +495,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 video_seconds=video_seconds,
                 other_id=other_id,
                 route=route,
-                kwargs={"request": self._shown_request()},
+                kwargs={"request": self._shown_request(), "submitted_at": submitted_at},
             )
         video = self._hook.wait_for_video(
             kling_task_id,

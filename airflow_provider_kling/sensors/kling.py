@@ -20,6 +20,7 @@ from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, STILL_RUNNING, to_seconds
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.tasks.failures import sensor_failure
+from airflow_provider_kling.tasks.metrics import measured
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial
 from airflow_provider_kling.tasks.waiting import BACKSTOP, WaitingTask, deferral_timeout
 from airflow_provider_kling.version_compat import (
@@ -116,6 +117,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         """What Airflow's UI calls this row: the id of the job."""
         return self._task_id
 
+    @measured
     def execute(self, context: Context) -> Any:
         """Return the video if it is already finished; otherwise wait for it."""
         if self._is_deferrable:

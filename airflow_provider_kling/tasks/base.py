@@ -56,3 +56,8 @@ class KlingTask:
         from airflow_provider_kling.hooks.kling import KlingHook
 
         return KlingHook(self.kling_conn_id)
+
+    def take_requests(self) -> int:
+        """Return how many requests this process has sent to the API for this task since the last call."""
+        hook = vars(self).get("_hook")
+        return hook.take_requests() if hook else 0

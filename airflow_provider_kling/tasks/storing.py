@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.exceptions import KlingError, KlingValidationError
 from airflow_provider_kling.tasks.base import KlingTask
+from airflow_provider_kling.tasks.metrics import count_stored
 from airflow_provider_kling.tasks.outlets import describe_outlets
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 
@@ -181,6 +182,7 @@ class StoringTask(KlingTask):
             )
             raise error.replace(kling_task_id=kling_task_id) from error.__cause__
         self._storing = None
+        count_stored(self, result)
         describe_outlets(self.outlets, context, result, model=model)
         return result
 

@@ -13,6 +13,7 @@ from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import STILL_RUNNING
 from airflow_provider_kling.tasks.base import KlingTask
+from airflow_provider_kling.tasks.metrics import count_finished, measured
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 from airflow_provider_kling.version_compat import (
     TaskDeferralError,
@@ -70,6 +71,8 @@ class WaitingTask(KlingTask):
 
     #: URL of the finished video, for the link in Airflow's UI.
     video_url: str | None = None
+    #: When the job was submitted (epoch seconds); None if it is not known.
+    submitted_at: float | None = None
 
     def _defer_until_finished(
         self,
@@ -115,6 +118,7 @@ class WaitingTask(KlingTask):
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,
         )
 
+    @measured
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume as every operator does; if the trigger crashed, continue to wait for the same job."""
         try:
@@ -158,6 +162,7 @@ class WaitingTask(KlingTask):
         """Publish a finished video in the link, XCom ``video_url`` and the log; return it."""
         task: Any = self
         self.video_url = video["video_url"]
+        count_finished(self, video, submitted_at=self.submitted_at)
         context["ti"].xcom_push(key="video_url", value=self.video_url)
         if video.get("is_watermarked"):  # an event of an earlier version says nothing of it
             task.log.warning(
