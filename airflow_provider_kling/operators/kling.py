@@ -524,6 +524,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             prompt=prompt_of(request),
         )
 
+    def _lineage_inputs(self) -> list[str]:
+        return [frame for frame in (self.image, self.last_image) if isinstance(frame, str)]
+
     def _shown_request(self) -> dict[str, Any]:
         """Return the request as it is sent, without what may not be shown."""
         from airflow_provider_kling.jobs.result import shown_request

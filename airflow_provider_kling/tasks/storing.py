@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.exceptions import KlingError, KlingValidationError
 from airflow_provider_kling.tasks.base import KlingTask
+from airflow_provider_kling.tasks.lineage import LineageTask
 from airflow_provider_kling.tasks.metrics import count_stored
 from airflow_provider_kling.tasks.outlets import describe_outlets
 from airflow_provider_kling.utils.signed_urls import mask_signatures
@@ -30,7 +31,7 @@ _ANY_TASK_ID = "0" * 24
 _CLAIM_PATIENCE = 15.0
 
 
-class StoringTask(KlingTask):
+class StoringTask(LineageTask, KlingTask):
     """
     A mixin for an operator that stores one video.
 
@@ -183,6 +184,7 @@ class StoringTask(KlingTask):
             raise error.replace(kling_task_id=kling_task_id) from error.__cause__
         self._storing = None
         count_stored(self, result)
+        self._collect_lineage(self._hook, tuple(filter(None, (result["path"], result["last_frame_path"]))))
         describe_outlets(self.outlets, context, result, model=model)
         return result
 

@@ -126,3 +126,9 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         return self._store_video(
             context, video, path=path, seconds=self.timeout, model=model, prompt=prompt, status_body=status_body
         )
+
+    def _lineage_inputs(self) -> list[str]:
+        from airflow_provider_kling.jobs.result import task_reference
+
+        url = task_reference(self.video)[1]
+        return [url] if url else []
