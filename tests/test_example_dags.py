@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[1] / "example_dags"
     ("folder", "fits"), [("s3://bucket/clips/", True), ("s3://bucket/clips", False), ("", False)]
 )
 def test_a_batch_takes_a_folder_only(folder: str, fits: bool) -> None:
-    """All of its videos would replace each other under one name, and every task would succeed."""
+    """Without a slash the names of the files would begin with the name of the folder."""
     params = runpy.run_path(str(EXAMPLES / "example_kling_batch.py"))["example_kling_batch"]().params
     if fits:
         params["folder"] = folder

@@ -27,6 +27,8 @@ TONES_HZ = (240, 360)
 #: Peak of one tone; 32,767 is full scale.
 LOUDNESS = 2500
 AUDIO_FRAME = 1024
+#: The matrix that PyAV converts with, in the numbers of ITU-T H.273.
+BT_601 = 5
 #: The platform accepts images up to this ratio of the sides.
 WIDEST_RATIO = 2.5
 
@@ -67,6 +69,8 @@ def _encode(
     video = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"preset": "ultrafast", "crf": "23"})
     video.width, video.height = size
     video.pix_fmt = "yuv420p"
+    # Named, since players would assume the other matrix, BT.709, for a picture of this size.
+    video.codec_context.colorspace = BT_601
     if request.audio:
         _encode_tone(container, request.seconds)
     for frame in _frames(request, pictures, size):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from airflow_provider_kling.utils.storage_uris import storage_uri
+from airflow_provider_kling.utils.store_uris import without_connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -92,7 +92,7 @@ def _public_uri(uri: str) -> str | None:
     """Return a URI without a connection, a login and, for a URL, the query; None for base64 and the like."""
     if not uri.startswith("/") and "://" not in uri:
         return None
-    public = storage_uri(uri)
+    public = without_connection(uri)
     if public.startswith(("http://", "https://")):
         parts = urlsplit(public)
         return parts._replace(query="", fragment="").geturl()

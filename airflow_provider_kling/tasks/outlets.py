@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
-from airflow_provider_kling.utils.storage_uris import storage_uri
+from airflow_provider_kling.utils.store_uris import without_connection
 from airflow_provider_kling.version_compat import AssetRef
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def describe_outlets(outlets: list[Any], context: Context, video: Mapping[str, A
     for outlet in outlets:
         try:
             if isinstance(outlet, AssetAlias):
-                asset = Asset(uri=storage_uri(video["path"]))
+                asset = Asset(uri=without_connection(video["path"]))
                 context["outlet_events"][outlet].add(asset, extra=_facts(video, model))
             elif isinstance(outlet, (Asset, AssetRef)):
                 context["outlet_events"][outlet].extra.update(_facts(video, model))

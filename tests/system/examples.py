@@ -22,6 +22,7 @@ EXAMPLES = {
     "example_kling_image_to_video": Example("wait", VideoFacts("h264", 1920, 1080, 6, "aac")),
     "example_kling_first_last_frame": Example("generate", VideoFacts("h264", 1920, 1080, 8, None)),
     "example_kling_multi_shot": Example("generate", VideoFacts("h264", 1280, 720, 7, "aac")),
-    "example_kling_batch": Example("clip.generate", VideoFacts("h264", 720, 1280, 3, None), count=3),
+    "example_kling_batch": Example("generate", VideoFacts("h264", 720, 1280, 3, None), count=3),
+    "example_kling_decorator": Example("generate", VideoFacts("h264", 1280, 720, 4, None)),
 }
 VIDEOS = sum(example.count for example in EXAMPLES.values())

@@ -23,12 +23,12 @@ def test_one_refused_prompt_of_three_leaves_two_files(
     before = {job["id"] for job in sandbox.jobs()}
     run_id = api.trigger_dag(DAG_ID, {"prompts": PROMPTS, "folder": f"file://{tmp_path}/"})
 
-    def states(name: str) -> list[str | None]:
-        return [task["state"] for task in api.task_instances(DAG_ID, run_id, f"clip.{name}")]
+    def states() -> list[str | None]:
+        return [task["state"] for task in api.task_instances(DAG_ID, run_id, "generate")]
 
     try:
         wait_for(
-            lambda: states("generate") == ["deferred", "failed", "deferred"],
+            lambda: states() == ["deferred", "failed", "deferred"],
             "one prompt to be refused, and two videos to be waited for",
             timeout=180,
         )
@@ -39,8 +39,7 @@ def test_one_refused_prompt_of_three_leaves_two_files(
         assert api.wait_for_run(DAG_ID, run_id) == "failed", api.report(DAG_ID, run_id)
     finally:
         sandbox.clear_faults()
-    assert states("generate") == ["success", "failed", "success"], api.report(DAG_ID, run_id)
-    assert states("store") == ["success", "upstream_failed", "success"], api.report(DAG_ID, run_id)
-    files = list(tmp_path.iterdir())
-    assert len(files) == 2
+    assert states() == ["success", "failed", "success"], api.report(DAG_ID, run_id)
+    files = sorted(tmp_path.iterdir())
+    assert [path.name for path in files] == ["a-fox-crosses-a-frozen-lake-2.mp4", "a-lighthouse-in-a-storm-0.mp4"]
     assert all(abs(look_into(path).seconds - 3) < 0.1 for path in files)

@@ -61,7 +61,7 @@ class TestATask:
         ti, store, resumed = TaskInstance(map_index=3), StateStore(), context()
         with pytest.raises(TaskDeferred) as deferred:
             generate(tmp_path).execute(context(ti, store))
-        told = {**deferred.value.kwargs, "event": event_of(deferred.value)}
+        told = {"event": event_of(deferred.value)}
         given = {**resumed, "ti": ti, "task_state_store": store}
         video = generate(tmp_path).resume_execution(deferred.value.method_name, told, given)
         assert given["outlet_events"][CLIPS].extra["path"] == video["path"]

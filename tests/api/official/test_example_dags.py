@@ -23,6 +23,8 @@ def test_its_request_is_one_that_the_platform_takes(example: Path) -> None:
     tasks = runpy.run_path(str(example))[example.stem]().tasks
     [generate] = [task for task in tasks if isinstance(task, KlingGenerateOperator)]
     given = {name: getattr(generate, name) for name in REQUEST_FIELDS}
+    if function := getattr(generate, "python_callable", None):
+        given |= function(**dict.fromkeys(getattr(generate, "op_kwargs"), "a paper boat"))  # noqa: B009
     video = VideoRequest.build(**{name: _rendered(name, value) for name, value in given.items()})
     assert with_api_key().check(video) == with_pair().check(video) == []
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_kling.utils.storage_uris import storage_uri
+from airflow_provider_kling.utils.store_uris import without_connection
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ from airflow_provider_kling.utils.storage_uris import storage_uri
     ],
 )
 def test_a_uri_names_the_object_and_not_the_connection(path: str, uri: str) -> None:
-    assert storage_uri(path) == uri
+    assert without_connection(path) == uri
