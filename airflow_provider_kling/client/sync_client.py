@@ -62,6 +62,8 @@ class SyncClient:
     def __init__(self, connection: KlingConnection, masks: Masks | None = None) -> None:
         self.connection = connection
         self._masks = masks
+        #: How many requests were sent to the API.
+        self.requests = 0
         #: The status route that the server has, once a response has shown it.
         self.status_route: str | None = None
 
@@ -216,6 +218,7 @@ class SyncClient:
         self, call: HttpCall, session: Session, body: io.BytesIO | None, connected: Callable[[], None]
     ) -> Response:
         connection = self.connection
+        self.requests += 1
         url = connection.url(call.path)
         adapter = cast("BoundedAdapter", session.get_adapter(url))
         try:

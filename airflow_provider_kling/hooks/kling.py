@@ -108,6 +108,13 @@ class KlingHook(HttpHook):
         """The status route that the server has, if a request of this hook has shown it."""
         return self.client.status_route if "client" in vars(self) else None
 
+    def take_requests(self) -> int:
+        """Return how many requests this hook has sent to the API since the last call."""
+        if "client" not in vars(self):
+            return 0
+        count, self.client.requests = self.client.requests, 0
+        return count
+
     @cached_property
     def look_up(self) -> LookUp | None:
         """How a submit whose response was lost is looked up; None if the API has no client tokens."""

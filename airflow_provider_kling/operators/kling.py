@@ -23,6 +23,7 @@ from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
 from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
+from airflow_provider_kling.tasks.metrics import count_submitted, measured
 from airflow_provider_kling.tasks.parse_checks import (
     CheckedPartial,
     check_arguments,
@@ -261,6 +262,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         """What Airflow's UI calls a row of a mapped task: the first words of its prompt, or its hash."""
         return label_of(self.prompt)
 
+    @measured
     def execute(self, context: Context) -> Any:
         """Submit a job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
         return self._without_prompts(partial(self._execute, context))
@@ -357,6 +359,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             if (submit := self._submitter.unresolved) is not None:
                 context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
             raise
+        finally:
+            if self._submitter.bought:
+                count_submitted(self)
 
     def _go_on(self, context: Context, job: SubmitResult, video: VideoRequest) -> Any:
         from airflow_provider_kling.jobs.result import shown_request
@@ -366,6 +371,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         context["ti"].xcom_push(key="kling_task_id", value=job.kling_task_id)
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
+        context["ti"].xcom_push(key="kling_submitted_at", value=job.submitted_at)
         if (cost := self._estimate(video)) is not None:
             context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
         # What was sent: templates are rendered again for the resumed task, and may say something else by then.
@@ -516,7 +522,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         """Continue to wait for the job whose trigger crashed; XCom keeps its id until the next attempt."""
         kling_task_id = self._submitted_id(context)
         with as_task_failures(final=bool(kling_task_id) and not self._is_found_by_retry(context)):
-            crashes = self._count_crash(context, advice=STILL_RUNNING if kling_task_id else _NOT_SUBMITTED)
+            advice = STILL_RUNNING if kling_task_id else _NOT_SUBMITTED
+            crashes = self._count_crash(context, kling_task_id, advice=advice)
             if kling_task_id:
                 self.log.warning(
                     "The trigger crashed (%d); still waiting for Kling task %s", crashes, kling_task_id
@@ -582,6 +589,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         # [kling] show_prompts may have changed while the task was deferred.
         request = self._with_shown_prompts(self._pulled(context, "kling_request") or {})
         cost = self._pulled(context, "kling_estimated_cost") or {}
+        self.submitted_at = self._pulled(context, "kling_submitted_at")
         video = {
             **video,
             "request": request or None,
@@ -601,6 +609,10 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             model=self.model or as_mapping(request).get("model") or as_mapping(request).get("model_name"),
             prompt=prompt_of(request),
         )
+
+    def _lineage_inputs(self) -> list[str]:
+        arguments = self._arguments()
+        return [frame for name in ("image", "last_image") if isinstance(frame := arguments[name], str)]
 
 
 def _uncertain_entry(submit: Submit) -> dict[str, Any]:

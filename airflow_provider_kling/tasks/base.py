@@ -98,3 +98,8 @@ class KlingTask:
         from airflow_provider_kling.hooks.shown_prompts import shows_prompts
 
         return dict(request) if shows_prompts() else hide_prompts(request)
+
+    def take_requests(self) -> int:
+        """Return how many requests this process has sent to the API for this task since the last call."""
+        hook = vars(self).get("_hook")
+        return hook.take_requests() if hook else 0

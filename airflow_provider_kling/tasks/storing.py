@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.exceptions import KlingError, KlingValidationError
 from airflow_provider_kling.tasks.base import KlingTask
+from airflow_provider_kling.tasks.lineage import LineageTask
+from airflow_provider_kling.tasks.metrics import count_stored
+from airflow_provider_kling.tasks.outlets import describe_outlets
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ _ANY_TASK_ID = "0" * 24
 _CLAIM_PATIENCE = 15.0
 
 
-class StoringTask(KlingTask):
+class StoringTask(LineageTask, KlingTask):
     """
     A mixin for an operator that stores one video.
 
@@ -37,6 +40,7 @@ class StoringTask(KlingTask):
 
     if TYPE_CHECKING:
         log: Any
+        outlets: list[Any]
         overwrite: bool
         max_bytes: int | None
         sidecar: bool
@@ -174,13 +178,16 @@ class StoringTask(KlingTask):
             result = complete_video(known)
             if self.sidecar:
                 self._store_sidecar(result, target)
-        except KlingError:
+        except KlingError as error:
             # Airflow logs the error itself, with its traceback.
             self.log.error(  # noqa: TRY400
                 "The video of Kling task %s is finished and paid for; it %s", kling_task_id, state
             )
-            raise
+            raise error.replace(kling_task_id=kling_task_id) from error.__cause__
         self._storing = None
+        count_stored(self, result)
+        self._collect_lineage(self._hook, tuple(filter(None, (result["path"], result["last_frame_path"]))))
+        describe_outlets(self.outlets, context, result, model=model)
         return result
 
     def _store_last_frame(self, path: str, target: Target) -> str:

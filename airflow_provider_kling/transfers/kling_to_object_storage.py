@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_kling.jobs.limits import to_seconds
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
+from airflow_provider_kling.tasks.metrics import measured
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_storing
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
 from airflow_provider_kling.utils.text import as_mapping
@@ -109,6 +110,7 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         prompt = prompt_of(given_video(self.video).get("request"))
         return label_of(prompt) or task_reference(self.video)[0]
 
+    @measured
     def execute(self, context: Context) -> KlingVideo:
         """Store the video and return it."""
         from airflow_provider_kling.jobs.result import given_video, prompt_of, task_reference
@@ -127,3 +129,9 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         return self._store_video(
             context, video, path=path, seconds=self.timeout, model=model, prompt=prompt, status_body=status_body
         )
+
+    def _lineage_inputs(self) -> list[str]:
+        from airflow_provider_kling.jobs.result import task_reference
+
+        url = task_reference(self.video)[1]
+        return [url] if url else []

@@ -307,7 +307,7 @@ def test_a_request_that_was_deferred_before_the_option_was_set_is_hidden(
     task = operator(save_to=f"file://{tmp_path}/{{slug}}.mp4")
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context(runs.ti, runs.store))
-    assert PERSONAL.search(str(deferred.value.kwargs))
+    assert PERSONAL.search(str(runs.ti.pushed["kling_request"]))
     monkeypatch.setenv("AIRFLOW__KLING__SHOW_PROMPTS", "False")
     given = {**(deferred.value.kwargs or {}), "event": event_of(deferred.value)}
     video = task.resume_execution(deferred.value.method_name, given, context(runs.ti, runs.store))
