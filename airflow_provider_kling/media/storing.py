@@ -99,7 +99,9 @@ class VideoStorer:
             except (KlingDownloadError, KlingConnectionError) as unnamed:
                 error = unnamed.replace(kling_task_id=self._kling_task_id)
                 if not renewed and location.status_body is None and self._may_have_moved(error, location):
-                    log.info("The URL of Kling task %s leads to no video; requesting a new one", self._kling_task_id)
+                    log.info(
+                        "The URL of Kling task %s leads to no video; requesting a new one", self._kling_task_id
+                    )
                     before, location, renewed = location, self._locate(), True
                     if location.status_body is None or location.url != before.url:
                         continue
