@@ -184,7 +184,9 @@ class KlingToObjectStorageOperator(KlingTask, BaseOperator):
         from airflow_provider_kling.media.download import download
 
         return target.store(
-            lambda file: download(self._hook.client, url, file, seconds=seconds, max_bytes=self.max_bytes),
+            lambda file: (
+                download(self._hook.client, url, file, seconds=seconds, max_bytes=self.max_bytes).size_bytes
+            ),
             overwrite=self.overwrite,
         )
 
