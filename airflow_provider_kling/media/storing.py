@@ -132,6 +132,7 @@ class _Attempts:
         self._location = location
         self._is_renewed = False
         self._give_up_at = time.monotonic() + storer.seconds
+        self._pauses = iter(PAUSES)
 
     def is_stored(self, file: StoredFile) -> bool:
         """Return whether a file is proven to be this video; any doubt is a no."""
@@ -157,7 +158,7 @@ class _Attempts:
         :param attempt: The attempt, given the URL and the seconds that are left.
         :param progress: Tells what attempts have added to earlier ones.
         """
-        storer, pauses, before = self._storer, iter(PAUSES), 0
+        storer, before = self._storer, 0
         while True:
             try:
                 return attempt(self._location.url, self._give_up_at - time.monotonic())
@@ -170,8 +171,8 @@ class _Attempts:
                 if isinstance(error, KlingDownloadError) and not is_transient(error.http_status):
                     raise _not_found_at(self._location, error) from None
                 if progress() > before:
-                    pauses, before = iter(PAUSES), progress()
-                pause = next(pauses, None)
+                    self._pauses, before = iter(PAUSES), progress()
+                pause = next(self._pauses, None)
                 if pause is None or time.monotonic() + pause >= self._give_up_at:
                     raise error from None
                 log.warning("%s Trying again in %g s.", error, pause)

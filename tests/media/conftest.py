@@ -15,9 +15,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tests.s3_server import S3Server
 
 try:
-    from airflow.sdk.io import attach as attach
+    from airflow.sdk.io import attach
 except ImportError:  # Airflow 2
-    from airflow.io.store import attach as attach
+    from airflow.io.store import attach
 
 _BUCKETS = count()
 
