@@ -11,6 +11,7 @@ import hashlib
 import math
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -28,6 +29,7 @@ from airflow_provider_kling.utils.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from concurrent.futures import Future
 
     from requests import Response, Session
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Bytes per read: large enough for few calls, and small enough to stay in the processor's cache (1 MiB is not).
 CHUNK_BYTES = 256 << 10
+#: Bytes that are hashed at once: enough that handing them to the other thread costs little.
+_HASHED_BYTES = 1 << 20
 MAX_REDIRECTS = 5
 #: Statuses of a store for an expired link; the API may return a newer one.
 EXPIRED_STATUSES = (401, 403, 404, 410)
@@ -147,7 +151,7 @@ class Download:
         self._version = FileVersion(None, None, None)
         self._received = 0
         self._boxes = Mp4BoxReader()
-        self._sha256 = hashlib.sha256()
+        self._sha256 = _BackgroundHash()
         #: Bytes that attempts after the first one have added.
         self.continued_bytes = 0
 
@@ -293,6 +297,47 @@ def content_range(response: Response) -> tuple[int, int, int] | None:
     length = _announced_length(response)
     is_valid = first <= last < size and length in (None, last - first + 1)
     return (first, last, size) if is_valid else None
+
+
+class _BackgroundHash:
+    """
+    A SHA-256 that is computed while the next bytes are received and written: it needs as much time as both.
+
+    Its thread ends with this object.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kling-sha256")
+        self._running: Future[None] | None = None
+        self._collected: list[bytes] = []
+        self._collected_bytes = 0
+
+    def update(self, data: bytes) -> None:
+        """Add bytes, after the earlier ones."""
+        self._collected.append(data)
+        self._collected_bytes += len(data)
+        if self._collected_bytes >= _HASHED_BYTES:
+            self._start()
+
+    def hexdigest(self) -> str:
+        """Return the hash of all bytes so far."""
+        self._start()
+        self._wait()
+        return self._hash.hexdigest()
+
+    def _start(self) -> None:
+        self._wait()
+        self._running = self._thread.submit(self._add, self._collected)
+        self._collected, self._collected_bytes = [], 0
+
+    def _add(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._hash.update(piece)
+
+    def _wait(self) -> None:
+        if self._running is not None:
+            self._running.result()
 
 
 def _is_before(modified: str, now: str) -> bool:
