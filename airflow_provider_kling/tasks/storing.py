@@ -58,11 +58,14 @@ class StoringTask(LineageTask, KlingTask):
                 self._storing,
             )
 
-    def _check_place(self, context: Context, path: str, *, model: str | None, prompt: str | None) -> None:
+    def _check_place(
+        self, context: Context, path: str, *, model: str | None, prompt: str | None, is_bought: bool = False
+    ) -> None:
         """
         Check where the video will be stored, as far as possible before there is one, and claim the path.
 
         :param path: The rendered path, with its placeholders.
+        :param is_bought: Whether the video exists, so that a file of this name may be the video itself.
         :raises KlingValidationError: if nothing can be stored there, or another row of this task stores there.
         :raises KlingDownloadError: if the store cannot be reached.
         """
@@ -71,7 +74,7 @@ class StoringTask(LineageTask, KlingTask):
 
         map_index = context["ti"].map_index
         values = file_values(kling_task_id=_ANY_TASK_ID, map_index=map_index, model=model, prompt=prompt)
-        is_new = context["ti"].try_number <= 1 and not needs_task_id(path)
+        is_new = context["ti"].try_number <= 1 and not is_bought and not needs_task_id(path)
         target = target_of(fill(path, values))
         target.check(overwrite=self.overwrite or not is_new)
         if self.last_frame_to:
@@ -146,7 +149,7 @@ class StoringTask(LineageTask, KlingTask):
         state = "is not stored"
         try:
             target = target_of(fill(path, values))
-            target.check(overwrite=self.overwrite)
+            target.check(overwrite=True)  # whether the file there is this video is found out below
             self._claim_path(context, path, target.path)
             storer = VideoStorer(
                 self._hook.client,
@@ -197,7 +200,7 @@ class StoringTask(LineageTask, KlingTask):
         with target.open() as file:
             png = last_frame_png(file)
         frame = target_of(path)
-        frame.store(lambda file: _written(file, png), overwrite=True)
+        frame.store(lambda file: _written(file, png), overwrite=True, content_type="image/png")
         self.log.info("Stored the last frame as %s", frame.path)
         return frame.path
 
@@ -210,7 +213,7 @@ class StoringTask(LineageTask, KlingTask):
         shown = {**video, "video_url": mask_signatures(video["video_url"])}
         text = json.dumps(shown, ensure_ascii=False, indent=2).encode()
         beside = target_of(f"{folder}/{stem if dot and stem else name}.json")
-        beside.store(lambda file: _written(file, text), overwrite=True)
+        beside.store(lambda file: _written(file, text), overwrite=True, content_type="application/json")
 
     def _current_location(self, kling_task_id: str, *, was_finished: bool = False) -> VideoLocation:
         """Return where the video of a job lies, as the API says now."""

@@ -121,7 +121,7 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         if request := as_mapping(video.get("request")):
             video = {**video, "request": self._with_shown_prompts(request)}
         prompt, model = prompt_of(video.get("request")), video.get("model")
-        self._check_place(context, path, model=model, prompt=prompt)
+        self._check_place(context, path, model=model, prompt=prompt, is_bought=True)
         status_body = None
         if not url:
             current, status_body = self._current_video(kling_task_id)
