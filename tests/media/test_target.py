@@ -118,10 +118,8 @@ NEIGHBOURS = {"a1b.mp4": b"1", ".a1b.mp4.part": b"2", "fold1er/clip1.mp4": b"3",
 
 def store_video(path: str, **arguments: Any) -> str:
     video = {"kling_task_id": "task_1", "video_url": "/x.mp4"}
-    result: str = KlingToObjectStorageOperator(task_id="store", video=video, path=path, **arguments).execute(
-        context()
-    )
-    return result
+    task = KlingToObjectStorageOperator(task_id="store", video=video, path=path, **arguments)
+    return str(task.execute(context())["path"])
 
 
 def writing(content: bytes, meanwhile: Callable[[], object] = lambda: None) -> Callable[[Part], int]:
