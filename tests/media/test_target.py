@@ -37,7 +37,7 @@ STORED = [
     "a?/b*/[c].mp4",
     "{{ ds }}.mp4",
     "{% x %}.mp4",
-    "${HOME}.mp4",
+    "$HOME.mp4",
     "$(id).mp4",
     "%2e%2e%2f.mp4",
     "%00.mp4",
