@@ -24,4 +24,6 @@ EXAMPLES = {
     "example_kling_multi_shot": Example("generate", VideoFacts("h264", 1280, 720, 7, "aac")),
     "example_kling_batch": Example("generate", VideoFacts("h264", 720, 1280, 3, None), count=3),
 }
+#: Those that run in several steps; each has a test of its own.
+STAGED = frozenset({"example_kling_reel", "example_kling_review", "example_kling_daily", "example_kling_chain"})
 VIDEOS = sum(example.count for example in EXAMPLES.values())
