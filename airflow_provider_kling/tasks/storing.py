@@ -71,6 +71,9 @@ class StoringTask(KlingTask):
         target = target_of(fill(path, values))
         target.check(overwrite=self.overwrite or not is_new)
         if self.last_frame_to:
+            from airflow_provider_kling.media.last_frame import require_av
+
+            require_av()
             target_of(fill(str(self.last_frame_to), values)).check(overwrite=True)
         if values["slug"] != values["kling_task_id"] or "{slug}" not in path:
             self._claim_path(context, path, target.path)
@@ -132,15 +135,12 @@ class StoringTask(KlingTask):
         from airflow_provider_kling.media.target import target_of
 
         kling_task_id, url = str(video["kling_task_id"]), str(video["video_url"])
+        values = file_values(
+            kling_task_id=kling_task_id, map_index=context["ti"].map_index, model=model, prompt=prompt, url=url
+        )
         self._storing = kling_task_id
+        state = "is not stored"
         try:
-            values = file_values(
-                kling_task_id=kling_task_id,
-                map_index=context["ti"].map_index,
-                model=model,
-                prompt=prompt,
-                url=url,
-            )
             target = target_of(fill(path, values))
             target.check(overwrite=self.overwrite)
             self._claim_path(context, path, target.path)
@@ -153,13 +153,15 @@ class StoringTask(KlingTask):
             )
             started = time.monotonic()
             stored = storer.store(VideoLocation(url, status_body), target, overwrite=self.overwrite)
+            taken = time.monotonic() - started
             self.log.info(
                 "Stored Kling task %s as %s: %d bytes in %.1f s",
                 kling_task_id,
                 stored.path,
                 stored.size_bytes,
-                time.monotonic() - started,
+                taken,
             )
+            state = f"is stored as {stored.path}, without what belongs to it"
             known = {
                 **video,
                 **stored.facts._asdict(),
@@ -175,7 +177,7 @@ class StoringTask(KlingTask):
         except KlingError:
             # Airflow logs the error itself, with its traceback.
             self.log.error(  # noqa: TRY400
-                "The video of Kling task %s is finished and paid for, but it is not stored", kling_task_id
+                "The video of Kling task %s is finished and paid for; it %s", kling_task_id, state
             )
             raise
         self._storing = None

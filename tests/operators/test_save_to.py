@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 
-from airflow_provider_kling.exceptions import KlingDownloadError, KlingValidationError
+from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, KlingValidationError
 from airflow_provider_kling.media import storing
+from airflow_provider_kling.media.last_frame import last_frame_png
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.sensors.kling import KlingTaskSensor
@@ -53,6 +54,31 @@ def test_one_task_makes_a_file(sandbox: Sandbox, connected: str, tmp_path: Path,
     assert "team" not in str(sandbox.ledger())
 
 
+def test_the_last_frame_is_stored_beside_it(sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
+    video = run(operator(f"file://{tmp_path}/{{slug}}.mp4", last_frame_to=f"file://{tmp_path}/{{slug}}.png"))
+    frame = tmp_path / "waves-roll-onto-a-black-sand-beach-at-dawn.png"
+    assert video["last_frame_path"] == f"file://{frame}"
+    assert frame.read_bytes() == last_frame_png(frame.with_suffix(".mp4"))
+
+
+def test_a_last_frame_that_cannot_be_stored_leaves_the_video(
+    sandbox: Sandbox, connected: str, tmp_path: Path, task_log: TaskLog
+) -> None:
+    task = operator(f"file://{tmp_path}/clip.mp4", last_frame_to=f"file://{tmp_path}/x.png")
+    store = StateStore()
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context(store=store))
+    (tmp_path / "x.png").mkdir()
+    given = {**deferred.value.kwargs, "event": event_of(deferred.value)}
+    with pytest.raises(KlingError):
+        task.resume_execution(deferred.value.method_name, given, context(store=store))
+    assert f"is stored as file://{tmp_path}/clip.mp4, without what belongs to it" in task_log.text
+    (tmp_path / "x.png").rmdir()
+    again = operator(f"file://{tmp_path}/clip.mp4", last_frame_to=f"file://{tmp_path}/x.png")
+    assert again.execute(context(TaskInstance(try_number=2), store))["last_frame_path"]
+    assert len(sandbox.ledger()) == 1
+
+
 def test_two_worker_starts_are_enough(sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
     task, ti, store = operator(f"file://{tmp_path}/"), TaskInstance(), StateStore()
     with pytest.raises(TaskDeferred) as deferred:
@@ -83,7 +109,7 @@ def test_a_retry_after_a_failed_download_only_downloads(
     sandbox.add_fault(Fault("content", "error", status=503, times=3))
     with pytest.raises(KlingDownloadError):
         run(operator(f"file://{tmp_path}/clip.mp4"), TaskInstance(), store)
-    assert "is finished and paid for, but it is not stored" in task_log.text
+    assert "is finished and paid for; it is not stored" in task_log.text
     assert list(tmp_path.iterdir()) == []
     checks = sandbox.requests["status"]
     again = operator(f"file://{tmp_path}/clip.mp4").execute(context(TaskInstance(try_number=2), store))
