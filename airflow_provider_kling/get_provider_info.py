@@ -42,6 +42,12 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "host:port or https://host:port (default none).",
         "string",
     ),
+    "prices": _field(
+        "Prices",
+        'JSON: the price of a second of video by model, and the currency, such as {"currency": "USD", '
+        '"kling-v3-std-silent": 0.084}; for estimates and max_cost (default none).',
+        "string",
+    ),
     "probe": {
         "label": "Probe before a submit",
         "description": "Whether a free request first checks that the API is available (default true).",
@@ -84,6 +90,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-module": "airflow_provider_kling.transfers.kling_to_object_storage",
             }
         ],
+        "task-decorators": [{"class-name": "airflow_provider_kling.decorators.kling.kling_task", "name": "kling"}],
         "extra-links": ["airflow_provider_kling.links.kling.KlingVideoLink"],
         "config": {
             "kling": {
@@ -123,6 +130,16 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "boolean",
                         "example": None,
                         "default": "True",
+                    },
+                    "sign_seconds": {
+                        "description": (
+                            "Seconds for which the signed URL of an image in an object storage is good, at most "
+                            "604800. It ends earlier with the credentials that signed it, if these are temporary."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": None,
+                        "default": "86400",
                     },
                     "state": {
                         "description": (

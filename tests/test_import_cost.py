@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("airflow.sdk", reason="Airflow 2 loads the heavy libraries itself")
 
 IMPORTED_BY_A_DAG = (
+    "airflow_provider_kling.decorators.kling",
     "airflow_provider_kling.operators.kling",
     "airflow_provider_kling.sensors.kling",
     "airflow_provider_kling.transfers.kling_to_object_storage",

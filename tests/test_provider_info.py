@@ -57,6 +57,15 @@ def test_airflow_lists_the_connection_type() -> None:
     assert (hook.hook_class_name, hook.hook_name) == ("airflow_provider_kling.hooks.kling.KlingHook", "Kling")
 
 
+@pytest.mark.usefixtures("installed")
+def test_airflow_offers_the_decorator() -> None:
+    from airflow.providers.common.compat.sdk import task
+
+    from airflow_provider_kling.decorators.kling import kling_task
+
+    assert task.kling is kling_task
+
+
 @pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
 def test_every_module_it_names_exists(kind: str) -> None:
     for group in INFO[kind]:
@@ -69,6 +78,8 @@ def test_every_class_it_names_exists() -> None:
         importlib.import_module(transfer["python-module"])
     for path in INFO.get("extra-links", []):
         assert class_of(path).name
+    for decorator in INFO["task-decorators"]:
+        assert callable(class_of(decorator["class-name"]))
     [connection] = INFO["connection-types"]
     assert class_of(connection["hook-class-name"]) is KlingHook
     assert connection["connection-type"] == KlingHook.conn_type

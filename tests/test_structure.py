@@ -16,7 +16,7 @@ HTTP = frozenset({"requests", "urllib3", "aiohttp", "httpx"})
 AIRFLOW_AND_HTTP = HTTP | {"airflow"}
 
 LAYERS = {
-    "operators": Layer(("operators", "sensors", "transfers", "links"), imports=("tasks", "media")),
+    "operators": Layer(("decorators", "operators", "sensors", "transfers", "links"), imports=("tasks", "media")),
     "tasks": Layer(("tasks", "records"), imports=("hooks", "media")),
     "hooks": Layer(("hooks", "triggers", "retry_policy"), imports=("client", "jobs", "airflow")),
     "media": Layer(("media",), imports=("client",)),

@@ -118,6 +118,8 @@ class KlingApi(Protocol):
     grace: ClassVar[Grace]
     #: Whether a submit takes a client token, by which :meth:`find` finds it when its response was lost.
     takes_client_token: ClassVar[bool]
+    #: Whether a submit takes an image itself, as Base64 without a prefix, in place of the URL of a frame.
+    takes_base64_images: ClassVar[bool]
 
     @property
     def honours_client_token(self) -> bool:

@@ -22,6 +22,7 @@ from airflow_provider_kling.api.models import (
 from airflow_provider_kling.exceptions import KlingValidationError, Problem, short_repr
 from airflow_provider_kling.utils.addresses import unreachable_reason
 from airflow_provider_kling.utils.coerce import FOUND_NOTHING, is_nothing, parse_literal, parse_number
+from airflow_provider_kling.utils.store_uris import is_store_uri, store_uri_problem
 
 MODELS = (*GATEWAY_NAMES, *PLATFORM_MODELS)
 
@@ -40,8 +41,9 @@ class VideoRequest(NamedTuple):
     :param mode: One of :data:`MODES`; None if the model's name contains it.
     :param sound: Whether the video has sound; None if the model's name says so.
     :param prompt: The main prompt. In image mode it excludes ``multi_prompt``.
-    :param image: Public URL of the reference image; the first frame when ``last_image`` is given.
-    :param last_image: Public URL of the last frame.
+    :param image: Public URL of the reference image, or its URI in an object storage; the first frame when
+        ``last_image`` is given.
+    :param last_image: Public URL of the last frame, or its URI in an object storage.
     :param aspect_ratio: One of :data:`ASPECT_RATIOS`; may not be honoured in image mode.
     :param duration: Whole seconds, 3 to 15; fewer choices for some models.
     :param negative_prompt: What to avoid.
@@ -237,9 +239,13 @@ def _check(values: Mapping[str, Any], unknown: Collection[str] = ()) -> list[Pro
     problems += _check_combinations(values, frozenset(unknown))
     for name in ("image", "last_image"):
         url = values.get(name)
-        if isinstance(url, str) and (reason := unreachable_reason(url)):
+        if isinstance(url, str) and (reason := _image_problem(url)):
             problems.append(Problem(name, url, reason))
     return problems + model_problems(values, unknown)
+
+
+def _image_problem(url: str) -> str | None:
+    return store_uri_problem(url) if is_store_uri(url) else unreachable_reason(url)
 
 
 def _check_types(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ import ipaddress
 import math
 import re
 from base64 import b64encode
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -24,9 +24,11 @@ from airflow_provider_kling import __version__
 from airflow_provider_kling.api.base import Authorization, Credentials, KlingApi
 from airflow_provider_kling.api.gateway.api import GatewayApi
 from airflow_provider_kling.api.official.api import OfficialApi
+from airflow_provider_kling.api.prices import Prices
 from airflow_provider_kling.client.pasted_keys import (
     clean_key,
     key_problem,
+    mask_keys,
     misplaced_keys,
     without_key,
 )
@@ -52,6 +54,8 @@ CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 #: Minimum length of a key that is masked even inside ids and URLs; a shorter one may be part of one by chance.
 LONG_KEY = 16
+#: Maximum number of texts that :meth:`KlingConnection.hide` masks.
+MAX_HIDDEN = 200
 #: Seconds before its end at which an Authorization header is replaced.
 RENEW_BEFORE = 60.0
 #: Rate limit of status requests per second, shared by all waiting videos of a process.
@@ -70,6 +74,7 @@ EXTRAS = (
     "max_requests_per_second",
     "private_hosts",
     "refusal_codes",
+    "prices",
     "probe",
 )
 #: URL parsers differ here: some end the host at a backslash, some drop white space inside it.
@@ -137,6 +142,7 @@ class KlingConnection:
     :param max_requests_per_second: Rate limit of status requests, shared by all waiting videos of one process.
     :param private_hosts: Hosts inside this network that a video URL may lead to, as :class:`PrivateHost`.
     :param refusal_codes: Error codes, in lower case, with which this vendor refuses a submit that is not billed.
+    :param prices: What a second of video costs, for estimates; None if unknown. No part of what is sent.
     :param probe: Whether a free status request precedes each submit, which is not sent if the API is unavailable.
     :param unknown_extras: Names of extras that are not read, for a warning: most are typing errors.
     """
@@ -152,6 +158,7 @@ class KlingConnection:
     max_requests_per_second: float = MAX_REQUESTS_PER_SECOND
     private_hosts: tuple[PrivateHost, ...] = ()
     refusal_codes: tuple[str, ...] = ()
+    prices: Prices | None = field(default=None, compare=False)
     probe: bool = True
     unknown_extras: tuple[str, ...] = ()
 
@@ -196,6 +203,7 @@ class KlingConnection:
                 problems.append(Problem("extra.proxy", "***", str(error)))
         private_hosts = _private_hosts(extra.get("private_hosts", ""), problems)
         refusal_codes = _codes(extra.get("refusal_codes", ""), problems)
+        prices = _prices(extra.get("prices"), problems)
         numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
         fields = {"host": host, "schema": schema, "login": None if kind.takes_login else login, "port": port}
         misplaced = {problem.field: problem for problem in misplaced_keys(fields, extra, frozenset(EXTRAS))}
@@ -216,6 +224,7 @@ class KlingConnection:
             trust_env=bool(_parse_bool_or_path(extra.get("trust_env", True))),
             private_hosts=private_hosts,
             refusal_codes=refusal_codes,
+            prices=prices,
             probe=bool(_parse_bool_or_path(extra.get("probe", True))),
             unknown_extras=tuple(sorted(map(without_key, extra.keys() - set(EXTRAS)))),
             **numbers,
@@ -287,6 +296,14 @@ class KlingConnection:
         """Return the body of a response with the key masked, and every id and URL in it as it was."""
         return self._secrets.whole_key_mask(text)
 
+    def hide(self, texts: Sequence[str]) -> None:
+        """
+        Mask more texts from now on, wherever the key is masked but in ids and URLs.
+
+        :param texts: Credentials that are sent inside a request, in ASCII; the latest :data:`MAX_HIDDEN` are kept.
+        """
+        self._secrets.hide(texts)
+
     def redacted(self, call: Callable[[], T]) -> T:
         """Return what a call returns, or raise the KlingError that it raises, with every text masked."""
         return redact_outcome(call, Masks(self._secrets.mask.in_excerpt, self._secrets.whole_key_mask))
@@ -324,6 +341,7 @@ class _Secrets:
     def __init__(self, api: KlingApi, others: Sequence[str]) -> None:
         self._api = api
         self._others = others
+        self._hidden: tuple[str, ...] = ()
         #: Tokens that were issued; the server may echo the one before, too.
         self._tokens: tuple[str, ...] = ()
         self.issued: Authorization | None = None
@@ -337,9 +355,13 @@ class _Secrets:
                 self._make_masks()
         return self.issued.header
 
+    def hide(self, texts: Sequence[str]) -> None:
+        self._hidden = tuple(dict.fromkeys((*texts, *self._hidden)))[:MAX_HIDDEN]
+        self._make_masks()
+
     def _make_masks(self) -> None:
         keys = [*self._api.secrets(), *self._tokens]
-        self.mask = SecretMask([*(form for key in keys for form in forms_of(key)), *self._others])
+        self.mask = SecretMask([*(form for key in keys for form in forms_of(key)), *self._others, *self._hidden])
         # A short key, or a part of one, may be part of an id or a URL. A paid video must not be lost by masking.
         self.whole_key_mask = SecretMask(
             [form for key in keys if len(key) >= LONG_KEY for form in forms_of(key, parts=False)]
@@ -474,6 +496,16 @@ def _private_hosts(value: Any, problems: list[Problem]) -> tuple[PrivateHost, ..
             expected = "must be host, host:port or scheme://host:port, where the port may be *"
             problems.append(Problem("extra.private_hosts", "***" if "@" in entry else entry, expected))
     return tuple(hosts)
+
+
+def _prices(value: Any, problems: list[Problem]) -> Prices | None:
+    if value is None or value == {}:
+        return None
+    try:
+        return Prices.parse(value)
+    except ValueError as error:
+        problems.append(Problem("extra.prices", value, mask_keys(str(error))))
+        return None
 
 
 def _codes(value: Any, problems: list[Problem]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import mask_secret
 from airflow.providers.http.hooks.http import HttpHook
 
+from airflow_provider_kling.api.images import stored_images
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.client.lookup import connection_from, lookup_error, unconfirmed_refusal
 from airflow_provider_kling.client.sync_client import SyncClient
@@ -18,6 +19,8 @@ from airflow_provider_kling.exceptions import (
     KlingError,
     KlingPermanentError,
     KlingUncertainSubmissionError,
+    KlingValidationError,
+    Problem,
 )
 from airflow_provider_kling.jobs.client_token import new_client_token
 from airflow_provider_kling.jobs.look_up import MIN_PAUSE, LookUp
@@ -159,7 +162,8 @@ class KlingHook(HttpHook):
         Each accepted submit is billed, so it is sent a second time only if the server rejected the token of an
         access key, before anything was made.
 
-        :param request: The request, or its fields; fields inside ``extra_body`` are accepted too.
+        :param request: The request, or its fields; fields inside ``extra_body`` are accepted too. Its images are
+            public URLs: only ``KlingGenerateOperator`` reads and signs those in an object storage.
         :param client_token: A text of ``[A-Za-z0-9_-]`` that is unique in the account, for :meth:`find_video`.
             A random one by default; an API that takes none gets none.
         :return: The job, with the id for its status requests.
@@ -170,6 +174,11 @@ class KlingHook(HttpHook):
         """
         fields = request._asdict() if isinstance(request, VideoRequest) else request
         request = VideoRequest.build(**fields)
+        if stored := stored_images(request):
+            expected = "is not signed here; pass a signed URL, as ObjectStoragePath(...).sign(expiration=86400) is"
+            raise KlingValidationError.from_problems(
+                [Problem(place, uri, expected) for place, uri in stored.items()]
+            )
         self.connection.check(request)
         if not self.connection.api.takes_client_token:
             client_token = None

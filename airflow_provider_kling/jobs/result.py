@@ -40,6 +40,8 @@ class KlingVideo(TypedDict):
     - ``created_at``, ``completed_at``: ISO 8601 in UTC, if reported.
     - ``error``, ``error_code``: None; a failed job raises.
     - ``billed``: What was deducted by unit, if reported: ``{"units": 3.0}``, or ``{"USD": 0.42}``.
+    - ``estimated_cost``, ``currency``: The estimated cost, if the task that submitted it waited and the connection
+      has a price for it.
     - ``is_watermarked``: Whether the video is to be had with the vendor's watermark only.
     - ``request``: The request as it was sent, without signatures of URLs and without the bytes of images.
     - ``tags``: The task's own tags.
@@ -64,6 +66,8 @@ class KlingVideo(TypedDict):
     error: str | None
     error_code: str | None
     billed: dict[str, float] | None
+    estimated_cost: float | None
+    currency: str | None
     is_watermarked: bool
     request: dict[str, Any] | None
     tags: dict[str, Any] | None

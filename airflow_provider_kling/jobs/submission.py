@@ -71,6 +71,7 @@ class Submitter:
     :param grace: Periods for which the connection's API may lag behind.
     :param look_up: How lost submits are looked up; None if the API takes no client tokens.
     :param read_variable: Returns the text of an Airflow Variable, None if there is none or it cannot be read.
+    :param before_purchase: Called before a job is bought, and not before one is joined; raises if it may not be.
     :param log: Writes a line to the task's log.
     :param now: The wall clock.
     :param sleep: Waits in place.
@@ -82,6 +83,7 @@ class Submitter:
     grace: Grace
     look_up: LookUp | None = None
     read_variable: Callable[[str], str | None] = lambda name: None
+    before_purchase: Callable[[], None] = lambda: None
     log: Callable[[str], None] = lambda line: None
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
@@ -487,6 +489,7 @@ class Submitter:
         jobs = len(decided_on.jobs_of(request.fingerprint))
         self._warn_of_other_requests(request)
         allowed = self._allowed(request)
+        self.before_purchase()
         refused, in_place, lost = self._bought_nothing(request, jobs), 0, 0
         failure: KlingError | None = None
         while True:
@@ -495,9 +498,11 @@ class Submitter:
                 raise _exhausted(refused) from failure
             with self.connect() as session:
                 session.probe()
+                # Before the intent: it may take as long as it needs, and its errors prove that nothing was sent.
+                video = request.to_send(request.video)
                 intent = self._record_intent(request, jobs, allowed, decided_on, own_intents)
                 try:
-                    job = self._send(session, request.video, intent)
+                    job = self._send(session, video, intent)
                 except KlingUncertainSubmissionError as error:
                     lost += 1
                     if recovered := self._recovered(intent, request, error):

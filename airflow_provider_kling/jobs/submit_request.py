@@ -82,6 +82,8 @@ class SubmitRequest:
     :param token_seed: What client tokens are derived from where no record is kept; None makes them random.
     :param on_clear: After a clear, join the job that was bought (``reuse``) or buy another (``resubmit``).
     :param on_uncertain: With a submit whose fate is unknown, ``fail`` or buy another (``resubmit``).
+    :param to_send: Returns the request as it is sent, from that which is recorded: with signed URLs of its images.
+        It is called before the intent of each POST is recorded, so that its errors leave nothing to resolve.
     """
 
     video: VideoRequest
@@ -93,6 +95,7 @@ class SubmitRequest:
     token_seed: str | None = None
     on_clear: OnClear = "reuse"
     on_uncertain: OnUncertain = "fail"
+    to_send: Callable[[VideoRequest], VideoRequest] = lambda video: video
 
     @property
     def prompt(self) -> str:

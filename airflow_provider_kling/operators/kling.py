@@ -23,18 +23,25 @@ from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
 from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
-from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_arguments, take_number
+from airflow_provider_kling.tasks.parse_checks import (
+    CheckedPartial,
+    check_arguments,
+    cost_limit,
+    take_number,
+    with_image_uris,
+)
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
 from airflow_provider_kling.tasks.waiting import WaitingTask, deferral_timeout
-from airflow_provider_kling.version_compat import (
-    is_test_run,
-)
+from airflow_provider_kling.utils.coerce import with_uris
+from airflow_provider_kling.utils.text import as_mapping
+from airflow_provider_kling.version_compat import is_test_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
+    from airflow_provider_kling.jobs.cost import Cost
     from airflow_provider_kling.jobs.journal import Submit
     from airflow_provider_kling.jobs.result import KlingVideo
     from airflow_provider_kling.jobs.submission import Submitter
@@ -66,8 +73,10 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     :param mode: ``std`` (720p, default), ``pro`` (1080p) or ``4k``. It may not contradict the model's name.
     :param sound: Whether the video has sound; off by default. It may not contradict the model's name.
     :param prompt: What the video shows. In image mode it excludes ``multi_prompt``.
-    :param image: Public URL of a reference image; the first frame when ``last_image`` is given.
-    :param last_image: Public URL of the last frame.
+    :param image: Public URL of a reference image; the first frame when ``last_image`` is given. An image in an
+        object storage is given as its URI (``s3://conn@bucket/frame.png``) or as an ``ObjectStoragePath``: it is
+        checked before anything is billed, and its URL is signed just before each submit.
+    :param last_image: Public URL of the last frame; likewise.
     :param aspect_ratio: ``16:9``, ``9:16`` or ``1:1``; a gateway may ignore it beside ``image``, and Kling's own
         platform has none there, so it is refused.
     :param duration: Length of the video in whole seconds, 3 to 15, or 5 or 10 for the models 2.6 and 2.5; the
@@ -107,6 +116,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         (default) without a retry, until a person checks and decides, or ``resubmit`` once per request, which may
         pay twice.
     :param take: Number of the take of this request. Another number buys another video; it is not sent.
+    :param max_cost: Largest estimated cost of the video, in the currency of the connection's ``prices``. A request
+        that costs more, or has no price, is refused before it is submitted. A job that was bought before is joined
+        whatever it costs. No limit by default.
     :return: The Kling task id; with ``wait_for_completion`` or ``save_to`` the finished video, a
         :class:`~airflow_provider_kling.jobs.result.KlingVideo`.
         XCom ``kling_task_id`` is pushed right after the response to the submit, ``video_url`` when there is one.
@@ -114,7 +126,15 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         cure fail the task at once.
     """
 
-    template_fields: Sequence[str] = (*REQUEST_FIELDS, "kling_conn_id", "take", "save_to", "last_frame_to", "tags")
+    template_fields: Sequence[str] = (
+        *REQUEST_FIELDS,
+        "kling_conn_id",
+        "take",
+        "max_cost",
+        "save_to",
+        "last_frame_to",
+        "tags",
+    )
     text_fields: ClassVar[Sequence[str]] = (
         "model",
         "mode",
@@ -144,8 +164,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         mode: str | None = None,
         sound: bool | None = None,
         prompt: str | None = None,
-        image: str | None = None,
-        last_image: str | None = None,
+        image: str | ObjectStoragePath | None = None,
+        last_image: str | ObjectStoragePath | None = None,
         aspect_ratio: str | None = None,
         duration: int | None = None,
         negative_prompt: str | None = None,
@@ -170,6 +190,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         on_clear: OnClear = "reuse",
         on_uncertain: OnUncertain = "fail",
         take: int = 1,
+        max_cost: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -177,16 +198,16 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.mode = mode
         self.sound = sound
         self.prompt = prompt
-        self.image = image
-        self.last_image = last_image
+        self.image = with_uris(image)
+        self.last_image = with_uris(last_image)
         self.aspect_ratio = aspect_ratio
         self.duration = duration
         self.negative_prompt = negative_prompt
         self.cfg_scale = cfg_scale
         self.multi_prompt = multi_prompt
-        self.element_list = element_list
+        self.element_list = with_uris(element_list)
         self.shot_type = shot_type
-        self.extra_body = extra_body
+        self.extra_body = with_uris(extra_body)
         self.kling_conn_id = kling_conn_id
         self.wait_for_completion = save_to is not None if wait_for_completion is None else wait_for_completion
         self.save_to = save_to
@@ -203,12 +224,16 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.on_clear = on_clear
         self.on_uncertain = on_uncertain
         self.take = take
+        self.max_cost = max_cost
+        # A template that renders to nothing must not lift the limit.
+        self._has_max_cost = max_cost is not None
         self._kling_task_id: str | None = None
         self._submitter: Submitter | None = None
         settings = {
             "on_clear": on_clear,
             "on_uncertain": on_uncertain,
             "take": take,
+            "max_cost": max_cost,
             "save_to": save_to,
             "wait_for_completion": wait_for_completion,
             "max_bytes": max_bytes,
@@ -220,6 +245,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped task, and check its literal arguments: parsing creates no operator that could."""
+        kwargs = with_image_uris(kwargs)
         check_arguments(kwargs, others_follow=True)
         return CheckedPartial(
             super().partial(**kwargs),
@@ -240,9 +266,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             self.log.warning(
                 "This is a test run: its record is not kept for later runs, so each test run buys a video"
             )
-        if self.save_to is not None:
-            request = VideoRequest.build(**self._arguments())
-            self._check_place(context, str(self.save_to), model=request.model, prompt=request.first_prompt)
         return self._obtain(context, since=time.time(), refusals=0)
 
     def submit_again(
@@ -261,19 +284,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         """
         return self._obtain(context, since=time.time() if since is None else since, refusals=refusals)
 
-    def execute_complete(
-        self,
-        context: Context,
-        event: dict[str, Any] | None = None,
-        *,
-        request: dict[str, Any] | None = None,
-    ) -> KlingVideo:
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> KlingVideo:
         """Return the finished video from the trigger's event, maybe stored; or raise the error from it."""
         from airflow_provider_kling.jobs.polling import video_from_event
         from airflow_provider_kling.records import forget_after_success
 
         with as_task_failures(final=not self._is_found_by_retry(context)):
-            video = self._finish(context, video_from_event(event), request or self._shown_request())
+            video = self._finish(context, video_from_event(event))
         forget_after_success(self, context)
         return video
 
@@ -297,6 +314,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
         request = self._submit_request(context)
+        if self.save_to is not None:
+            video = request.video
+            self._check_place(context, str(self.save_to), model=video.model, prompt=video.first_prompt)
         while True:
             try:
                 job = self._submit(context, request, is_first_look=refusals == 0)
@@ -304,7 +324,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 refusals += 1
                 self._await_slot(error, since=since, refusals=refusals)
             else:
-                return self._go_on(context, job, video_seconds=request.video.duration)
+                return self._go_on(context, job, request.video)
 
     def _submit(self, context: Context, request: SubmitRequest, *, is_first_look: bool) -> SubmitResult:
         self._submitter = self._submitter_for(request, context, is_first_look=is_first_look)
@@ -315,16 +335,22 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
             raise
 
-    def _go_on(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
+    def _go_on(self, context: Context, job: SubmitResult, video: VideoRequest) -> Any:
+        from airflow_provider_kling.jobs.result import shown_request
         from airflow_provider_kling.records import forget_after_success
 
         self._kling_task_id = job.kling_task_id
         context["ti"].xcom_push(key="kling_task_id", value=job.kling_task_id)
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
+        if (cost := self._estimate(video)) is not None:
+            context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
+        # What was sent: templates are rendered again for the resumed task, and may say something else by then.
+        call = self._hook.connection.api.submit(video)
+        context["ti"].xcom_push(key="kling_request", value=shown_request(call.body or {}))
         self.log.info("Kling task %s is this task's job", job.kling_task_id)
         with as_task_failures(final=not self._is_found_by_retry(context)):
-            result = self._result(context, job, video_seconds=video_seconds)
+            result = self._result(context, job, video_seconds=video.duration)
         forget_after_success(self, context)
         return result
 
@@ -334,7 +360,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         if not self.wait_for_completion:
             return job.kling_task_id
         if job.job is not None and (video := finished_video(job.job)):
-            return self._finish(context, video, self._shown_request())
+            return self._finish(context, video)
         return self._wait(
             context,
             job.kling_task_id,
@@ -347,6 +373,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     def _submit_request(self, context: Context) -> SubmitRequest:
         from airflow_provider_kling.jobs.fingerprint import fingerprint_of
         from airflow_provider_kling.jobs.submit_request import SubmitRequest
+        from airflow_provider_kling.media.frames import read_frames
         from airflow_provider_kling.records import token_seed
 
         video = VideoRequest.build(**self._arguments())
@@ -358,8 +385,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         # Before an intent is recorded: an unusable connection must not look like a lost submit.
         connection = self._hook.connection
         connection.check(video)
+        frames = read_frames(video, connection)
         fingerprint = fingerprint_of(
-            video, conn_id=self.kling_conn_id, base_url=connection.base_url, take=take_number(self.take)
+            video,
+            conn_id=self.kling_conn_id,
+            base_url=connection.base_url,
+            take=take_number(self.take),
+            image_digests=frames.digests,
         )
         return SubmitRequest(
             video=video,
@@ -373,10 +405,27 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             ),
             on_clear=self.on_clear,
             on_uncertain=self.on_uncertain,
+            to_send=frames.to_send,
         )
 
+    def _estimate(self, video: VideoRequest) -> Cost | None:
+        from airflow_provider_kling.jobs.cost import estimate
+
+        return estimate(video, self._hook.connection.prices)
+
+    def _check_cost(self, video: VideoRequest, *, is_first_look: bool) -> None:
+        """Log the estimated cost of a video that is going to be bought, and refuse it above ``max_cost``."""
+        from airflow_provider_kling.jobs.cost import check_cost
+
+        cost = self._estimate(video)
+        if cost is not None and is_first_look:
+            self.log.info("Estimated cost: %s", cost)
+        if self._has_max_cost:
+            check_cost(cost, cost_limit(self.max_cost), video, conn_id=self.kling_conn_id)
+
     def _arguments(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in REQUEST_FIELDS}
+        # The output of another task may hold paths.
+        return {name: with_uris(getattr(self, name)) for name in REQUEST_FIELDS}
 
     def _submitter_for(self, request: SubmitRequest, context: Context, *, is_first_look: bool) -> Submitter:
         from airflow_provider_kling.jobs.submission import Submitter
@@ -397,6 +446,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             grace=self._hook.connection.api.grace,
             look_up=self._hook.look_up,
             read_variable=read_variable,
+            before_purchase=partial(self._check_cost, request.video, is_first_look=is_first_look),
             log=self.log.warning,
         )
 
@@ -461,13 +511,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             return False
 
     def _submitted_id(self, context: Context) -> str | None:
-        return self._pulled(context, "kling_task_id")
-
-    def _pulled(self, context: Context, key: str) -> str | None:
-        """Return an id that this attempt pushed."""
-        ti = context["ti"]
-        found: str | None = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+        found: str | None = self._pulled(context, "kling_task_id")
         return found
+
+    def _pulled(self, context: Context, key: str) -> Any:
+        """Return what this attempt pushed; None if it pushed nothing."""
+        ti = context["ti"]
+        return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
 
     def _wait(
         self,
@@ -487,7 +537,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 video_seconds=video_seconds,
                 other_id=other_id,
                 route=route,
-                kwargs={"request": self._shown_request()},
             )
         video = self._hook.wait_for_video(
             kling_task_id,
@@ -497,13 +546,21 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             other_id=other_id,
             route=route,
         )
-        return self._finish(context, video, self._shown_request())
+        return self._finish(context, video)
 
-    def _finish(self, context: Context, video: KlingVideo, request: dict[str, Any]) -> KlingVideo:
+    def _finish(self, context: Context, video: KlingVideo) -> KlingVideo:
         """Publish a finished video, and store it if that is wanted."""
         from airflow_provider_kling.jobs.result import prompt_of
 
-        video = {**video, "request": request, "tags": None if self.tags is None else dict(self.tags)}
+        request = self._pulled(context, "kling_request")
+        cost = self._pulled(context, "kling_estimated_cost") or {}
+        video = {
+            **video,
+            "request": request,
+            "tags": None if self.tags is None else dict(self.tags),
+            "estimated_cost": cost.get("amount"),
+            "currency": cost.get("currency"),
+        }
         self._publish_result(context, video)
         if self.save_to is None:
             return video
@@ -512,16 +569,10 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             video,
             path=str(self.save_to),
             seconds=self.save_timeout,
-            model=self.model,
+            # A function of @task.kling that returned the model is not called again.
+            model=self.model or as_mapping(request).get("model") or as_mapping(request).get("model_name"),
             prompt=prompt_of(request),
         )
-
-    def _shown_request(self) -> dict[str, Any]:
-        """Return the request as it is sent, without what may not be shown."""
-        from airflow_provider_kling.jobs.result import shown_request
-
-        call = self._hook.connection.api.submit(VideoRequest.build(**self._arguments()))
-        return shown_request(call.body or {})
 
 
 def _uncertain_entry(submit: Submit) -> dict[str, Any]:

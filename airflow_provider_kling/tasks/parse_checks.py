@@ -11,6 +11,7 @@ from airflow_provider_kling.api.request import REQUEST_FIELDS, find_problems
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.jobs.limits import to_seconds
 from airflow_provider_kling.media.path_template import is_distinct, template_problem
+from airflow_provider_kling.utils.coerce import parse_number, with_uris
 
 _CHOICES = {"on_clear": ("reuse", "resubmit"), "on_uncertain": ("fail", "resubmit")}
 _DURATIONS = ("poll_interval", "timeout", "submit_timeout", "save_timeout")
@@ -71,6 +72,11 @@ def _check_save_to(arguments: Mapping[str, Any]) -> None:
         raise KlingValidationError.from_problems([problem], subject="The task")
 
 
+def with_image_uris(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of the operator with each ``ObjectStoragePath`` in a request field as its URI."""
+    return {name: with_uris(value) if name in REQUEST_FIELDS else value for name, value in arguments.items()}
+
+
 def take_number(take: Any) -> int:
     """
     Return the number of a take.
@@ -80,6 +86,18 @@ def take_number(take: Any) -> int:
     if isinstance(take, int) or (isinstance(take, str) and take.strip().isdecimal()):
         return int(take)
     raise KlingValidationError.from_problems([Problem("take", take, "must be a whole number")])
+
+
+def cost_limit(max_cost: Any) -> float:
+    """
+    Return ``max_cost`` as a number.
+
+    :raises KlingValidationError: if it is not a positive number. A template that found nothing is none.
+    """
+    limit = parse_number(max_cost)
+    if limit is None or limit <= 0:
+        raise KlingValidationError.from_problems([Problem("max_cost", max_cost, "must be a positive number")])
+    return limit
 
 
 def _check_settings(arguments: Mapping[str, Any]) -> None:
@@ -94,6 +112,8 @@ def _check_settings(arguments: Mapping[str, Any]) -> None:
             to_seconds(name, arguments[name])
     if "take" in arguments and _is_literal(arguments["take"]):
         take_number(arguments["take"])
+    if arguments.get("max_cost") is not None and _is_literal(arguments["max_cost"]):
+        cost_limit(arguments["max_cost"])
 
 
 def _is_literal(value: Any) -> bool:
@@ -140,6 +160,7 @@ class CheckedPartial:
 
     def expand(self, **mapped: Any) -> Any:
         """Map over lists, and check the literal ones."""
+        mapped = with_image_uris(mapped)
         self._check({}, mapped)
         for name, values in mapped.items():
             for value in values if isinstance(values, (list, tuple)) else ():
@@ -151,6 +172,8 @@ class CheckedPartial:
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
         """Map over a list of arguments, and check it if it is literal."""
         self._check({}, ())
+        if isinstance(kwargs, (list, tuple)):
+            kwargs = [with_image_uris(one) if isinstance(one, Mapping) else one for one in kwargs]
         for arguments in kwargs if isinstance(kwargs, (list, tuple)) else ():
             if isinstance(arguments, Mapping):
                 self._check(arguments, arguments)

@@ -14,6 +14,8 @@ from airflow_provider_kling.utils.signed_urls import signatures_in
 
 #: Levels of nesting in which Airflow's secrets masker replaces texts. Keys of dicts are never masked.
 MASKED_LEVELS = 5
+#: Fields of a decorated task, whose function needs them as they are.
+_OF_A_FUNCTION = frozenset({"op_args", "op_kwargs"})
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def masking_signatures(task: Any) -> Iterator[None]:
         yield
     finally:
         _mask(task)
-    for name in task.template_fields:
+    for name in set(task.template_fields) - _OF_A_FUNCTION:
         value = getattr(task, name, None)
         if any(level > MASKED_LEVELS and signatures_in(text) for level, text in _texts_in(value)):
             with suppress(TypeError, ValueError, RecursionError):  # not JSON: rejected before it is sent

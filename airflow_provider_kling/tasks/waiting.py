@@ -80,7 +80,6 @@ class WaitingTask(KlingTask):
         video_seconds: int | None = None,
         other_id: str | None = None,
         route: str | None = None,
-        kwargs: dict[str, Any] | None = None,
     ) -> NoReturn:
         """
         Defer until a job is finished; ``execute_complete`` receives the event.
@@ -91,7 +90,6 @@ class WaitingTask(KlingTask):
         :param video_seconds: The requested length of the video, if known.
         :param other_id: A second id that the submit returned, if it did.
         :param route: The job's status route, if it is known.
-        :param kwargs: What else ``execute_complete`` receives.
         """
         from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 
@@ -111,7 +109,6 @@ class WaitingTask(KlingTask):
                 other_id=other_id,
             ),
             method_name="execute_complete",
-            kwargs=kwargs,
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,
         )
 

@@ -72,7 +72,10 @@ def unreachable_reason(url: str) -> str | None:
     except ValueError as error:
         return f"is not a URL ({error})"
     if parts.scheme.lower() not in ("http", "https"):
-        return "must be a public http(s) URL: the vendor fetches it itself, and cannot read files of this machine"
+        return (
+            "must be a public http(s) URL, which the vendor fetches itself, or the URI of an object storage, such "
+            "as s3://conn@bucket/frame.png"
+        )
     if not host:
         return "has no host; the vendor needs a public http(s) URL"
     kind = private_reason(host)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Mapping
 from typing import Any
 
 #: Results of a template that found nothing, in the spelling of Python, JSON and JavaScript.
@@ -42,3 +43,20 @@ def parse_literal(text: str) -> Any:
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
     return text
+
+
+def with_uris(value: Any) -> Any:
+    """Return a value with every ``ObjectStoragePath`` in it, at any level of lists and dicts, as its URI."""
+    try:
+        return _with_uris(value)
+    except RecursionError:
+        return value  # too deep for JSON, too, so that it is refused
+
+
+def _with_uris(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _with_uris(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_with_uris, value)) if type(value) in (list, tuple) else value
+    # Known by its name: an import of Airflow's class would cost every DAG file time at each parse.
+    return str(value) if any(kind.__name__ == "ObjectStoragePath" for kind in type(value).__mro__) else value

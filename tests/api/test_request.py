@@ -270,10 +270,16 @@ class TestImagesThatTheVendorCannotFetch:
             ("http://nas/a.png", "a name of a private network"),
             ("http://nas.local/a.png", "a name of a private network"),
             ("http://metadata.google.internal/a.png", "a name of a private network"),
-            ("file:///tmp/a.png", "must be a public http(s) URL"),
+            ("file://tmp/a.png", "is not absolute"),
+            ("file:///", "names no object"),
+            ("file:///tmp/", "is a folder"),
             ("ftp://example.com/a.png", "must be a public http(s) URL"),
             ("data:image/png;base64,AAAA", "must be a public http(s) URL"),
-            ("s3://bucket/a.png", "must be a public http(s) URL"),
+            ("s3://", "names no object"),
+            ("s3://bucket", "names no object"),
+            ("s3://conn@bucket/", "names no object"),
+            ("s3://conn@bucket/folder/", "is a folder"),
+            ("nope://bucket/a.png", "must be a public http(s) URL"),
             ("/tmp/a.png", "must be a public http(s) URL"),  # noqa: S108
             ("a.png", "must be a public http(s) URL"),
             ("C:\\frames\\a.png", "must be a public http(s) URL"),
@@ -307,6 +313,22 @@ class TestImagesThatTheVendorCannotFetch:
     )
     def test_what_it_can_fetch_is_let_through(self, url: str) -> None:
         assert unreachable_reason(url) is None
+
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            "s3://bucket/a.png",
+            "S3://conn@bucket/folder/a b.png",
+            "gs://conn@bucket/a.png",
+            "abfs://conn@container/a.png",
+            "file:///tmp/a.png",
+            "memory://folder/a.png",
+            "sftp://conn@/a.png",
+        ],
+    )
+    @pytest.mark.parametrize("name", ["image", "last_image"])
+    def test_an_object_in_a_store_is_let_through(self, name: str, uri: str) -> None:
+        assert getattr(VideoRequest.build(**GOOD | {"image": IMAGE} | {name: uri}), name) == uri
 
     @given(
         st.text()
@@ -467,7 +489,7 @@ PLAUSIBLE = st.fixed_dictionaries(
         "mode": st.sampled_from(["std", "pro", "4k", "hd"]),
         "sound": st.booleans() | st.sampled_from(["on", "Off", "loud"]),
         "image": st.sampled_from([IMAGE, "http://10.0.0.1/a.png", "https://example.org/b.jpg"]),
-        "last_image": st.sampled_from([IMAGE, "file:///a.png"]),
+        "last_image": st.sampled_from([IMAGE, "ftp://example.com/a.png"]),
         "aspect_ratio": st.sampled_from([*ASPECT_RATIOS, "4:3"]),
         "duration": st.integers(2, 16) | st.integers(3, 15).map(str) | st.floats(3, 15),
         "negative_prompt": st.text(),

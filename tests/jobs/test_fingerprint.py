@@ -229,3 +229,21 @@ def test_mode_and_sound_in_extra_body_stay_as_they_were_before_they_were_argumen
     assert of(model="kling-v3-pro-audio", prompt="A paper boat", extra_body=extra) == (
         "30d2c8be2d23f0bd38348eab9cc467be"
     )
+
+
+def of_images(digests: dict[str, str], **arguments: Any) -> str:
+    request = VideoRequest.build(**BASE | arguments)
+    return fingerprint_of(request, conn_id="kling", base_url="https://k", image_digests=digests)
+
+
+def test_an_image_in_a_store_is_known_by_its_content() -> None:
+    first = of_images({"s3://conn@bucket/a.png": "aa"}, image="s3://conn@bucket/a.png")
+    assert of_images({"gs://other@b/c.png": "aa"}, image="gs://other@b/c.png") == first
+    assert of_images({"s3://conn@bucket/a.png": "bb"}, image="s3://conn@bucket/a.png") != first
+    # At the same place only.
+    assert of_images({"s3://conn@bucket/a.png": "aa"}, extra_body={"image_2": "s3://conn@bucket/a.png"}) != first
+
+
+def test_other_requests_have_the_fingerprint_that_they_always_had() -> None:
+    """A record of an earlier version is still found."""
+    assert of(image=FILE) == of_images({"s3://conn@bucket/a.png": "aa"}, image=FILE)

@@ -120,6 +120,45 @@ class TestAFailedJob:
         assert vendor.bought == ["task_0"]
 
 
+class TestWhatIsSent:
+    """It may differ from what is recorded: an image has a signed URL in place of its URI."""
+
+    def signing(self, vendor: Vendor, *, seconds: float = 0.0) -> Callable[[VideoRequest], VideoRequest]:
+        def sign(video: VideoRequest) -> VideoRequest:
+            vendor.now += seconds
+            return video._replace(image=f"https://signed/{len(vendor.sent)}")
+
+        return sign
+
+    def test_is_made_anew_for_each_post(self) -> None:
+        vendor = Vendor(KlingServerError("5xx", code="model_not_found"))
+        vendor.obtain(to_send=self.signing(vendor))
+        assert [video.image for video in vendor.sent] == ["https://signed/0", "https://signed/1"]
+        assert vendor.bought == ["task_0"]
+        assert "signed" not in json.dumps(vendor.stored)
+
+    def test_is_made_before_the_intent_so_that_it_may_take_its_time(self) -> None:
+        vendor = Vendor()
+        vendor.obtain(to_send=self.signing(vendor, seconds=600.0))
+        assert vendor.bought == ["task_0"]
+
+    def test_leaves_nothing_to_resolve_if_it_cannot_be_made(self) -> None:
+        vendor = Vendor()
+
+        def fail(video: VideoRequest) -> VideoRequest:
+            raise KlingError("the store cannot sign now")
+
+        with pytest.raises(KlingError, match="cannot sign now"):
+            vendor.obtain(to_send=fail)
+        assert (vendor.stored, vendor.sent) == ([], [])
+        assert vendor.obtain().kling_task_id == "task_0"
+
+    def test_is_not_made_to_join(self) -> None:
+        vendor = Vendor()
+        vendor.obtain()
+        assert vendor.obtain(to_send=lambda video: pytest.fail("signed")).kling_task_id == "task_0"
+
+
 class TestClear:
     def test_joins_by_default_and_logs_how_to_get_a_new_one(self) -> None:
         vendor = Vendor()

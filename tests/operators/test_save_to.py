@@ -69,7 +69,7 @@ def test_a_last_frame_that_cannot_be_stored_leaves_the_video(
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context(store=store))
     (tmp_path / "x.png").mkdir()
-    given = {**deferred.value.kwargs, "event": event_of(deferred.value)}
+    given = {**(deferred.value.kwargs or {}), "event": event_of(deferred.value)}
     with pytest.raises(KlingError):
         task.resume_execution(deferred.value.method_name, given, context(store=store))
     assert f"is stored as file://{tmp_path}/clip.mp4, without what belongs to it" in task_log.text
@@ -83,7 +83,7 @@ def test_two_worker_starts_are_enough(sandbox: Sandbox, connected: str, tmp_path
     task, ti, store = operator(f"file://{tmp_path}/"), TaskInstance(), StateStore()
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context(ti, store))
-    given = {**deferred.value.kwargs, "event": event_of(deferred.value)}
+    given = {**(deferred.value.kwargs or {}), "event": event_of(deferred.value)}
     video = task.resume_execution(deferred.value.method_name, given, context(ti, store))
     assert Path(video["path"].removeprefix("file://")).exists()
 
@@ -95,7 +95,7 @@ def test_the_request_of_the_result_is_the_one_that_was_sent(
     task, ti, store = operator(f"file://{tmp_path}/{{slug}}.mp4"), TaskInstance(), StateStore()
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context(ti, store))
-    given = {**deferred.value.kwargs, "event": event_of(deferred.value)}
+    given = {**(deferred.value.kwargs or {}), "event": event_of(deferred.value)}
     task.prompt = "Something else"
     video = task.resume_execution(deferred.value.method_name, given, context(ti, store))
     assert video["request"]["prompt"] == PROMPT

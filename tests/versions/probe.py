@@ -36,6 +36,7 @@ def check_installed() -> None:
     assert hook is not None, "Airflow does not list the connection type"
     assert hook.hook_name == "Kling"
     assert "airflow_provider_kling.links.kling.KlingVideoLink" in manager.extra_links_class_names
+    assert "kling" in dict(manager.taskflow_decorators), "Airflow does not list @task.kling"
 
 
 def check_form() -> None:

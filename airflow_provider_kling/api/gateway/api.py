@@ -48,6 +48,7 @@ class GatewayApi:
     takes_login: ClassVar[bool] = False
     takes_client_token: ClassVar[bool] = False
     honours_client_token: ClassVar[bool] = False
+    takes_base64_images: ClassVar[bool] = False
     status_routes: ClassVar[Sequence[str]] = STATUS_ROUTES
     optional_routes: ClassVar[Sequence[str]] = STATUS_ROUTES
     probe_routes: ClassVar[Sequence[str]] = STATUS_ROUTES

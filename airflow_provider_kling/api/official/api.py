@@ -56,6 +56,7 @@ class OfficialApi:
     default_base_url: ClassVar[str | None] = INTERNATIONAL
     takes_login: ClassVar[bool] = True
     takes_client_token: ClassVar[bool] = True
+    takes_base64_images: ClassVar[bool] = True
     #: Resellers and the platform's old host lack it.
     optional_routes: ClassVar[Sequence[str]] = (TASKS,)
     #: No lag is known of the platform; these periods are for servers in between.
