@@ -17,6 +17,7 @@ PROMPTS = [
 @dag(
     schedule=None,
     tags=["kling"],
+    doc_md=__doc__,
     params={
         "prompts": Param(PROMPTS, type="array", items={"type": "string"}, description="One video each"),
         "folder": Param("file:///tmp/kling/", type="string", pattern="/$", description="Where the videos go"),

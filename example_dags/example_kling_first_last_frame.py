@@ -12,6 +12,7 @@ from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObje
 @dag(
     schedule=None,
     tags=["kling"],
+    doc_md=__doc__,
     params={"folder": Param("file:///tmp/kling/", type="string", description="Where the video goes")},
 )
 def example_kling_first_last_frame():

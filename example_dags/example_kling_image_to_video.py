@@ -13,6 +13,7 @@ from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObje
 @dag(
     schedule=None,
     tags=["kling"],
+    doc_md=__doc__,
     params={
         "image": Param("https://example.com/start-frame.png", type="string", description="A public URL"),
         "folder": Param("file:///tmp/kling/", type="string", description="Where the video goes"),

@@ -17,6 +17,7 @@ PROMPT = (
 @dag(
     schedule=None,
     tags=["kling"],
+    doc_md=__doc__,
     params={
         "prompt": Param(PROMPT, type="string", description="What the video shows"),
         "folder": Param("file:///tmp/kling/", type="string", description="file://, s3://, gs:// ..."),

@@ -25,4 +25,6 @@ EXAMPLES = {
     "example_kling_batch": Example("generate", VideoFacts("h264", 720, 1280, 3, None), count=3),
     "example_kling_decorator": Example("generate", VideoFacts("h264", 1280, 720, 4, None)),
 }
+#: Those that run in several steps; each has a test of its own.
+STAGED = frozenset({"example_kling_reel", "example_kling_review", "example_kling_daily", "example_kling_chain"})
 VIDEOS = sum(example.count for example in EXAMPLES.values())
