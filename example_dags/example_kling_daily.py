@@ -63,7 +63,7 @@ def example_kling_daily():
     ).expand_kwargs(rows_of_the_day())
 
 
-@dag(schedule=[VIDEOS], tags=["kling"], doc_md=__doc__)
+@dag(schedule=[VIDEOS], start_date=datetime(2026, 1, 1, tzinfo=UTC), tags=["kling"], doc_md=__doc__)
 def example_kling_catalogue():
     @task
     def catalogue() -> list[dict]:
