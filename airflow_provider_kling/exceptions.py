@@ -33,10 +33,12 @@ class KlingError(Exception):
     :param request_id: The server's id of the HTTP exchange, for a request to its support.
     :param retry_after: Seconds to wait by the server's Retry-After, if it sent one.
     :param advice: What to do about it. Each class has its own default.
+    :param kind: The stable word for what happened, see ``docs/errors.md``; that of the class by default.
     """
 
     #: Whether another attempt of the same Airflow task could succeed.
     retryable: ClassVar[bool] = True
+    kind: str = "error"
     default_advice: ClassVar[str] = ""
     advice_on_a_line_of_its_own: ClassVar[bool] = False
 
@@ -51,6 +53,7 @@ class KlingError(Exception):
         request_id: str | None = None,
         retry_after: float | None = None,
         advice: str | None = None,
+        kind: str | None = None,
     ) -> None:
         # Masked here, so that no form of the error contains a signature: its text, an event, a pickle, args.
         message = _masked(message)
@@ -63,6 +66,8 @@ class KlingError(Exception):
         self.request_id = request_id
         self.retry_after = retry_after
         self.advice = self.default_advice if advice is None else _masked(advice)
+        if kind is not None:
+            self.kind = kind
 
     def __str__(self) -> str:
         text = self.message
@@ -83,7 +88,9 @@ class KlingError(Exception):
 
     def details(self) -> dict[str, Any]:
         """Return the keyword arguments that, with ``message``, rebuild this error."""
-        return {name: getattr(self, name) for name in _DETAILS}
+        # Without the kind of the class: an error that is rebuilt as another class gets that one's.
+        own_kind = {"kind": self.kind} if "kind" in vars(self) else {}
+        return {name: getattr(self, name) for name in _DETAILS} | own_kind
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with other values for some of the arguments, and the same cause and traceback."""
@@ -99,7 +106,8 @@ class KlingError(Exception):
     def from_dict(data: dict[str, Any]) -> KlingError:
         """Rebuild the error of :meth:`to_dict`; an unknown type (from a newer triggerer) becomes a KlingError."""
         kind = _KINDS.get(data.get("type", ""), KlingError)
-        return kind(data.get("message") or "Kling failed", **{name: data.get(name) for name in _DETAILS})
+        given = {name: data.get(name) for name in (*_DETAILS, "kind")}
+        return kind(data.get("message") or "Kling failed", **given)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Airflow pickles errors between processes; keyword-only arguments need this.
@@ -151,6 +159,7 @@ NOT_BILLED = "Nothing was submitted or billed; correct the arguments."
 class KlingValidationError(KlingPermanentError):
     """The request is wrong; this provider found that before sending it, or the server did (HTTP 400)."""
 
+    kind = "validation"
     default_advice = "Correct the arguments."
 
     @classmethod
@@ -166,36 +175,42 @@ class KlingValidationError(KlingPermanentError):
 class KlingAuthenticationError(KlingPermanentError):
     """The API key is missing, wrong, disabled or used up (HTTP 401; official codes 1000 to 1004)."""
 
+    kind = "authentication"
     default_advice = "Check the password (API key) and host of the Airflow connection."
 
 
 class KlingBalanceError(KlingPermanentError):
     """The account has no money left (``insufficient_user_quota``, HTTP 402; official codes 1100 to 1102)."""
 
+    kind = "balance"
     default_advice = "Top up the account at the vendor; waiting does not help."
 
 
 class KlingPermissionError(KlingPermanentError):
     """The key lacks permission: model, group or address not allowed (HTTP 403; official codes 1103, 1304)."""
 
+    kind = "permission"
     default_advice = "Ask the vendor which models and addresses this key may use."
 
 
 class KlingContentRefusedError(KlingPermanentError):
     """The content policy refused the prompt or an image (official codes 1300, 1301)."""
 
+    kind = "content_refused"
     default_advice = "The same request will be refused again; change the prompt or the image."
 
 
 class KlingNotFoundError(KlingPermanentError):
     """The server does not know this task id, or has no such API under this address."""
 
+    kind = "not_found"
     default_advice = "Check the task id, and that the connection points at the server that created it."
 
 
 class KlingRateLimitError(KlingError):
     """Too many requests or too many jobs at once (HTTP 429; official codes 1302, 1303); waiting helps."""
 
+    kind = "rate_limited"
     default_advice = "The account's limit is reached; slots free up as running jobs finish."
 
 
@@ -210,34 +225,41 @@ class KlingUnavailableError(KlingError):
     There is no connection, or the response is a web page, a redirect, or an error about an unknown route.
     """
 
+    kind = "unavailable"
     default_advice = "Nothing was submitted. Check host, path and api of the connection if this lasts."
 
 
 class KlingServerError(KlingError):
     """The server had an error, or its response was invalid."""
 
+    kind = "server_error"
     default_advice = "If it lasts, ask the vendor."
 
 
 class KlingConnectionError(KlingError):
     """The server was not reached, or the connection broke before the response was complete."""
 
+    kind = "connection"
     default_advice = "Check the host of the Airflow connection, DNS, proxies and TLS."
 
 
 class KlingGenerationFailedError(KlingError):
     """The vendor accepted the job, and the job failed."""
 
+    kind = "generation_failed"
     default_advice = "The vendor decides whether it is billed."
 
 
 class KlingTimeoutError(KlingError):
     """The video was not finished within the time given; the job continues at the vendor, and is billed."""
 
+    kind = "timeout"
+
 
 class KlingUncertainSubmissionError(KlingPermanentError):
     """A submit may have been accepted and billed, but its task id never arrived."""
 
+    kind = "uncertain"
     default_advice = "It is not sent again automatically: check at the vendor whether a job was made at this time."
     advice_on_a_line_of_its_own = True
 
@@ -245,10 +267,13 @@ class KlingUncertainSubmissionError(KlingPermanentError):
 class KlingDuplicateSubmissionError(KlingUncertainSubmissionError):
     """A submit was refused because an earlier one with the same client token made a job, whose id is not known."""
 
+    kind = "duplicate"
+
 
 class KlingAddressRefusedError(KlingPermanentError):
     """A video URL leads to an address inside this network, which is not where vendors store videos."""
 
+    kind = "address_refused"
     default_advice = (
         "A server must not make this machine send requests inside its own network. If the video is really there, "
         "add the host to the connection's extra private_hosts."
@@ -257,6 +282,8 @@ class KlingAddressRefusedError(KlingPermanentError):
 
 class KlingDownloadError(KlingError):
     """The file at the video URL could not be downloaded completely, or is not a video."""
+
+    kind = "download"
 
 
 _KINDS = {

@@ -141,6 +141,18 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": "86400",
                     },
+                    "show_prompts": {
+                        "description": (
+                            "Whether prompts may be written down. ``false`` writes eight hexadecimal digits of a "
+                            "hash instead: in results, records, labels, names of files, errors and logs. Set it "
+                            "for all components of Airflow. What is sent, and what is bought, stays the same. "
+                            "``docs/operators.md`` says what it cannot hide."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "False",
+                        "default": "True",
+                    },
                     "state": {
                         "description": (
                             "``none`` turns off the record in an Airflow Variable, which is used without a task "

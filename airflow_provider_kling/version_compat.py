@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow.providers.common.compat.sdk import BaseOperator, Context
+    from airflow.sdk.definitions.asset import AssetRef
     from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
     NEVER_EXPIRE: timedelta
@@ -34,6 +35,13 @@ else:
                 """Airflow ended a deferral at its timeout; see :func:`normalize_deferral_errors`."""
 
     try:
+        from airflow.sdk.definitions.asset import AssetRef
+    except ImportError:  # Airflow 2
+
+        class AssetRef:
+            """A reference to an asset by its name or URI, which Airflow 2 does not have."""
+
+    try:
         from airflow.sdk import NEVER_EXPIRE
     except ImportError:  # before 3.3, which has no task state store
         NEVER_EXPIRE = timedelta.max
@@ -42,6 +50,7 @@ __all__ = [
     "AIRFLOW_V_3_0_PLUS",
     "AIRFLOW_V_3_3_PLUS",
     "NEVER_EXPIRE",
+    "AssetRef",
     "TaskDeferralError",
     "TaskDeferralTimeout",
     "after_success",

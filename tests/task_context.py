@@ -17,6 +17,10 @@ try:
     from airflow.sdk.exceptions import AirflowRescheduleException
 except ImportError:  # before Airflow 3.2
     from airflow.exceptions import AirflowRescheduleException
+try:
+    from airflow.sdk.execution_time.context import OutletEventAccessors
+except ImportError:  # Airflow 2
+    from airflow.utils.context import OutletEventAccessors
 
 #: What Airflow resumes a task with whose deferral it ended for time.
 DEFERRAL_TIMEOUT = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
@@ -58,7 +62,11 @@ class StateStore(dict[str, Any]):
 
 def context(ti: TaskInstance | None = None, store: StateStore | None = None) -> Any:
     """Return the context of one attempt; pass ``ti`` to see what is pushed, ``store`` to share it."""
-    return {"ti": ti or TaskInstance(), "task_state_store": StateStore() if store is None else store}
+    return {
+        "ti": ti or TaskInstance(),
+        "task_state_store": StateStore() if store is None else store,
+        "outlet_events": OutletEventAccessors(),
+    }
 
 
 def run(task: Any, ti: TaskInstance | None = None, store: StateStore | None = None) -> Any:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,22 @@ FACTS = {
     "retry_after": 2.5,
     "advice": "Wait.",
 }
+
+
+def test_each_class_has_a_word_of_its_own_that_the_page_of_errors_explains() -> None:
+    kinds = {kind: kind.kind for kind in ALL if kind is not KlingPermanentError}
+    assert len(set(kinds.values())) == len(kinds)
+    assert KlingPermanentError.kind == KlingError.kind == "error"
+    page = (Path(__file__).parents[1] / "docs" / "errors.md").read_text()
+    for kind, word in kinds.items():
+        assert f"| `{kind.__name__}` | `{word}` |" in page
+
+
+def test_the_word_travels_and_an_error_of_another_class_has_its_own() -> None:
+    error = KlingPermanentError("Over", kind="server_error", **FACTS)
+    again = [KlingError.from_dict(json.loads(json.dumps(error.to_dict()))), pickle.loads(pickle.dumps(error))]  # noqa: S301
+    assert [one.kind for one in (*again, error.replace(message="x"))] == ["server_error"] * 3
+    assert KlingServerError("x", **KlingNotFoundError("x").details()).kind == "server_error"
 
 
 def test_every_error_class_of_the_module_is_known_here() -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Mask the key in what leaves a client: results, errors, and the log records of urllib3.
+Mask the key, and prompts on request, in what leaves a client: results, errors, and the log records of urllib3.
 
 The API objects do not have the key. They decode, clean and cut server responses, and each of these steps can
 uncover a key that was not visible before. So their results and errors are masked afterwards.
@@ -30,14 +30,21 @@ class Masks(NamedTuple):
 
     :param text: Masks a text for people, which may be cut.
     :param address: Masks an id or a URL, which is used again, so nothing but a whole key may be replaced.
+    :param quote: Masks the server's own words in a job or an error. It is for texts that may be common words, such
+        as prompts: no other field of a job may change by that.
+    :param sentence: Does the same with the message and the advice of an error.
     """
 
-    text: Callable[[str], str]
-    address: Callable[[str], str]
+    text: Callable[[str], str] = str
+    address: Callable[[str], str] = str
+    quote: Callable[[str], str] = str
+    sentence: Callable[[str], str] = str
 
 
 #: The fields of jobs and errors that are ids and URLs.
 _ADDRESSES = frozenset({"kling_task_id", "other_id", "video_url", "content_url"})
+#: The fields of jobs and errors that hold the server's own words, and those that hold ours.
+_QUOTES, _SENTENCES = frozenset({"error", "excerpt", "server_message"}), frozenset({"message", "advice"})
 #: The query of a URL. That of a video URL is a credential.
 _QUERY = re.compile(r"\?\S*")
 
@@ -85,7 +92,7 @@ def redact_error(error: KlingError, masks: Masks) -> KlingError:
     if changes:
         error = error.replace(**changes)
     hidden = error.__cause__ is None and error.__suppress_context__ and error.__context__ is not None
-    if hidden or any(masks.text(text) != text for text in _texts_behind(error)):
+    if hidden or any(masks.quote(masks.text(text)) != text for text in _texts_behind(error)):
         error = error.replace()  # the copy has no context
         error.__cause__ = None
     return error
@@ -119,9 +126,15 @@ def _changes(arguments: dict[str, Any], masks: Masks) -> dict[str, str]:
     return {
         name: masked
         for name, text in arguments.items()
-        if isinstance(text, str)
-        and (masked := (masks.address if name in _ADDRESSES else masks.text)(text)) != text
+        if isinstance(text, str) and (masked := _masked(name, text, masks)) != text
     }
+
+
+def _masked(name: str, text: str, masks: Masks) -> str:
+    if name in _ADDRESSES:
+        return masks.address(text)
+    text = masks.text(text)
+    return masks.quote(text) if name in _QUOTES else masks.sentence(text) if name in _SENTENCES else text
 
 
 class _Sending(threading.local):

@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from requests.auth import AuthBase
 
@@ -23,6 +23,7 @@ from airflow_provider_kling.api.response import (
 )
 from airflow_provider_kling.api.routes import RouteSearch
 from airflow_provider_kling.client.connection import HEADERS, KlingConnection
+from airflow_provider_kling.client.redaction import Masks, redact_outcome
 from airflow_provider_kling.client.response_body import CONTENT_ENCODING, ResponseBody
 from airflow_provider_kling.client.transport import TRANSPORT_ERRORS, BoundedAdapter, Session
 from airflow_provider_kling.exceptions import (
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: Maximum seconds between the record of a submit and its POST, in addition to the connect timeout.
 INTENT_MARGIN = 5.0
 
@@ -53,10 +56,14 @@ class SyncClient:
     Sends the calls of the connection's API, each once; twice if the server rejected the first token.
 
     :param connection: The resolved connection.
+    :param masks: What to mask in jobs and errors besides the secrets of the connection; None masks nothing else.
     """
 
-    def __init__(self, connection: KlingConnection) -> None:
+    def __init__(self, connection: KlingConnection, masks: Masks | None = None) -> None:
         self.connection = connection
+        self._masks = masks
+        #: How many requests were sent to the API.
+        self.requests = 0
         #: The status route that the server has, once a response has shown it.
         self.status_route: str | None = None
 
@@ -97,6 +104,9 @@ class SyncClient:
         :param route: Its status route, if it is known.
         :raises KlingError: The named error.
         """
+        return self.masked(lambda: self._get_video(kling_task_id, route))
+
+    def _get_video(self, kling_task_id: str, route: str | None) -> VideoJob:
         api = self.connection.api
         search = self._search(lambda route: api.status((kling_task_id,), route=route), known=route)
         found = self.connection.read_status(search.response, (kling_task_id,), route=search.response_route)
@@ -111,6 +121,9 @@ class SyncClient:
 
         :raises KlingError: The named error, which proves neither.
         """
+        return self.masked(lambda: self._find_video(client_token))
+
+    def _find_video(self, client_token: str) -> VideoJob | None:
         api = self.connection.api
         is_absent, response = False, None
         for route in api.status_routes:
@@ -135,6 +148,10 @@ class SyncClient:
 
     def _read_find(self, response: Response, client_token: str) -> VideoJob | None:
         return self.connection.redacted(lambda: self.connection.api.read_find(response, client_token))
+
+    def masked(self, call: Callable[[], T]) -> T:
+        """Return what a call returns, or raise the KlingError that it raises, with the masks of this client."""
+        return call() if self._masks is None else redact_outcome(call, self._masks)
 
     def account(self) -> list[AccountPack] | None:
         """
@@ -201,6 +218,7 @@ class SyncClient:
         self, call: HttpCall, session: Session, body: io.BytesIO | None, connected: Callable[[], None]
     ) -> Response:
         connection = self.connection
+        self.requests += 1
         url = connection.url(call.path)
         adapter = cast("BoundedAdapter", session.get_adapter(url))
         try:
@@ -314,7 +332,8 @@ class Submitting:
         :raises KlingUncertainSubmissionError: if the server may have accepted it, but no id arrived.
         :raises KlingError: any other named error; no job was made.
         """
-        return self._client.connection.redacted(lambda: self._submit(request, age, client_token))
+        redacted = self._client.connection.redacted
+        return self._client.masked(lambda: redacted(lambda: self._submit(request, age, client_token)))
 
     def _submit(self, request: VideoRequest, age: Callable[[], float], client_token: str | None) -> VideoJob:
         connection = self._client.connection

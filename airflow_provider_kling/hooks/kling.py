@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_kling.api.base import AccountPack
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.client.connection import KlingConnection
+    from airflow_provider_kling.client.redaction import Masks
     from airflow_provider_kling.client.sync_client import Submitting
     from airflow_provider_kling.client.transport import Session
     from airflow_provider_kling.jobs.result import KlingVideo
@@ -60,6 +61,8 @@ class KlingHook(HttpHook):
         # GET, so that HttpHook's own retries (run_with_advanced_retry) cannot buy anything.
         super().__init__(method="GET", http_conn_id=kling_conn_id)
         self.kling_conn_id = kling_conn_id
+        #: What to mask in jobs and errors besides the secrets of the connection; set before the first request.
+        self.masks: Masks | None = None
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -98,12 +101,19 @@ class KlingHook(HttpHook):
     @cached_property
     def client(self) -> SyncClient:
         """The HTTP client of the connection."""
-        return SyncClient(self.connection)
+        return SyncClient(self.connection, self.masks)
 
     @property
     def status_route(self) -> str | None:
         """The status route that the server has, if a request of this hook has shown it."""
         return self.client.status_route if "client" in vars(self) else None
+
+    def take_requests(self) -> int:
+        """Return how many requests this hook has sent to the API since the last call."""
+        if "client" not in vars(self):
+            return 0
+        count, self.client.requests = self.client.requests, 0
+        return count
 
     @cached_property
     def look_up(self) -> LookUp | None:
@@ -318,5 +328,5 @@ class KlingHook(HttpHook):
         if renewed.credentials == self.connection.credentials:
             return False
         self.client.close()
-        self.connection, self.client = renewed, SyncClient(renewed)
+        self.connection, self.client = renewed, SyncClient(renewed, self.masks)
         return True

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from airflow_provider_kling.exceptions import KlingError, short_repr
+from airflow_provider_kling.jobs.shown_prompt import prompt_hash
 
 #: Version of the events that this code writes. It reads this version and all earlier ones.
 VERSION = 1
@@ -154,17 +155,19 @@ class Journal:
     All submits of one task instance.
 
     :param events: The events that were read, in any order, each any number of times.
+    :param show_prompts: Whether a submit has the prompt as it was recorded, or the hash of that.
     :raises KlingError: if an event is malformed, or of a version that this code cannot read: an unreadable record
         must never count as an empty one.
     """
 
-    def __init__(self, events: Iterable[Event]) -> None:
+    def __init__(self, events: Iterable[Event], *, show_prompts: bool = True) -> None:
         by_id: dict[str, Event] = {}
         for event in events:
             _check(event)
             by_id[event["id"]] = event
         in_order = sorted(by_id.values(), key=lambda event: (event["at"], event["id"]))
-        self.submits = {event["intent"]: _submit(event) for event in in_order if event["event"] == "intent"}
+        intents = [event for event in in_order if event["event"] == "intent"]
+        self.submits = {event["intent"]: _submit(event, show_prompts=show_prompts) for event in intents}
         for event in in_order:
             if submit := self.submits.get(event["intent"]):
                 _apply(event, submit)
@@ -269,7 +272,10 @@ def _is_whole(event: Event) -> bool:
     )
 
 
-def _submit(event: Event) -> Submit:
+def _submit(event: Event, *, show_prompts: bool) -> Submit:
+    prompt = str(event.get("prompt") or "")
+    # Without a time, the words are those of this package.
+    is_shown = show_prompts or event["at"] == SENT_AT_UNKNOWN
     return Submit(
         id=event["intent"],
         fingerprint=event["fingerprint"],
@@ -279,7 +285,7 @@ def _submit(event: Event) -> Submit:
         dag_id=event["dag_id"],
         model=str(event.get("model") or ""),
         seconds=event["seconds"] if isinstance(event.get("seconds"), int) else None,
-        prompt=str(event.get("prompt") or ""),
+        prompt=prompt if is_shown else prompt_hash(prompt),
         cites=event["cites"],
         tries_seen={event["max_tries"]},
         client_token=_optional_text(event, "client_token"),

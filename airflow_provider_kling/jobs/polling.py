@@ -337,6 +337,7 @@ class Poller:
 
     def _still_running(self, error: KlingError) -> KlingError:
         """Return an error that ends the wait, with advice that the job itself continues."""
+        error = error.replace(kling_task_id=error.kling_task_id or self.kling_task_id)
         if isinstance(error, KlingNotFoundError):
             return error
         return error.replace(advice=f"{error.advice} {STILL_RUNNING}".strip())

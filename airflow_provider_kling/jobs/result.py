@@ -43,7 +43,8 @@ class KlingVideo(TypedDict):
     - ``estimated_cost``, ``currency``: The estimated cost, if the task that submitted it waited and the connection
       has a price for it.
     - ``is_watermarked``: Whether the video is to be had with the vendor's watermark only.
-    - ``request``: The request as it was sent, without signatures of URLs and without the bytes of images.
+    - ``request``: The request as it was sent, without signatures of URLs and without the bytes of images; with
+      ``[kling] show_prompts = false`` it has the hash of each prompt.
     - ``tags``: The task's own tags.
 
     Known of a file that was stored, and read from the file itself:
@@ -194,7 +195,8 @@ def prompt_of(request: Any) -> str | None:
     found = [as_mapping(request)]
     while found:
         fields = found.pop(0)
-        if isinstance(prompt := fields.get("prompt"), str) and prompt.strip():
+        prompt = fields.get("text") if fields.get("type") == "prompt" else fields.get("prompt")
+        if isinstance(prompt, str) and prompt.strip():
             return prompt
         for value in fields.values():
             found += [as_mapping(item) for item in (value if isinstance(value, list) else [value])]

@@ -70,6 +70,7 @@ class Submitter:
     :param get_job: Requests a job's state once; ``KlingHook.get_video``.
     :param grace: Periods for which the connection's API may lag behind.
     :param look_up: How lost submits are looked up; None if the API takes no client tokens.
+    :param show_prompts: Whether the prompts in the record may be shown: an earlier attempt may have written them.
     :param read_variable: Returns the text of an Airflow Variable, None if there is none or it cannot be read.
     :param before_purchase: Called before a job is bought, and not before one is joined; raises if it may not be.
     :param log: Writes a line to the task's log.
@@ -82,6 +83,7 @@ class Submitter:
     get_job: Callable[[str], VideoJob]
     grace: Grace
     look_up: LookUp | None = None
+    show_prompts: bool = True
     read_variable: Callable[[str], str | None] = lambda name: None
     before_purchase: Callable[[], None] = lambda: None
     log: Callable[[str], None] = lambda line: None
@@ -762,7 +764,7 @@ class Submitter:
 
     def _load(self) -> None:
         try:
-            self._journal = Journal(self.store.load())
+            self._journal = Journal(self.store.load(), show_prompts=self.show_prompts)
         except KlingError:
             raise
         except Exception as error:  # noqa: BLE001 -- it is raised as a named error

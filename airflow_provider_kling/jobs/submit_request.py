@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from airflow_provider_kling.jobs.shown_prompt import prompt_hash
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class SubmitRequest:
     :param on_uncertain: With a submit whose fate is unknown, ``fail`` or buy another (``resubmit``).
     :param to_send: Returns the request as it is sent, from that which is recorded: with signed URLs of its images.
         It is called before the intent of each POST is recorded, so that its errors leave nothing to resolve.
+    :param show_prompts: Whether the prompt may be written down.
     """
 
     video: VideoRequest
@@ -96,10 +98,13 @@ class SubmitRequest:
     on_clear: OnClear = "reuse"
     on_uncertain: OnUncertain = "fail"
     to_send: Callable[[VideoRequest], VideoRequest] = lambda video: video
+    show_prompts: bool = True
 
     @property
     def prompt(self) -> str:
-        """The start of the prompt, as a person recognises it in the vendor's console."""
+        """The start of the prompt, as a person recognises it in the vendor's console, or its hash."""
+        if not self.show_prompts and (prompt := self.video.first_prompt):
+            return prompt_hash(prompt)
         text = self.video.prompt or f"{len(self.video.multi_prompt or [])} shots"
         text = mask_signatures(" ".join(text.split()))
         return text if len(text) <= 80 else text[:79] + "…"

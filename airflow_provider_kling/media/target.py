@@ -17,10 +17,11 @@ import unicodedata
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from uuid import uuid4
 
 from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, KlingValidationError, short_repr
+from airflow_provider_kling.media.mp4 import content_type_of
 from airflow_provider_kling.utils.coerce import FOUND_NOTHING, is_nothing
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Maximum length of a key in bytes. A store reports a longer one only when the upload ends.
 _LONGEST_KEY = {"s3": 1024, "s3a": 1024, "gs": 1024, "gcs": 1024}
@@ -73,7 +76,40 @@ def target_of(path: str) -> Target:
         ) from error
     if protocol in ("", "file", "local"):
         return _LocalTarget(path, rest if has_scheme else path, understood)
-    return _StoreTarget(path, rest, understood, fs, _LONGEST_KEY.get(protocol))
+    return _StoreTarget(path, rest, understood, fs, protocol)
+
+
+class Part:
+    """
+    The file while it is written.
+
+    :param open_with: Opens it, given its first bytes.
+    """
+
+    def __init__(self, open_with: Callable[[bytes], BinaryIO]) -> None:
+        self._open_with = open_with
+        self._file: BinaryIO | None = None
+        #: Bytes that were written.
+        self.size_bytes = 0
+
+    def write(self, data: bytes, /) -> int:
+        """Write all of these bytes."""
+        if self._file is None:
+            self._file = self._open_with(data)
+        self._file.write(data)
+        self.size_bytes += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Complete the file."""
+        file = self._file or self._open_with(b"")
+        file.close()
+
+    def abandon(self) -> None:
+        """Close it, whatever that makes of it, so that it can be removed."""
+        if self._file is not None:
+            with suppress(Exception):
+                self._file.close()
 
 
 class Target(ABC):
@@ -96,47 +132,56 @@ class Target(ABC):
         :raises KlingDownloadError: if the store cannot be reached.
         """
 
-    def store(self, fill: Callable[[BinaryIO], int], *, overwrite: bool) -> int:
+    def store(self, fill: Callable[[Part], T], *, overwrite: bool, content_type: str | None = None) -> T:
         """
         Write the file.
 
         It is written in the same folder as ``.kling-<32 hexadecimal digits>.part``, and gets its name when it is
         complete.
 
-        :param fill: Writes the content, and returns the number of bytes. If it raises, the part is removed.
+        :param fill: Writes the content. If it raises, the part is removed.
         :param overwrite: Whether an existing file may be replaced.
-        :return: The number of bytes.
+        :param content_type: The media type, for a store that keeps one; None is that of the video.
+        :return: What ``fill`` returns.
         :raises KlingValidationError: if a file that may not be replaced has appeared meanwhile.
         :raises KlingDownloadError: if the store fails. A complete part is kept, and the error has its path.
         """
         # Unique to this attempt, and without characters that are special for a store or in a pattern.
         part = self._beside(f".kling-{uuid4().hex}.part")
-        size = self._filled(part, fill)
+        result, size = self._filled(part, fill, content_type)
         try:
             self._commit(part, overwrite=overwrite)
             self._verify(size)
         except Exception as error:
             raise self._failure(part, error, overwrite=overwrite) from error
         self._discard(part)
-        return size
+        return result
 
     @abstractmethod
     def open(self) -> AbstractContextManager[BinaryIO]:
         """Open the file with the final name to read it."""
 
-    def _filled(self, part: str, fill: Callable[[BinaryIO], int]) -> int:
+    def size(self) -> int | None:
+        """Return the size of the file with the final name; None if there is none, or it cannot be looked up."""
+        try:
+            return self._size()
+        except Exception as error:  # noqa: BLE001 - whoever must know it calls check()
+            log.debug("Not looked up whether %s exists (%s)", self.path, _described(error))
+            return None
+
+    def _filled(self, name: str, fill: Callable[[Part], T], content_type: str | None) -> tuple[T, int]:
         created = False
         try:
-            with self._create(part) as file:
+            with self._create(name, content_type) as part:
                 created = True
-                size = fill(file)
+                result = fill(part)
         except BaseException as error:
             if created:  # otherwise a file of this name belongs to another task
-                self._discard(part)
+                self._discard(name)
             if isinstance(error, KlingError) or not isinstance(error, Exception):
                 raise
             raise KlingDownloadError(f"Writing {self.path} failed: {_described(error)}", advice="") from error
-        return size
+        return result, part.size_bytes
 
     def _verify(self, size: int) -> None:
         stored = self._size()
@@ -178,7 +223,7 @@ class Target(ABC):
         """Return the path of another file in the same folder."""
 
     @abstractmethod
-    def _create(self, part: str) -> AbstractContextManager[BinaryIO]: ...
+    def _create(self, part: str, content_type: str | None) -> AbstractContextManager[Part]: ...
 
     @abstractmethod
     def _commit(self, part: str, *, overwrite: bool) -> None:
@@ -243,12 +288,12 @@ class _LocalTarget(Target):
         return str(self._file.with_name(name))
 
     @contextmanager
-    def _create(self, part: str) -> Iterator[BinaryIO]:
+    def _create(self, part: str, content_type: str | None) -> Iterator[Part]:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         # Fails if the name exists, also as a symbolic link.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         with os.fdopen(descriptor, "wb") as file:
-            yield file
+            yield Part(lambda _: file)
             file.flush()
             os.fsync(descriptor)
 
@@ -283,11 +328,11 @@ class _LocalTarget(Target):
 class _StoreTarget(Target):
     """An object in a store of ``fsspec``."""
 
-    def __init__(
-        self, path: str, written: str, understood: str, fs: AbstractFileSystem, longest: int | None
-    ) -> None:
+    def __init__(self, path: str, written: str, understood: str, fs: AbstractFileSystem, protocol: str) -> None:
         super().__init__(path)
         self._fs = fs
+        self._protocol = protocol
+        self._typed: dict[str, Any] = {}
         self._key = understood
         self._bucket = ""
         place, _, key = written.partition("/")
@@ -302,6 +347,7 @@ class _StoreTarget(Target):
         if {".", ".."} & {self._name, *folders.split("/")}:
             raise _invalid_path(path, "contains a folder . or .., which some stores resolve and some do not")
         length = len(key.encode()) + max(_PART_LENGTH - len(self._name.encode()), 0)
+        longest = _LONGEST_KEY.get(protocol)
         if longest and length > longest:
             raise _invalid_path(path, f"is too long: the store allows names of {longest} bytes, folders included")
         if not _can_copy(fs):
@@ -370,22 +416,26 @@ class _StoreTarget(Target):
         return f"{self._key.rpartition('/')[0]}/{name}"
 
     @contextmanager
-    def _create(self, part: str) -> Iterator[BinaryIO]:
-        file = self._fs.open(part, "wb")
+    def _create(self, part: str, content_type: str | None) -> Iterator[Part]:
+        def open_with(head: bytes) -> BinaryIO:
+            self._typed = _content_type_arguments(self._protocol, content_type or content_type_of(head))
+            return cast("BinaryIO", self._fs.open(part, "wb", **self._typed))
+
+        file = Part(open_with)
         try:
             yield file
         except BaseException:
             # Some stores commit an incomplete part on any close, even in the destructor. Close it now, so that it
             # can be removed.
-            with suppress(Exception):
-                file.close()
+            file.abandon()
             raise
         file.close()
 
     def _commit(self, part: str, *, overwrite: bool) -> None:
         if not overwrite and self._has(self._key):
             raise FileExistsError
-        self._fs.cp_file(part, self._key)
+        # A copy keeps the media type, but that of S3 in several parts (above 5 GB) does not.
+        self._fs.cp_file(part, self._key, **(self._typed if "ContentType" in self._typed else {}))
 
     def _size(self) -> int | None:
         try:
@@ -404,6 +454,17 @@ class _StoreTarget(Target):
 
     def _remove(self, part: str) -> None:
         self._fs.rm_file(part)
+
+
+def _content_type_arguments(protocol: str, content_type: str) -> dict[str, Any]:
+    """Return how a store is told the media type of a new object; nothing for a store that keeps none."""
+    if protocol in ("s3", "s3a"):
+        return {"ContentType": content_type}
+    if protocol in ("gs", "gcs"):
+        return {"content_type": content_type}
+    if protocol in ("abfs", "abfss", "az", "adl", "wasb"):
+        return {"content_settings": {"content_type": content_type}}
+    return {}
 
 
 def _invalid_path(path: object, reason: str, advice: str = _NOTHING_DOWNLOADED) -> KlingValidationError:

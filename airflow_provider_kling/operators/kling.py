@@ -23,6 +23,7 @@ from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
 from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
+from airflow_provider_kling.tasks.metrics import count_submitted, measured
 from airflow_provider_kling.tasks.parse_checks import (
     CheckedPartial,
     check_arguments,
@@ -148,6 +149,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         "save_to",
         "last_frame_to",
     )
+    prompt_fields: ClassVar[Sequence[str]] = ("prompt", "negative_prompt", "multi_prompt", "extra_body")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "multi_prompt": "json",
         "element_list": "json",
@@ -257,11 +259,20 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     @property
     def map_label(self) -> str:
-        """What Airflow's UI calls a row of a mapped task: the first words of its prompt."""
+        """What Airflow's UI calls a row of a mapped task: the first words of its prompt, or its hash."""
         return label_of(self.prompt)
 
+    @measured
     def execute(self, context: Context) -> Any:
         """Submit a job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
+        return self._without_prompts(partial(self._execute, context))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume as every waiting task does."""
+        resume = super().resume_execution
+        return self._without_prompts(partial(resume, next_method, next_kwargs, context))
+
+    def _execute(self, context: Context) -> Any:
         if is_test_run(context):
             self.log.warning(
                 "This is a test run: its record is not kept for later runs, so each test run buys a video"
@@ -290,9 +301,22 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         from airflow_provider_kling.records import forget_after_success
 
         with as_task_failures(final=not self._is_found_by_retry(context)):
-            video = self._finish(context, video_from_event(event))
+            try:
+                video = video_from_event(event)
+            except KlingError as error:
+                self._raise_with_reason(error)
+                raise
+            video = self._finish(context, video)
         forget_after_success(self, context)
         return video
+
+    def _raise_with_reason(self, error: KlingError) -> None:
+        """Raise the error of a failed job with the server's reason, if the trigger had to withhold that."""
+        from airflow_provider_kling.hooks.shown_prompts import WITHHELD
+        from airflow_provider_kling.jobs.result import finished_video
+
+        if error.server_message == WITHHELD and error.kling_task_id is not None:
+            finished_video(self._hook.get_video(error.kling_task_id))
 
     def on_kill(self) -> None:
         """Log which job continues: the API has no cancel."""
@@ -316,7 +340,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         request = self._submit_request(context)
         if self.save_to is not None:
             video = request.video
-            self._check_place(context, str(self.save_to), model=video.model, prompt=video.first_prompt)
+            prompt = self._shown_prompt(video.first_prompt)
+            self._check_place(context, str(self.save_to), model=video.model, prompt=prompt)
         while True:
             try:
                 job = self._submit(context, request, is_first_look=refusals == 0)
@@ -334,6 +359,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             if (submit := self._submitter.unresolved) is not None:
                 context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
             raise
+        finally:
+            if self._submitter.bought:
+                count_submitted(self)
 
     def _go_on(self, context: Context, job: SubmitResult, video: VideoRequest) -> Any:
         from airflow_provider_kling.jobs.result import shown_request
@@ -343,11 +371,14 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         context["ti"].xcom_push(key="kling_task_id", value=job.kling_task_id)
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
+        context["ti"].xcom_push(key="kling_submitted_at", value=job.submitted_at)
         if (cost := self._estimate(video)) is not None:
             context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
         # What was sent: templates are rendered again for the resumed task, and may say something else by then.
         call = self._hook.connection.api.submit(video)
-        context["ti"].xcom_push(key="kling_request", value=shown_request(call.body or {}))
+        context["ti"].xcom_push(
+            key="kling_request", value=shown_request(self._with_shown_prompts(call.body or {}))
+        )
         self.log.info("Kling task %s is this task's job", job.kling_task_id)
         with as_task_failures(final=not self._is_found_by_retry(context)):
             result = self._result(context, job, video_seconds=video.duration)
@@ -406,6 +437,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             on_clear=self.on_clear,
             on_uncertain=self.on_uncertain,
             to_send=frames.to_send,
+            show_prompts=self._prompt_masks is None,
         )
 
     def _estimate(self, video: VideoRequest) -> Cost | None:
@@ -445,6 +477,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             get_job=self._hook.get_video,
             grace=self._hook.connection.api.grace,
             look_up=self._hook.look_up,
+            show_prompts=request.show_prompts,
             read_variable=read_variable,
             before_purchase=partial(self._check_cost, request.video, is_first_look=is_first_look),
             log=self.log.warning,
@@ -489,7 +522,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         """Continue to wait for the job whose trigger crashed; XCom keeps its id until the next attempt."""
         kling_task_id = self._submitted_id(context)
         with as_task_failures(final=bool(kling_task_id) and not self._is_found_by_retry(context)):
-            crashes = self._count_crash(context, advice=STILL_RUNNING if kling_task_id else _NOT_SUBMITTED)
+            advice = STILL_RUNNING if kling_task_id else _NOT_SUBMITTED
+            crashes = self._count_crash(context, kling_task_id, advice=advice)
             if kling_task_id:
                 self.log.warning(
                     "The trigger crashed (%d); still waiting for Kling task %s", crashes, kling_task_id
@@ -552,11 +586,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         """Publish a finished video, and store it if that is wanted."""
         from airflow_provider_kling.jobs.result import prompt_of
 
-        request = self._pulled(context, "kling_request")
+        # [kling] show_prompts may have changed while the task was deferred.
+        request = self._with_shown_prompts(self._pulled(context, "kling_request") or {})
         cost = self._pulled(context, "kling_estimated_cost") or {}
+        self.submitted_at = self._pulled(context, "kling_submitted_at")
         video = {
             **video,
-            "request": request,
+            "request": request or None,
             "tags": None if self.tags is None else dict(self.tags),
             "estimated_cost": cost.get("amount"),
             "currency": cost.get("currency"),
@@ -573,6 +609,10 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             model=self.model or as_mapping(request).get("model") or as_mapping(request).get("model_name"),
             prompt=prompt_of(request),
         )
+
+    def _lineage_inputs(self) -> list[str]:
+        arguments = self._arguments()
+        return [frame for name in ("image", "last_image") if isinstance(frame := arguments[name], str)]
 
 
 def _uncertain_entry(submit: Submit) -> dict[str, Any]:

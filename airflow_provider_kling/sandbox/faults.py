@@ -18,8 +18,6 @@ from airflow_provider_kling.sandbox.dialects import Dialect, dialect_of, error_b
 from airflow_provider_kling.sandbox.jobs import OVER_CONCURRENCY, Failure
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from airflow_provider_kling.sandbox.jobs import Job
 
 Route = Literal["submit", "status", "probe", "content", "find", "account"]
@@ -47,8 +45,8 @@ class Reply:
     :param parts: Pieces of the body, each with its number of repetitions, so that a huge body needs no memory.
     :param content_type: The media type.
     :param headers: Additional headers.
-    :param file: The file to send if there are no ``parts``.
-    :param sent: Fraction of the body to send before the connection is cut; None sends all of it.
+    :param span: The first byte of the body to send and the one after the last; None sends all of it.
+    :param sent: Fraction of that to send before the connection is cut; None sends all of it.
     :param drop: Cut the connection without a response.
     :param seconds: Time over which the body is sent, in small pieces.
     """
@@ -57,7 +55,7 @@ class Reply:
     parts: tuple[tuple[bytes, int], ...] = ()
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
-    file: Path | None = None
+    span: tuple[int, int] | None = None
     sent: float | None = None
     drop: bool = False
     seconds: float = 0.0
@@ -69,9 +67,7 @@ class Reply:
 
     @property
     def body(self) -> bytes:
-        """The whole body; if there is a file, it is read."""
-        if self.file is not None and not self.parts:
-            return self.file.read_bytes()
+        """The whole body."""
         return b"".join(piece * times for piece, times in self.parts)
 
     @property
@@ -80,7 +76,15 @@ class Reply:
 
     def with_body(self, body: bytes | str, **changes: Any) -> Reply:
         data = body.encode() if isinstance(body, str) else body
-        return replace(self, parts=((data, 1),), file=None, **changes)
+        return replace(self, parts=((data, 1),), **changes)
+
+    def within_span(self) -> Reply:
+        """Return the response with the requested part of its body."""
+        if self.span is None or self.status != 200 or self.span[1] > self.length:
+            return self
+        first, end = self.span
+        where = {"Content-Range": f"bytes {first}-{end - 1}/{self.length}"}
+        return self.with_body(self.body[first:end], status=206, span=None, headers={**where, **self.headers})
 
 
 @dataclass(frozen=True)
@@ -303,7 +307,7 @@ def _swell(reply: Reply, fault: Fault) -> Reply:
         # The form of box that allows more than 4 GiB: its length follows the header in eight bytes.
         header = b"\x00\x00\x00\x01free" + (size + 16).to_bytes(8, "big")
         parts = ((reply.body + header, 1), *_filler(b"\x00", size))
-    return replace(reply, parts=parts, file=None)
+    return replace(reply, parts=parts)
 
 
 def _filler(letter: bytes, size: int) -> tuple[tuple[bytes, int], ...]:
@@ -333,6 +337,14 @@ def _redirect(_reply: Reply, fault: Fault) -> Reply:
 
 def _truncate(reply: Reply, _fault: Fault) -> Reply:
     return reply.with_body(reply.body, sent=0.5)
+
+
+def _keep(reply: Reply, _fault: Fault) -> Reply:
+    return reply
+
+
+def _ignore_range(reply: Reply, _fault: Fault) -> Reply:
+    return replace(reply, span=None)
 
 
 def _web_page(_reply: Reply, fault: Fault) -> Reply:
@@ -430,6 +442,8 @@ KINDS: Mapping[str, Kind] = {
     "wrong_content_type": _spoiled(_mislabel),
     "gzip_bomb": _spoiled(_bomb, "size"),
     "truncate": _spoiled(_truncate),
+    "other_headers": _spoiled(_keep),
+    "ignore_range": _spoiled(_ignore_range, routes=("content",)),
 }
 
 

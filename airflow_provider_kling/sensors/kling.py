@@ -9,12 +9,18 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+)
 
-from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, to_seconds
+from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
+from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, STILL_RUNNING, to_seconds
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.tasks.failures import sensor_failure
+from airflow_provider_kling.tasks.metrics import measured
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial
 from airflow_provider_kling.tasks.waiting import BACKSTOP, WaitingTask, deferral_timeout
 from airflow_provider_kling.version_compat import (
@@ -111,11 +117,20 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         """What Airflow's UI calls this row: the id of the job."""
         return self._task_id
 
+    @measured
     def execute(self, context: Context) -> Any:
         """Return the video if it is already finished; otherwise wait for it."""
-        if not self._is_deferrable:
+        if self._is_deferrable:
+            return self._execute_deferrable(context)
+        try:
             return super().execute(context)
-        return self._execute_deferrable(context)
+        except KlingError:
+            raise
+        except AirflowSensorTimeout as error:
+            # Airflow's own clock came first, between two checks.
+            raise sensor_failure(
+                KlingTimeoutError(str(error), kling_task_id=self._task_id, advice=STILL_RUNNING)
+            ) from None
 
     def _execute_deferrable(self, context: Context) -> KlingVideo:
         from airflow_provider_kling.jobs.polling import Finished
@@ -178,7 +193,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
 
     def _resume_after_crash(self, context: Context) -> KlingVideo:
         with self._as_sensor_failures():
-            self.log.warning("The trigger crashed (%d); still waiting", self._count_crash(context))
+            self.log.warning("The trigger crashed (%d); still waiting", self._count_crash(context, self._task_id))
             return self._execute_deferrable(context)
 
     def on_kill(self) -> None:

@@ -34,7 +34,8 @@ def as_task_failures(*, final: bool) -> Iterator[None]:
 def task_failure(error: KlingError, *, final: bool) -> KlingError:
     """Return the error; if no retry may follow, as a permanent one."""
     if final and error.retryable:
-        return KlingPermanentError(error.message, **error.details()).with_traceback(error.__traceback__)
+        details = error.details() | {"kind": error.kind}
+        return KlingPermanentError(error.message, **details).with_traceback(error.__traceback__)
     return error
 
 

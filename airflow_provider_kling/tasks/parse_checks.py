@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_kling.api.request import REQUEST_FIELDS, find_problems
 from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.jobs.limits import to_seconds
+from airflow_provider_kling.jobs.shown_prompt import prompts_in
 from airflow_provider_kling.media.path_template import is_distinct, template_problem
 from airflow_provider_kling.utils.coerce import parse_number, with_uris
 
@@ -37,7 +38,17 @@ def check_arguments(arguments: Mapping[str, Any], *, others_follow: bool = False
     given = set(REQUEST_FIELDS) & arguments.keys()
     later = (set(REQUEST_FIELDS) if others_follow else given) - known.keys()
     if problems := find_problems(known, unknown=later):
-        raise KlingValidationError.from_problems(problems)
+        error = KlingValidationError.from_problems(problems)
+        raise _without_prompts(error, known)
+
+
+def _without_prompts(error: KlingValidationError, arguments: Mapping[str, Any]) -> KlingValidationError:
+    """Return an error without the prompts, if they are hidden; the option is read only where there is an error."""
+    from airflow_provider_kling.hooks.shown_prompts import masks_for, shows_prompts
+
+    if shows_prompts():
+        return error
+    return error.replace(message=masks_for(prompts_in(arguments)).sentence(error.message))
 
 
 def check_storing(arguments: Mapping[str, Any]) -> None:

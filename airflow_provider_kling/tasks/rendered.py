@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Render template fields so that signatures are masked and a text stays a text."""
+"""Render template fields so that signatures and hidden prompts are masked and a text stays a text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from copy import copy
 from typing import Any
 
+from airflow_provider_kling.jobs.shown_prompt import prompts_in
 from airflow_provider_kling.utils.signed_urls import signatures_in
 
 #: Levels of nesting in which Airflow's secrets masker replaces texts. Keys of dicts are never masked.
@@ -19,23 +20,25 @@ _OF_A_FUNCTION = frozenset({"op_args", "op_kwargs"})
 
 
 @contextmanager
-def masking_signatures(task: Any) -> Iterator[None]:
+def masking_fields(task: Any) -> Iterator[None]:
     """
-    Register the signatures in a task's template fields with Airflow's secrets masker.
+    Register what may not be shown of a task's template fields with Airflow's secrets masker.
 
-    Wrap ``_do_render_template_fields``, since ``render_template_fields`` is not called for a mapped task. The
-    signatures are registered before rendering too, since a template that fails is logged unrendered.
+    That is the signature of a URL, and with ``[kling] show_prompts = false`` each prompt. Wrap
+    ``_do_render_template_fields``, since ``render_template_fields`` is not called for a mapped task. The texts are
+    registered before rendering too, since a template that fails is logged unrendered.
 
-    A field with a signature that is nested too deep for the masker becomes JSON text, as from a template.
+    A field with such a text that is nested too deep for the masker becomes JSON text, as from a template.
     """
     _mask(task)
     try:
         yield
     finally:
-        _mask(task)
+        prompts = _mask(task)
     for name in set(task.template_fields) - _OF_A_FUNCTION:
         value = getattr(task, name, None)
-        if any(level > MASKED_LEVELS and signatures_in(text) for level, text in _texts_in(value)):
+        deep = (text for level, text in _texts_in(value) if level > MASKED_LEVELS)
+        if any(text in prompts or signatures_in(text) for text in deep):
             with suppress(TypeError, ValueError, RecursionError):  # not JSON: rejected before it is sent
                 setattr(task, name, json.dumps(value))
 
@@ -111,13 +114,27 @@ def _text(text: str, context: Any, jinja_env: Any) -> Any:
     return "".join(map(str, parts))
 
 
-def _mask(task: Any) -> None:
-    texts = (text for name in task.template_fields for _, text in _texts_in(getattr(task, name, None)))
-    if signatures := set().union(*map(signatures_in, texts)):
+def _mask(task: Any) -> set[str]:
+    """Register what may not be shown; return the prompts among it."""
+    from airflow_provider_kling.hooks.shown_prompts import shows_prompts
+
+    fields = {name: getattr(task, name, None) for name in task.template_fields}
+    prompts = set() if shows_prompts() else set(prompts_in(fields))
+    secrets = {form for prompt in prompts for form in _written_forms(prompt)}
+    for _, text in _texts_in(list(fields.values())):
+        secrets.update(signatures_in(text))
+    if secrets:
         from airflow.providers.common.compat.sdk import mask_secret
 
         # One call for all: each call is a request to the task's supervisor.
-        mask_secret(list(signatures))
+        mask_secret(list(secrets))
+    return prompts
+
+
+def _written_forms(text: str) -> set[str]:
+    """Return the forms in which logs and JSON have a text: the masker looks for exactly what it is given."""
+    inner = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1])
+    return {text, *inner}
 
 
 def _texts_in(value: Any) -> Iterator[tuple[float, str]]:

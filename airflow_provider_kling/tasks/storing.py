@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.exceptions import KlingError, KlingValidationError
 from airflow_provider_kling.tasks.base import KlingTask
+from airflow_provider_kling.tasks.lineage import LineageTask
+from airflow_provider_kling.tasks.metrics import count_stored
+from airflow_provider_kling.tasks.outlets import describe_outlets
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ _ANY_TASK_ID = "0" * 24
 _CLAIM_PATIENCE = 15.0
 
 
-class StoringTask(KlingTask):
+class StoringTask(LineageTask, KlingTask):
     """
     A mixin for an operator that stores one video.
 
@@ -37,6 +40,7 @@ class StoringTask(KlingTask):
 
     if TYPE_CHECKING:
         log: Any
+        outlets: list[Any]
         overwrite: bool
         max_bytes: int | None
         sidecar: bool
@@ -54,11 +58,14 @@ class StoringTask(KlingTask):
                 self._storing,
             )
 
-    def _check_place(self, context: Context, path: str, *, model: str | None, prompt: str | None) -> None:
+    def _check_place(
+        self, context: Context, path: str, *, model: str | None, prompt: str | None, is_bought: bool = False
+    ) -> None:
         """
         Check where the video will be stored, as far as possible before there is one, and claim the path.
 
         :param path: The rendered path, with its placeholders.
+        :param is_bought: Whether the video exists, so that a file of this name may be the video itself.
         :raises KlingValidationError: if nothing can be stored there, or another row of this task stores there.
         :raises KlingDownloadError: if the store cannot be reached.
         """
@@ -67,7 +74,7 @@ class StoringTask(KlingTask):
 
         map_index = context["ti"].map_index
         values = file_values(kling_task_id=_ANY_TASK_ID, map_index=map_index, model=model, prompt=prompt)
-        is_new = context["ti"].try_number <= 1 and not needs_task_id(path)
+        is_new = context["ti"].try_number <= 1 and not is_bought and not needs_task_id(path)
         target = target_of(fill(path, values))
         target.check(overwrite=self.overwrite or not is_new)
         if self.last_frame_to:
@@ -142,7 +149,7 @@ class StoringTask(KlingTask):
         state = "is not stored"
         try:
             target = target_of(fill(path, values))
-            target.check(overwrite=self.overwrite)
+            target.check(overwrite=True)  # whether the file there is this video is found out below
             self._claim_path(context, path, target.path)
             storer = VideoStorer(
                 self._hook.client,
@@ -174,13 +181,16 @@ class StoringTask(KlingTask):
             result = complete_video(known)
             if self.sidecar:
                 self._store_sidecar(result, target)
-        except KlingError:
+        except KlingError as error:
             # Airflow logs the error itself, with its traceback.
             self.log.error(  # noqa: TRY400
                 "The video of Kling task %s is finished and paid for; it %s", kling_task_id, state
             )
-            raise
+            raise error.replace(kling_task_id=kling_task_id) from error.__cause__
         self._storing = None
+        count_stored(self, result)
+        self._collect_lineage(self._hook, tuple(filter(None, (result["path"], result["last_frame_path"]))))
+        describe_outlets(self.outlets, context, result, model=model)
         return result
 
     def _store_last_frame(self, path: str, target: Target) -> str:
@@ -190,7 +200,7 @@ class StoringTask(KlingTask):
         with target.open() as file:
             png = last_frame_png(file)
         frame = target_of(path)
-        frame.store(lambda file: _written(file, png), overwrite=True)
+        frame.store(lambda file: _written(file, png), overwrite=True, content_type="image/png")
         self.log.info("Stored the last frame as %s", frame.path)
         return frame.path
 
@@ -203,7 +213,7 @@ class StoringTask(KlingTask):
         shown = {**video, "video_url": mask_signatures(video["video_url"])}
         text = json.dumps(shown, ensure_ascii=False, indent=2).encode()
         beside = target_of(f"{folder}/{stem if dot and stem else name}.json")
-        beside.store(lambda file: _written(file, text), overwrite=True)
+        beside.store(lambda file: _written(file, text), overwrite=True, content_type="application/json")
 
     def _current_location(self, kling_task_id: str, *, was_finished: bool = False) -> VideoLocation:
         """Return where the video of a job lies, as the API says now."""

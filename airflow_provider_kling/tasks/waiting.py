@@ -13,6 +13,7 @@ from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import STILL_RUNNING
 from airflow_provider_kling.tasks.base import KlingTask
+from airflow_provider_kling.tasks.metrics import count_finished, measured
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 from airflow_provider_kling.version_compat import (
     TaskDeferralError,
@@ -70,6 +71,8 @@ class WaitingTask(KlingTask):
 
     #: URL of the finished video, for the link in Airflow's UI.
     video_url: str | None = None
+    #: When the job was submitted (epoch seconds); None if it is not known.
+    submitted_at: float | None = None
 
     def _defer_until_finished(
         self,
@@ -112,6 +115,7 @@ class WaitingTask(KlingTask):
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,
         )
 
+    @measured
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume as every operator does; if the trigger crashed, continue to wait for the same job."""
         try:
@@ -131,13 +135,14 @@ class WaitingTask(KlingTask):
         """Continue after a trigger that crashed."""
         raise NotImplementedError
 
-    def _count_crash(self, context: Context, advice: str = STILL_RUNNING) -> int:
+    def _count_crash(self, context: Context, kling_task_id: str | None, advice: str = STILL_RUNNING) -> int:
         """
         Return how often a trigger of this attempt has crashed, this crash included.
 
         The number is kept in XCom, which Airflow clears at the next attempt, and not before.
 
         :param context: The task's context.
+        :param kling_task_id: The Kling task that was waited for; None if the task waited to submit.
         :param advice: The advice of the error: what is known of the job.
         :raises KlingError: after more than :data:`MAX_CRASHES` crashes, so that a trigger that always crashes is
             not deferred forever.
@@ -145,7 +150,8 @@ class WaitingTask(KlingTask):
         ti = context["ti"]
         crashes = int(ti.xcom_pull(task_ids=ti.task_id, key=_CRASHES, map_indexes=ti.map_index) or 0) + 1
         if crashes > MAX_CRASHES:
-            raise KlingError(f"The trigger crashed {crashes} times; its log has the reason", advice=advice)
+            message = f"The trigger crashed {crashes} times; its log has the reason"
+            raise KlingError(message, kling_task_id=kling_task_id, advice=advice, kind="trigger_crashed")
         ti.xcom_push(key=_CRASHES, value=crashes)
         return crashes
 
@@ -153,6 +159,7 @@ class WaitingTask(KlingTask):
         """Publish a finished video in the link, XCom ``video_url`` and the log; return it."""
         task: Any = self
         self.video_url = video["video_url"]
+        count_finished(self, video, submitted_at=self.submitted_at)
         context["ti"].xcom_push(key="video_url", value=self.video_url)
         if video.get("is_watermarked"):  # an event of an earlier version says nothing of it
             task.log.warning(

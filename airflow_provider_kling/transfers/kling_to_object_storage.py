@@ -11,8 +11,10 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_kling.jobs.limits import to_seconds
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
+from airflow_provider_kling.tasks.metrics import measured
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_storing
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
+from airflow_provider_kling.utils.text import as_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,12 +104,13 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
 
     @property
     def map_label(self) -> str:
-        """What Airflow's UI calls this row: the first words of the prompt, or the id of the job."""
+        """What Airflow's UI calls this row: the first words of the prompt or its hash, or the id of the job."""
         from airflow_provider_kling.jobs.result import given_video, prompt_of, task_reference
 
         prompt = prompt_of(given_video(self.video).get("request"))
         return label_of(prompt) or task_reference(self.video)[0]
 
+    @measured
     def execute(self, context: Context) -> KlingVideo:
         """Store the video and return it."""
         from airflow_provider_kling.jobs.result import given_video, prompt_of, task_reference
@@ -115,8 +118,10 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         kling_task_id, url = task_reference(self.video)
         path = str(self.path)
         video: Mapping[str, Any] = {**given_video(self.video), "kling_task_id": kling_task_id, "video_url": url}
+        if request := as_mapping(video.get("request")):
+            video = {**video, "request": self._with_shown_prompts(request)}
         prompt, model = prompt_of(video.get("request")), video.get("model")
-        self._check_place(context, path, model=model, prompt=prompt)
+        self._check_place(context, path, model=model, prompt=prompt, is_bought=True)
         status_body = None
         if not url:
             current, status_body = self._current_video(kling_task_id)
@@ -124,3 +129,9 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         return self._store_video(
             context, video, path=path, seconds=self.timeout, model=model, prompt=prompt, status_body=status_body
         )
+
+    def _lineage_inputs(self) -> list[str]:
+        from airflow_provider_kling.jobs.result import task_reference
+
+        url = task_reference(self.video)[1]
+        return [url] if url else []

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_kling.client.redaction import Masks, redact, redact_error
 from airflow_provider_kling.exceptions import KlingError
+from airflow_provider_kling.hooks.shown_prompts import WITHHOLDING, shows_prompts
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL, WaitTimes, seconds_until, wait_times
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT
 from airflow_provider_kling.jobs.poll_schedule import delay_for, learned_durations
@@ -154,6 +156,8 @@ class KlingTaskTrigger(BaseTrigger):
     async def _wait(self, client: SharedClient, poller: Poller, now: Callable[[], float]) -> Finished:
         """Poll until the wait is over, and log changes."""
         loop = asyncio.get_running_loop()
+        # A trigger does not know the prompt. Its event is stored, and Airflow logs it.
+        masks = Masks() if shows_prompts() else WITHHOLDING
         logging_line: asyncio.Future[None] | None = None
         route = self.route
         try:
@@ -165,9 +169,9 @@ class KlingTaskTrigger(BaseTrigger):
                         queue_timeout=poller.check_timeout(now=now()),
                     )
                     route = job.route or route
-                    decision = poller.on_job(job, grace=client.grace, now=(at := now()))
+                    decision = poller.on_job(redact(job, masks), grace=client.grace, now=(at := now()))
                 except KlingError as error:
-                    decision = poller.on_error(error, grace=client.grace, now=(at := now()))
+                    decision = poller.on_error(redact_error(error, masks), grace=client.grace, now=(at := now()))
                 if isinstance(decision, Finished):
                     if poller.job_has_ended:
                         client.slots.wake_one()

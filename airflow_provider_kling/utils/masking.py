@@ -100,34 +100,19 @@ class SecretMask:
             else:
                 return text
         kept, end = [], 0
-        for start, stop in _merged(self._spans(text, was_cut=was_cut)):
+        for start, stop in merged_spans(self._spans(text, was_cut=was_cut)):
             kept.append(text[end:start])
             end = stop
         return MASK.join([*kept, text[end:]]) if kept else text
 
     def _spans(self, text: str, *, was_cut: bool) -> Iterator[tuple[int, int]]:
         """Yield the start and the end of each secret in a text."""
-        layers: list[DecodedText] = []
         shown = text.rstrip("…") if was_cut else text
         shortest = (MIN_PREFIX if len(shown) == len(text) else MIN_CUT_PREFIX) if was_cut else None
-        for _ in range(MAX_ROUNDS + 1):
-            if not (shown.isascii() and shown.isprintable()) and _UNUSUAL.search(shown):
-                layers.append(DecodedText(shown, _UNUSUAL, _usual))
-                shown = layers[-1].text
-            folded = _folded(shown)
-            found = [*self._found(folded)]
-            if shortest:
-                found += self._cut(folded, shortest)
-            if found:
-                spaces = DecodedText(shown, _SPACE, _nothing)
-                for span in found:
-                    yield reduce(lambda inner, layer: layer.span(*inner), (spaces, *reversed(layers)), span)
-            if "\\" not in shown and "%" not in shown and "&" not in shown:
-                return
-            layers.append(DecodedText(shown))
-            if layers[-1].text == shown:
-                return
-            shown = layers[-1].text
+        return find_spans(
+            shown,
+            lambda folded: [*self._found(folded), *(self._cut(folded, shortest) if shortest else ())],
+        )
 
     def _found(self, folded: str) -> Iterator[tuple[int, int]]:
         """Yield the start and the end of each secret in a folded text."""
@@ -153,6 +138,40 @@ class SecretMask:
 def mask(secrets: Iterable[str], text: str) -> str:
     """Return a text with every secret masked; see :class:`SecretMask`."""
     return SecretMask(secrets)(text)
+
+
+def find_spans(text: str, find: Callable[[str], Iterable[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
+    """
+    Yield the spans of a text that a search finds, whatever its escapes, spaces, letter case, invisible characters.
+
+    :param text: The text.
+    :param find: Returns the start and the end of what it finds in the text without all these.
+    """
+    layers: list[DecodedText] = []
+    for _ in range(MAX_ROUNDS + 1):
+        if not (text.isascii() and text.isprintable()) and _UNUSUAL.search(text):
+            layers.append(DecodedText(text, _UNUSUAL, _usual))
+            text = layers[-1].text
+        if found := list(find(_folded(text))):
+            spaces = DecodedText(text, _SPACE, _nothing)
+            for span in found:
+                yield reduce(lambda inner, layer: layer.span(*inner), (spaces, *reversed(layers)), span)
+        if "\\" not in text and "%" not in text and "&" not in text:
+            return
+        layers.append(DecodedText(text))
+        if layers[-1].text == text:
+            return
+        text = layers[-1].text
+
+
+def folded_forms(text: str) -> set[str]:
+    """Return a text as the search of :func:`find_spans` gets it when another text quotes it, in each round."""
+    forms = set()
+    for _ in range(MAX_ROUNDS + 1):
+        text = DecodedText(text, _UNUSUAL, _usual).text
+        forms.add(_folded(text))
+        text = DecodedText(text).text
+    return forms
 
 
 def forms_of(secret: str, *, parts: bool = True) -> Iterator[str]:
@@ -240,7 +259,7 @@ def _folded(text: str) -> str:
     return text.lower()
 
 
-def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def merged_spans(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Yield the spans in order; overlapping ones are merged."""
     last: tuple[int, int] | None = None
     for start, end in sorted(spans):

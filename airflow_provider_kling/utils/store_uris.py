@@ -31,3 +31,16 @@ def store_uri_problem(uri: str) -> str | None:
     if not found["key"].strip("/"):
         return "names no object in a bucket, such as s3://conn@bucket/frame.png"
     return "is a folder; name the object" if found["key"].endswith("/") else None
+
+
+def without_connection(path: str) -> str:
+    """
+    Return a path as a URI without an Airflow connection: ``s3://bucket/clip.mp4`` for ``s3://conn@bucket/clip.mp4``.
+
+    :param path: A path for ``ObjectStoragePath``, or of a local file.
+    """
+    scheme, separator, rest = path.partition("://")
+    if not separator:
+        return f"file://{path}"
+    authority, slash, key = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{key}"

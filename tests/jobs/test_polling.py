@@ -135,7 +135,8 @@ class TestNotVisibleYet:
             assert isinstance(waiting.on_error(NOT_FOUND, grace=GRACE, now=START + 1), Pause)
 
     def test_a_minute_later_it_ends_the_wait(self) -> None:
-        assert error_of(poller().on_error(NOT_FOUND, grace=GRACE, now=START + GRACE.visibility)) is NOT_FOUND
+        error = error_of(poller().on_error(NOT_FOUND, grace=GRACE, now=START + GRACE.visibility))
+        assert error.to_dict() == NOT_FOUND.to_dict() | {"kling_task_id": poller().kling_task_id}
 
     def test_the_deadline_ends_it_too(self) -> None:
         error = error_of(poller(timeout=10).on_error(NOT_FOUND, grace=GRACE, now=START + 10))

@@ -64,7 +64,7 @@ def lead(monkeypatch: pytest.MonkeyPatch) -> Lead:
 
 def fetch(hook: KlingHook, url: str, seconds: float = 5.0) -> bytes:
     sink = io.BytesIO()
-    size = download(hook.client, url, sink, seconds=seconds)
+    size = download(hook.client, url, sink, seconds=seconds).size_bytes
     assert size == len(sink.getvalue())
     return sink.getvalue()
 
@@ -126,7 +126,7 @@ class TestAVideo:
         with RawServer(pour) as server:
             tracemalloc.start()
             try:
-                size = download(hook.client, server.base_url, Nowhere(), seconds=30)
+                size = download(hook.client, server.base_url, Nowhere(), seconds=30).size_bytes
                 _, peak = tracemalloc.get_traced_memory()
             finally:
                 tracemalloc.stop()
@@ -806,7 +806,7 @@ class TestTheBound:
     def test_what_keeps_it_arrives(self, hook: KlingHook, bound: int | None) -> None:
         sink = io.BytesIO()
         with RawServer(VIDEO) as server:
-            assert download(hook.client, server.base_url, sink, seconds=5, max_bytes=bound) == len(MP4)
+            assert download(hook.client, server.base_url, sink, seconds=5, max_bytes=bound).size_bytes == len(MP4)
 
     def test_is_four_gigabytes_by_default(self, hook: KlingHook) -> None:
         refused = pytest.raises(KlingDownloadError, match="more than max_bytes=4294967296")

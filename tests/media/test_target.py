@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, ClassVar
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
@@ -14,11 +14,11 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, KlingValidationError
-from airflow_provider_kling.media.target import target_of
+from airflow_provider_kling.media.target import Part, target_of
 from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
 from tests.conftest import Connect, TaskLog
 from tests.fixtures.videos import MP4, VIDEO
-from tests.media.conftest import Store
+from tests.media.conftest import Store, attach
 from tests.raw_server import RawServer
 from tests.task_context import context
 
@@ -37,7 +37,7 @@ STORED = [
     "a?/b*/[c].mp4",
     "{{ ds }}.mp4",
     "{% x %}.mp4",
-    "${HOME}.mp4",
+    "$HOME.mp4",
     "$(id).mp4",
     "%2e%2e%2f.mp4",
     "%00.mp4",
@@ -118,16 +118,14 @@ NEIGHBOURS = {"a1b.mp4": b"1", ".a1b.mp4.part": b"2", "fold1er/clip1.mp4": b"3",
 
 def store_video(path: str, **arguments: Any) -> str:
     video = {"kling_task_id": "task_1", "video_url": "/x.mp4"}
-    result: str = KlingToObjectStorageOperator(task_id="store", video=video, path=path, **arguments).execute(
-        context()
-    )
-    return result
+    task = KlingToObjectStorageOperator(task_id="store", video=video, path=path, **arguments)
+    return str(task.execute(context())["path"])
 
 
-def writing(content: bytes, meanwhile: Callable[[], object] = lambda: None) -> Callable[[BinaryIO], int]:
+def writing(content: bytes, meanwhile: Callable[[], object] = lambda: None) -> Callable[[Part], int]:
     """Return what writes a file in two halves, with something that happens between."""
 
-    def fill(file: BinaryIO) -> int:
+    def fill(file: Part) -> int:
         file.write(content[: len(content) // 2])
         meanwhile()
         file.write(content[len(content) // 2 :])
@@ -591,6 +589,91 @@ class TestALargeFile:
         monkeypatch.setattr(s3fs.core, "MANAGED_COPY_THRESHOLD", 1000)
         target_of(f"{s3_store.url}/50% [of] it?.mp4").store(writing(MP4), overwrite=True)
         assert s3_store.files() == {"50% [of] it?.mp4": MP4}
+        assert content_type_in(s3_store, "50% [of] it?.mp4") == "video/mp4"
+
+
+def content_type_in(store: Store, name: str) -> str:
+    bucket, _, folder = store.root.partition("/")
+    return str(store.client.head_object(Bucket=bucket, Key=f"{folder}/{name}")["ContentType"])
+
+
+class StrictFileSystem(MemoryFileSystem):  # type: ignore[misc]
+    """One in memory that takes the arguments of another one, and no others."""
+
+    protocol = "strict"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    allowed: ClassVar[frozenset[str]] = frozenset()
+    opened: ClassVar[list[dict[str, Any]]] = []
+
+    def open(self, path: str, mode: str = "rb", **arguments: Any) -> Any:
+        assert arguments.keys() <= self.allowed
+        self.opened.append(arguments)
+        return super().open(path, mode)
+
+    def cp_file(self, path1: str, path2: str) -> None:
+        super().cp_file(path1, path2)
+
+
+class TestTheMediaType:
+    @pytest.mark.parametrize(
+        ("content", "content_type"),
+        [
+            (MP4, "video/mp4"),
+            (b"\x00\x00\x00\x14ftypqt  " + bytes(50), "video/quicktime"),
+            (b"\x1a\x45\xdf\xa3" + bytes(50), "video/webm"),
+            (MP4 * 1200, "video/mp4"),  # uploaded in several parts
+        ],
+        ids=["mp4", "quicktime", "webm", "large"],
+    )
+    def test_of_a_video_is_that_of_its_content(self, s3_store: Store, content: bytes, content_type: str) -> None:
+        target_of(f"{s3_store.url}/clip.bin").store(lambda part: part.write(content), overwrite=True)
+        assert s3_store.files() == {"clip.bin": content}
+        assert content_type_in(s3_store, "clip.bin") == content_type
+
+    @pytest.mark.parametrize("content_type", ["application/json", "image/png"])
+    def test_of_another_file_is_given(self, s3_store: Store, content_type: str) -> None:
+        target = target_of(f"{s3_store.url}/beside")
+        target.store(lambda part: part.write(b"{}"), overwrite=True, content_type=content_type)
+        assert content_type_in(s3_store, "beside") == content_type
+
+    @pytest.mark.parametrize(
+        ("protocol", "arguments"),
+        [
+            ("gs", {"content_type": "video/mp4"}),
+            ("gcs", {"content_type": "video/mp4"}),
+            ("abfs", {"content_settings": {"content_type": "video/mp4"}}),
+            ("abfss", {"content_settings": {"content_type": "video/mp4"}}),
+            ("memory", {}),
+        ],
+    )
+    def test_is_told_as_each_store_takes_it(
+        self, monkeypatch: pytest.MonkeyPatch, protocol: str, arguments: dict[str, Any]
+    ) -> None:
+        """As ``gcsfs.GCSFile`` and ``adlfs.AzureBlobFile`` take it; what they copy keeps it."""
+        monkeypatch.setattr(StrictFileSystem, "allowed", frozenset(arguments))
+        monkeypatch.setattr(StrictFileSystem, "opened", [])
+        attach(protocol, "strict", fs=StrictFileSystem())
+        target_of(f"{protocol}://strict@bucket/clip.mp4").store(writing(MP4), overwrite=True)
+        assert StrictFileSystem.opened == [arguments]
+
+
+class TestWhatFillReturns:
+    def test_is_returned_and_the_bytes_are_counted(self, store: Store) -> None:
+        target = target_of(f"{store.url}/clip.mp4")
+        assert target.store(lambda part: (part.write(MP4), "anything"), overwrite=True) == (len(MP4), "anything")
+        assert target.size() == len(MP4)
+        with target.open() as file:
+            assert file.read() == MP4
+
+    def test_an_empty_file_is_one(self, store: Store) -> None:
+        target = target_of(f"{store.url}/clip.json")
+        target.store(lambda _: None, overwrite=True)
+        assert store.files() == {"clip.json": b""}
+        assert target.size() == 0
+
+    def test_a_file_that_is_not_there_has_no_size(self, store: Store) -> None:
+        assert target_of(f"{store.url}/clip.mp4").size() is None
 
 
 def test_no_call_that_takes_patterns_is_given_a_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

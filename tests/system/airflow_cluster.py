@@ -13,16 +13,20 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from signal import SIGABRT
+from threading import Lock
+from typing import Self, TypeVar
 
 import psutil
 import requests
 
 from tests.system.airflow_api import AirflowApi, wait_for
+
+T = TypeVar("T")
 
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
     # What users call and what tasks call is served by two processes: on SQLite, one that serves both comes to a
@@ -37,8 +41,10 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
 """The Airflow commands that make up a whole Airflow, with their arguments."""
 
 _CHECKOUT = Path(__file__).parents[2]
-_START_TIMEOUT = 180.0
-"""Seconds until every component must be healthy; far more than needed, for a busy machine."""
+_SILENCE = 150.0
+"""Seconds without a sign of life after which a component is broken; far more than needed, for a busy machine."""
+_LISTEN_EVERY = 10.0
+"""Seconds between two looks at the signs of life while something else is waited for."""
 _STOP_GRACE = 4.0
 """Seconds that a component gets to end by itself."""
 _FOREIGN_VARIABLES = ("AIRFLOW", "_AIRFLOW", "PYTHONPATH", "PYTHONHOME")
@@ -46,17 +52,18 @@ _FOREIGN_VARIABLES = ("AIRFLOW", "_AIRFLOW", "PYTHONPATH", "PYTHONHOME")
 
 
 class ClusterError(RuntimeError):
-    """A component of Airflow ended that should not have."""
+    """A component of Airflow has ended, or hangs."""
 
 
 class AirflowCluster:
-    """Run Airflow with LocalExecutor and SQLite in ``home``, and drive it through ``api``.
+    """Run Airflow with LocalExecutor in ``home``, and drive it through ``api``.
 
     Use it as a context manager. No process outlives it, however this one ends: a watchdog sees to that.
 
-    :param home: folder for the database, the logs and the configuration; made if missing. A second cluster in
-        the same folder goes on with the same database.
+    :param home: folder for the logs, the configuration and SQLite's database; made if missing. A second cluster
+        in the same folder goes on with the same database.
     :param dags: folder of the DAG files.
+    :param database: URL of the database, for SQLAlchemy; a SQLite in ``home`` if None.
     :param connections: connection id -> connection, as a URI or as JSON.
     :param environment: more environment variables; they win over those set here.
     :param parallelism: number of LocalExecutor workers, so of tasks that run at once.
@@ -69,6 +76,7 @@ class AirflowCluster:
         home: Path,
         dags: Path,
         *,
+        database: str | None = None,
         connections: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         parallelism: int = 4,
@@ -76,7 +84,7 @@ class AirflowCluster:
         port: int = 0,
     ) -> None:
         self.home = home.absolute()
-        self.db_path = self.home / "airflow.db"
+        self._sqlite = None if database else self.home / "airflow.db"
         port = free_port(port)
         self.api = AirflowApi(f"http://127.0.0.1:{port}")
         self._execution_port = free_port()
@@ -84,6 +92,8 @@ class AirflowCluster:
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_VARIABLES)},
             "AIRFLOW_HOME": str(self.home),
+            # A component that hangs is aborted: its log then tells where each of its threads was.
+            "PYTHONFAULTHANDLER": "1",
             **_variables(
                 {
                     "core": {
@@ -91,13 +101,16 @@ class AirflowCluster:
                         "load_examples": False,
                         "executor": "LocalExecutor",
                         "parallelism": parallelism,
+                        # LocalExecutor hands all queued tasks to its workers in one pipe. A full one blocks the
+                        # scheduler, for good if the workers are killed meanwhile, so few may be queued.
+                        "default_pool_task_slot_count": 3 * parallelism,
                         "dags_are_paused_at_creation": False,
                         "simple_auth_manager_all_admins": True,
                         "test_connection": "Enabled",
                         "execution_api_server_url": self._execution_url,
                     },
                     # SQLite has one writer at a time: the others wait, a minute at most.
-                    "database": {"sql_alchemy_conn": f"sqlite:///{self.db_path}?timeout=60"},
+                    "database": {"sql_alchemy_conn": database or f"sqlite:///{self._sqlite}?timeout=60"},
                     "api": {"port": port, "base_url": self.api.url},
                     # Somebody is waiting, and the machine has nothing else to do.
                     "scheduler": {"scheduler_idle_sleep_time": 0.2, "job_heartbeat_sec": 2},
@@ -111,6 +124,10 @@ class AirflowCluster:
         }
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._started: dict[str, datetime] = {}
+        self._heard: dict[str, tuple[datetime, float]] = {}
+        self._listen_at = 0.0
+        self._trouble = ""
+        self._turn = Lock()
         self._watchdog: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -138,7 +155,7 @@ class AirflowCluster:
             start_new_session=True,
         )
         if self._spawn("migrate", "db", "migrate").wait():
-            raise ClusterError(self._last_words("migrate"))
+            raise ClusterError(f"airflow db migrate failed; {self._last_words('migrate')}")
         self._let_readers_and_a_writer_share_the_database()
         for component in COMPONENTS:
             self.start_component(component)
@@ -168,6 +185,7 @@ class AirflowCluster:
         if name == "api-server.execution":
             arguments += ("--port", str(self._execution_port))
         self._started[name] = datetime.now(UTC)
+        self._heard[name] = (self._started[name], time.monotonic())
         self._running[name] = self._spawn(name, command, *arguments)
 
     def kill(self, name: str, *, children: bool = True) -> None:
@@ -190,17 +208,46 @@ class AirflowCluster:
         self.wait_until_healthy()
 
     def wait_until_healthy(self) -> None:
-        """Return when every running component has shown a heartbeat since it was started."""
-        wait_for(self._is_healthy, "Airflow to be healthy", timeout=_START_TIMEOUT)
+        """Return when every running component has shown a sign of life since it was started.
+
+        :raises ClusterError: see ``check``.
+        """
+        while not self._is_healthy():
+            time.sleep(0.2)
+
+    def wait_for(self, probe: Callable[[], T], what: str, *, timeout: float, pause: float = 0.2) -> T:
+        """Return the first true answer of ``probe``, as long as Airflow is at work.
+
+        :raises TimeoutError: naming ``what`` and the last answer.
+        :raises ClusterError: see ``check``.
+        """
+
+        def look() -> T:
+            self.check()
+            return probe()
+
+        return wait_for(look, what, timeout=timeout, pause=pause)
 
     def check(self) -> None:
-        """Raise if a component has ended by itself.
+        """Raise if a component has ended by itself, or has shown no sign of life for a long time.
 
-        :raises ClusterError: with the end of its log.
+        :raises ClusterError: the first time with the end of the logs and all processes; from then on in one line.
         """
-        for name, process in self._running.items():
-            if process.poll() is not None:
-                raise ClusterError(self._last_words(name))
+        with self._turn:
+            if self._trouble:
+                raise ClusterError(self._trouble)
+            if time.monotonic() >= self._listen_at:
+                self._listen()
+                self._listen_at = time.monotonic() + _LISTEN_EVERY
+            for name, process in list(self._running.items()):
+                silence = time.monotonic() - self._heard[name][1]
+                if process.poll() is not None:
+                    self._trouble = f"airflow {name} has ended with exit code {process.returncode}"
+                elif silence > _SILENCE:
+                    self._trouble = f"airflow {name} has shown no sign of life for {silence:.0f} s"
+                else:
+                    continue
+                raise ClusterError(f"{self._trouble}\n{self._table()}\n{self._abort()}")
 
     def processes(self, name: str) -> list[psutil.Process]:
         """Return a component's living processes: its own and all that it started."""
@@ -235,22 +282,54 @@ class AirflowCluster:
         return process
 
     def _let_readers_and_a_writer_share_the_database(self) -> None:
-        if self.db_path.exists():
-            with closing(sqlite3.connect(self.db_path)) as database:
+        if self._sqlite is not None and self._sqlite.exists():
+            with closing(sqlite3.connect(self._sqlite)) as database:
                 database.execute("PRAGMA journal_mode = WAL")
 
     def _is_healthy(self) -> bool:
         self.check()
-        try:
-            health = self.api.health()
+        self._listen()
+        return all(self._heard[name][0] > self._started[name] for name in self._running)
+
+    def _listen(self) -> None:
+        """Note the newest sign of life of each component: a heartbeat in the database, or an answer."""
+        signs: dict[str, datetime] = {}
+        with suppress(requests.RequestException):
+            for component, state in self.api.health().items():
+                if heartbeat := state.get(f"latest_{component}_heartbeat"):
+                    signs[component.replace("_", "-")] = datetime.fromisoformat(heartbeat)
+            signs["api-server"] = datetime.now(UTC)
+        with suppress(requests.RequestException):
             requests.get(f"{self._execution_url}health", timeout=10).raise_for_status()
-        except (requests.ConnectionError, requests.Timeout):
-            return False
-        return all(_has_beaten(health, name, self._started[name]) for name in self._running)
+            signs["api-server.execution"] = datetime.now(UTC)
+        for name, (latest, _) in list(self._heard.items()):
+            sign = signs.get(name if name in COMPONENTS else name.partition(".")[0])
+            if sign is not None and sign > latest:
+                # Its age is measured by a clock that stands still while the machine is suspended.
+                self._heard[name] = (sign, time.monotonic())
+
+    def _abort(self) -> str:
+        """Return the end of each component's log, after it was made to say where it hangs."""
+        for process in self._running.values():
+            process.send_signal(SIGABRT)
+        for process in self._running.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)
+        return "\n".join(map(self._last_words, self._running))
+
+    def _table(self) -> str:
+        """Return state, age, memory and command of each process, one a line."""
+        lines = []
+        for process in _session_processes({process.pid for process in self._running.values()}):
+            with suppress(psutil.Error):
+                age, memory = time.time() - process.create_time(), process.memory_info().rss / 2**20
+                state, command = process.status(), " ".join(process.cmdline())[:100]
+                lines.append(f"{process.pid:>8} {state:<10} {age:>6.0f} s {memory:>6.0f} MiB  {command}")
+        return "\n".join(lines)
 
     def _last_words(self, name: str) -> str:
         lines = self.log_path(name).read_text(errors="replace").splitlines()
-        return "\n".join([f"airflow {name} ended; its log {self.log_path(name)} closes with", *lines[-30:]])
+        return "\n".join([f"the log {self.log_path(name)} closes with", *lines[-40:]])
 
 
 def _variables(settings: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
@@ -259,15 +338,6 @@ def _variables(settings: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
         for section, options in settings.items()
         for option, value in options.items()
     }
-
-
-def _has_beaten(health: Mapping[str, Any], name: str, since: datetime) -> bool:
-    component = name.partition(".")[0].replace("-", "_")
-    if component not in health:
-        return component == "api_server"
-    state = health[component]
-    heartbeat = state.get(f"latest_{component}_heartbeat")
-    return state["status"] == "healthy" and heartbeat and datetime.fromisoformat(heartbeat) >= since
 
 
 def free_port(preferred: int = 0) -> int:

@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_kling.sandbox import Sandbox
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.metrics import Metrics
+from tests.system.postgres import postgres
 from tests.system.scene import set_connection
 
 CHECKOUT = Path(__file__).parents[2]
@@ -32,8 +33,15 @@ def metrics() -> Iterator[Metrics]:
 
 
 @pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    """Start a PostgreSQL: dozens of scenes at once are too much for SQLite, which has one writer at a time."""
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def cluster(
-    sandbox: Sandbox, metrics: Metrics, tmp_path_factory: pytest.TempPathFactory
+    sandbox: Sandbox, metrics: Metrics, database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowCluster]:
     """Start an Airflow with the example DAGs, the DAGs of these tests, and a connection to the sandbox."""
     home, state = tmp_path_factory.mktemp("airflow"), tmp_path_factory.mktemp("kling-state")
@@ -57,7 +65,7 @@ def cluster(
         "PYTHONPATH": str(CHECKOUT),
         **metrics.environment,
     }
-    with AirflowCluster(home, EXAMPLE_DAGS, environment=environment, parallelism=6) as cluster:
+    with AirflowCluster(home, EXAMPLE_DAGS, database=database, environment=environment, parallelism=6) as cluster:
         # Stored, and not in the environment, so that a test can lead it elsewhere.
         set_connection(cluster.api, "kling_default", json.loads(sandbox.connection_json))
         yield cluster

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from airflow_provider_kling.sandbox import Sandbox
 from tests.fixtures.platform import API_KEY, PAIR, connection_to
-from tests.system.airflow_api import AirflowApi, wait_for
+from tests.system.airflow_api import AirflowApi
 from tests.system.scenarios import UNCERTAIN, assert_paid_once
-from tests.system.scene import PATIENCE, Scene, set_connection
+from tests.system.scene import Scene, set_connection
 
 CONNECTIONS = {API_KEY: "kling_platform", PAIR: "kling_platform_pair"}
 BEFORE_ACCEPTANCE, AFTER_ACCEPTANCE = "before the acceptance", "after the acceptance"
@@ -103,7 +103,7 @@ def kill_in_the_post(scene: Scene, kill: Kill, dag_id: str = "paid_once") -> Non
         waiting = [fault for fault in scene.sandbox.faults() if fault.get("match") == scene.prompt]
         return "submit" not in [fault["on"] for fault in waiting]
 
-    wait_for(is_sent, f"the POST of {scene.prompt!r}", timeout=PATIENCE)
+    scene.wait_for(is_sent, f"the POST of {scene.prompt!r}", pause=0.2)
     if kill.moment == AFTER_ACCEPTANCE:
         scene.until_bought(1)
     scene.kill(supervisor=kill.death == WITH_SUPERVISOR)

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import requests
@@ -16,9 +16,11 @@ from airflow_provider_kling.records import Identity
 from airflow_provider_kling.records.folder import FolderStore
 from airflow_provider_kling.records.stores import RECORD_KEY, VariableStore
 from airflow_provider_kling.sandbox import Fault, Sandbox
-from tests.system.airflow_api import FINISHED_TASK, AirflowApi, wait_for
+from tests.system.airflow_api import FINISHED_RUN, FINISHED_TASK, AirflowApi
+from tests.system.airflow_cluster import AirflowCluster
 from tests.system.perils import RECORDS
 
+T = TypeVar("T")
 TASK_ID = "generate"
 PATIENCE = 900.0
 """Seconds to wait for a state; far more than needed, for a busy machine."""
@@ -30,26 +32,24 @@ class Scene:
     """
     A run of a DAG whose task ``generate`` buys one video.
 
-    :param airflow: the Airflow to run it.
+    :param cluster: the Airflow to run it.
     :param sandbox: the server that the task's connection leads to, and the witness.
     :param prompt: the prompt; part of no other scene's.
-    :param environment: the environment variables of the Airflow, for the folders where records may lie.
     :param conn_id: the task's connection.
     """
 
     def __init__(
         self,
-        airflow: AirflowApi,
+        cluster: AirflowCluster,
         sandbox: Sandbox,
         prompt: str,
         *,
-        environment: Mapping[str, str],
         conn_id: str = "kling_paid_once",
     ) -> None:
-        self.airflow = airflow
+        self.cluster = cluster
+        self.airflow = cluster.api
         self.sandbox = sandbox
         self.prompt = prompt
-        self.environment = environment
         self.key = ("", "", "")
         self._place = RECORDS["state store"]
         self._conn_id = conn_id
@@ -57,13 +57,7 @@ class Scene:
 
     def part(self, name: str) -> Scene:
         """Return a scene beside this one, with another run and a prompt of its own."""
-        return Scene(
-            self.airflow,
-            self.sandbox,
-            f"{self.prompt} {name}.",
-            environment=self.environment,
-            conn_id=self._conn_id,
-        )
+        return Scene(self.cluster, self.sandbox, f"{self.prompt} {name}.", conn_id=self._conn_id)
 
     @contextmanager
     def server_of_its_own(self) -> Iterator[Sandbox]:
@@ -83,6 +77,10 @@ class Scene:
         conf |= {"prompt": self.prompt, "record": record, "conn_id": self._conn_id}
         self.key = (dag_id, self.airflow.trigger_dag(dag_id, conf), TASK_ID)
 
+    def wait_for(self, probe: Callable[[], T], what: str, *, pause: float = PAUSE) -> T:
+        """Return the first true answer of ``probe``; see ``AirflowCluster.wait_for``."""
+        return self.cluster.wait_for(probe, what, timeout=PATIENCE, pause=pause)
+
     def process(self) -> psutil.Process:
         """Return the process that runs the task; its parent is the one that reports of it."""
         return psutil.Process(self.airflow.task_instance(*self.key)["pid"])
@@ -96,7 +94,7 @@ class Scene:
                 return process if process.status() == psutil.STATUS_STOPPED else None
             return None
 
-        process = wait_for(asleep, f"{self.prompt!r} to be asleep", timeout=PATIENCE, pause=PAUSE)
+        process = self.wait_for(asleep, f"{self.prompt!r} to be asleep")
         assert process is not None
         parent = process.parent()
         assert parent is not None
@@ -138,7 +136,7 @@ class Scene:
             return task["state"] if task["state"] in states else None
 
         try:
-            return str(wait_for(reached, awaited, timeout=PATIENCE, pause=PAUSE))
+            return str(self.wait_for(reached, awaited))
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self.report()}") from error
 
@@ -151,7 +149,7 @@ class Scene:
 
     def until_bought(self, count: int) -> list[str]:
         """Return the ids of the jobs as soon as so many are accepted."""
-        wait_for(lambda: len(self.bought()) >= count, f"{count} submits of {self.prompt!r}", timeout=PATIENCE)
+        self.wait_for(lambda: len(self.bought()) >= count, f"{count} submits of {self.prompt!r}", pause=0.2)
         return self.bought()
 
     def until_recorded(self) -> str:
@@ -161,13 +159,13 @@ class Scene:
             ids = [submit.kling_task_id for submit in self.record().submits.values() if submit.kling_task_ids]
             return ids[-1] if ids else None
 
-        found = wait_for(recorded, f"the id of {self.prompt!r} on record", timeout=PATIENCE, pause=PAUSE)
+        found = self.wait_for(recorded, f"the id of {self.prompt!r} on record")
         assert found is not None
         return found
 
     def until_intended(self) -> None:
         """Return as soon as a submit is on record."""
-        wait_for(lambda: self.record().submits, f"a submit of {self.prompt!r}", timeout=PATIENCE)
+        self.wait_for(lambda: self.record().submits, f"a submit of {self.prompt!r}", pause=0.2)
 
     def uncertain(self) -> dict[str, Any]:
         """Return what the attempt that ended for a submit of unknown fate left in XCom."""
@@ -182,7 +180,7 @@ class Scene:
         dag_id, run_id, _ = self.key
         task = self.airflow.task_instance(*self.key)
         if task["state"] in FINISHED_TASK:
-            self.airflow.wait_for_run(dag_id, run_id, timeout=PATIENCE)
+            self.wait_for(lambda: self.airflow.run(dag_id, run_id)["state"] in FINISHED_RUN, f"{run_id} to end")
         self._first_attempt = task["try_number"] + 1
         self.airflow.clear_task(*self.key)
 
@@ -207,7 +205,7 @@ class Scene:
     def until_logged(self, text: str) -> None:
         """Return when the log holds this text; what a triggerer writes may come late."""
         try:
-            wait_for(lambda: text in self.log(), f"{text!r} in the log", timeout=PATIENCE, pause=PAUSE)
+            self.wait_for(lambda: text in self.log(), f"{text!r} in the log")
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self.report()}") from error
 
@@ -236,7 +234,7 @@ class Scene:
         if place.state_store and (document := self.airflow.task_state(*self.key, RECORD_KEY)):
             found += document["events"]
         if place.folder:
-            found += FolderStore(self.environment[place.folder], identity, prove=False).load()
+            found += FolderStore(self.cluster.environment[place.folder], identity, prove=False).load()
         if not place.state_store and not place.folder:
             text = self.airflow.variable(VariableStore(identity).name)
             found += json.loads(text)["events"] if text else []

@@ -20,7 +20,7 @@ import pytest
 
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from tests.system import lost_submits, scenarios
-from tests.system.airflow_api import wait_for
+from tests.system.airflow_api import FINISHED_RUN
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.dags.paid_once import IMPATIENT_TIMEOUT
 from tests.system.scenarios import DEATHS, UNCERTAIN, assert_paid_once, assert_uncertain
@@ -145,7 +145,7 @@ def killed_in_a_blocking_wait(scene: Scene, case: str) -> None:
 def killed_without_a_state_store(scene: Scene, case: str) -> None:
     scenarios.killed_after_the_record(scene, case)
     if case == "variable":
-        wait_for(lambda: not scene.on_record(), "the Variable to be deleted", timeout=PATIENCE, pause=PAUSE)
+        scene.wait_for(lambda: not scene.on_record(), "the Variable to be deleted")
     else:
         assert scene.on_record() == [("job", scene.bought()[0])]
 
@@ -182,7 +182,7 @@ def timed_out(scene: Scene, case: str) -> None:
     def deadlines() -> list[datetime]:
         return [datetime.fromisoformat(found) for found in re.findall(r"at the deadline (\S+),", scene.log())]
 
-    wait_for(lambda: len(deadlines()) >= 2, "two deadlines to pass", timeout=PATIENCE, pause=PAUSE)
+    scene.wait_for(lambda: len(deadlines()) >= 2, "two deadlines to pass")
     first, second, *_ = deadlines()
     assert (second - first).total_seconds() >= IMPATIENT_TIMEOUT
     scene.finish_jobs()
@@ -390,7 +390,7 @@ def an_outage(scene: Scene) -> None:
         server.add_fault(Fault(on="probe", kind="proxy_error", times=None))
         scene.play("paid_once")
         scene.until("deferred")
-        server.wait_for("probe", 2, timeout=PATIENCE)
+        scene.wait_for(lambda: server.requests["probe"] >= 2, "a second probe")
         assert server.requests["submit"] == 0
         assert scene.on_record() == []
         server.clear_faults()
@@ -447,7 +447,7 @@ def outcomes(
     with ThreadPoolExecutor(len(names)) as pool:
 
         def start(name: str) -> Future[None]:
-            to_scene = partial(Scene, cluster.api, prompt=f"<{name}>", environment=cluster.environment)
+            to_scene = partial(Scene, cluster, prompt=f"<{name}>")
             if found := lost_submits.SCENARIOS.get(name):
                 return pool.submit(found.play, to_scene(platform, conn_id=found.conn_id))
             return pool.submit(SCENARIOS[name], to_scene(vendor))
@@ -474,7 +474,7 @@ def test_the_triggerer_is_killed_while_videos_wait(cluster: AirflowCluster, vend
     def states() -> list[str]:
         return [task["state"] for task in airflow.task_instances(dag_id, run_id, "generate")]
 
-    wait_for(lambda: states() == ["deferred"] * count, "all to wait", timeout=PATIENCE, pause=PAUSE)
+    cluster.wait_for(lambda: states() == ["deferred"] * count, "all to wait", timeout=PATIENCE, pause=PAUSE)
     cluster.kill("triggerer")
     bought = [entry["id"] for entry in vendor.ledger() if prompt in entry["request"]["prompt"]]
     # Half of the videos are finished while nobody looks.
@@ -483,7 +483,12 @@ def test_the_triggerer_is_killed_while_videos_wait(cluster: AirflowCluster, vend
     cluster.restart("triggerer")
     for task_id in bought[1::2]:
         vendor.finish(task_id)
-    state = airflow.wait_for_run(dag_id, run_id, timeout=PATIENCE + 5 * count)
+
+    def ended() -> str:
+        state = str(airflow.run(dag_id, run_id)["state"])
+        return state if state in FINISHED_RUN else ""
+
+    state = cluster.wait_for(ended, "the run to end", timeout=PATIENCE + 5 * count, pause=PAUSE)
     assert state == "success", airflow.report(dag_id, run_id)
     returned = [
         airflow.xcom(dag_id, run_id, "generate", map_index=index)["kling_task_id"] for index in range(count)

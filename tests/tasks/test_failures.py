@@ -27,7 +27,7 @@ def test_only_a_final_failure_becomes_permanent() -> None:
     final = task_failure(error, final=True)
     assert isinstance(final, AirflowFailException)
     assert type(final) is KlingPermanentError
-    assert str(final) == str(error)
+    assert (str(final), final.kind) == (str(error), "server_error")
     permanent = KlingBalanceError("No money")
     assert task_failure(permanent, final=True) is permanent
 
@@ -36,6 +36,7 @@ def test_the_timeout_of_a_sensor_is_final_as_in_every_sensor() -> None:
     error = sensor_failure(KlingTimeoutError("Late", kling_task_id="t"))
     assert isinstance(error, AirflowSensorTimeout)
     assert isinstance(error, KlingTimeoutError)
+    assert error.kind == "timeout"
     assert (str(error), error.kling_task_id) == (str(KlingTimeoutError("Late", kling_task_id="t")), "t")
     other = KlingServerError("Trouble")
     assert sensor_failure(other) is other
@@ -62,3 +63,4 @@ def test_a_failure_survives_pickling_with_its_class(error: KlingError) -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert type(again) is type(error)
     assert again.to_dict() == error.to_dict()
+    assert again.kind == error.kind

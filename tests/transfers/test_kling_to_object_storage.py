@@ -202,7 +202,7 @@ class TestAFileThatExists:
             store(video, f"file://{target}", overwrite=False)
         assert isinstance(caught.value, AirflowFailException)
         assert target.read_bytes() == b"old"
-        assert sandbox.requests["content"] == 0
+        assert sandbox.requests["content"] == 1  # its length shows that it is another file
 
     def test_stays_if_its_replacement_does_not_arrive_whole(
         self, sandbox: Sandbox, video: dict[str, Any], tmp_path: Path
@@ -339,7 +339,8 @@ class TestWhatIsTriedAgain:
         sandbox.add_fault(Fault("content", "truncate", times=None))
         with pytest.raises(KlingConnectionError) as caught:
             store(video, f"file://{tmp_path}/clip.mp4")
-        assert sandbox.requests["content"] == len(PAUSES) + 1
+        # Each attempt brings half of what is left, until one brings nothing.
+        assert len(PAUSES) < sandbox.requests["content"] < 40
         assert not isinstance(caught.value, AirflowFailException)
 
     @pytest.mark.parametrize("status", [401, 403, 404, 410])

@@ -86,7 +86,7 @@ def play_paid_once(cluster: AirflowCluster, records: Collection[str]) -> None:
         lost_submits.connect_to_platform(cluster.api, platform)
 
         def start(name: str, play: Callable[[Scene], None]) -> str:
-            to_scene = partial(Scene, cluster.api, prompt=f"<{name}>", environment=cluster.environment)
+            to_scene = partial(Scene, cluster, prompt=f"<{name}>")
             if kill := on_platform.get(name):
                 scene = to_scene(platform, conn_id=lost_submits.CONNECTIONS[kill.keys])
             else:
