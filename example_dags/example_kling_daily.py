@@ -19,6 +19,7 @@ from airflow_provider_kling.operators.kling import KlingGenerateOperator
 
 log = logging.getLogger(__name__)
 
+START = datetime(2026, 1, 1, tzinfo=UTC)
 VIDEOS = Asset("kling-daily-videos")
 FACTS = ("path", "sha256", "seconds", "model", "kling_task_id", "prompt", "tags")
 
@@ -31,7 +32,7 @@ def report_failure(context) -> None:
 
 @dag(
     schedule="@daily",
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    start_date=START,
     catchup=False,
     # It spends money without being asked: unpause it when the file of prompts is there.
     is_paused_upon_creation=True,
@@ -63,7 +64,7 @@ def example_kling_daily():
     ).expand_kwargs(rows_of_the_day())
 
 
-@dag(schedule=[VIDEOS], start_date=datetime(2026, 1, 1, tzinfo=UTC), tags=["kling"], doc_md=__doc__)
+@dag(schedule=[VIDEOS], start_date=START, tags=["kling"], doc_md=__doc__)
 def example_kling_catalogue():
     @task
     def catalogue() -> list[dict]:

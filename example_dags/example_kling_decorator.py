@@ -13,6 +13,7 @@ from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObje
 @dag(
     schedule=None,
     tags=["kling"],
+    doc_md=__doc__,
     params={
         "subject": Param("a paper boat", type="string", description="What the video shows"),
         "folder": Param("file:///tmp/kling/", type="string", description="file://, s3://, gs:// ..."),

@@ -65,6 +65,6 @@ if ApprovalOperator:
             source.copy(folder / source.name)
             return str(folder / source.name)
 
-        approve >> publish(generate.output)
+        generate >> approve >> publish(generate.output)
 
     example_kling_review()

@@ -8,22 +8,28 @@ Each runs against a gateway and against Kling's own platform; only the connectio
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+import requests
+from PIL import Image
 
 from airflow_provider_kling.api.request import REQUEST_FIELDS
-from airflow_provider_kling.sandbox import Sandbox
-from tests.system.airflow_api import AirflowApi, wait_for
+from airflow_provider_kling.sandbox import Fault, Sandbox
+from tests.s3_server import NAME, REGION, S3Server
+from tests.system.airflow_api import FINISHED_RUN, AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.conftest import EXAMPLE_DAGS
 from tests.system.examples import EXAMPLES, STAGED, VIDEOS, Example
 from tests.system.scene import set_connection
-from tests.system.video import VideoFacts, look_into
+from tests.system.video import VideoFacts, difference, look_into, picture_at
 
 
 @dataclass
@@ -128,6 +134,223 @@ def test_every_file_plays_as_asked_for(runs: Runs, dag_id: str, example: Example
 def test_nothing_is_paid_twice(runs: Runs) -> None:
     assert runs.run_ids.keys() == EXAMPLES.keys()
     assert runs.bought == VIDEOS
+
+
+@pytest.fixture(scope="module")
+def bucket(cluster: AirflowCluster) -> Iterator[Bucket]:
+    """A bucket of a real S3 server, and the connection ``store`` that leads to it."""
+    pytest.importorskip("moto", reason="the dependency group `stores` is not installed")
+    with S3Server() as server:
+        server.client.create_bucket(Bucket="films")
+        extra = {"endpoint_url": server.url, "region_name": REGION}
+        set_connection(cluster.api, "store", {"conn_type": "aws", "login": NAME, "password": NAME, "extra": extra})
+        yield Bucket("s3://store@films", server.client)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket: its URL for Airflow, and a client that does not go through it."""
+
+    url: str
+    client: Any
+
+    def files(self, folder: str, into: Path) -> dict[str, Path]:
+        """Download a folder; return name -> file."""
+        found = {}
+        for entry in self.client.list_objects_v2(Bucket="films", Prefix=folder).get("Contents", []):
+            name = entry["Key"].removeprefix(folder)
+            found[name] = into / name.replace("/", "-")
+            self.client.download_file("films", entry["Key"], str(found[name]))
+        return found
+
+
+@dataclass(frozen=True)
+class Play:
+    """One run of a DAG."""
+
+    dag_id: str
+    run_id: str
+    api: AirflowApi
+    server: Sandbox
+
+    @classmethod
+    def start(cls, cluster: AirflowCluster, server: Sandbox, dag_id: str, **conf: Any) -> Play:
+        cluster.api.wait_for_dags([dag_id])
+        return cls(dag_id, cluster.api.trigger_dag(dag_id, conf), cluster.api, server)
+
+    def states(self, task_id: str) -> list[str | None]:
+        return [task["state"] for task in self.api.task_instances(self.dag_id, self.run_id, task_id)]
+
+    def until(self, reached: Callable[[], bool], what: str, *, finish_jobs: bool = True) -> None:
+        """Return when that is reached; meanwhile every job of the server is finished, if wished."""
+
+        def look() -> bool:
+            for job in self.server.jobs() if finish_jobs else ():
+                if job["state"] in ("queued", "running"):
+                    self.server.finish(job["id"])
+            return reached()
+
+        try:
+            wait_for(look, what, timeout=240, pause=0.5)
+        except TimeoutError as error:
+            pytest.fail(f"{error}\n{self.api.report(self.dag_id, self.run_id)}")
+
+    def end(self) -> str:
+        """Let the run end; return its state."""
+        self.until(lambda: self.api.run(self.dag_id, self.run_id)["state"] in FINISHED_RUN, "the run to end")
+        return str(self.api.run(self.dag_id, self.run_id)["state"])
+
+    def result(self, task_id: str, map_index: int = -1) -> Any:
+        return self.api.xcom(self.dag_id, self.run_id, task_id, map_index=map_index)
+
+
+def test_a_film_is_made_of_the_shots_that_are_not_refused(
+    cluster: AirflowCluster, server: Sandbox, bucket: Bucket, tmp_path: Path
+) -> None:
+    rows = [
+        {"prompt": "A lighthouse in a storm.", "aspect_ratio": "16:9"},
+        {"prompt": "What the vendor refuses."},
+        {"prompt": "A fox crosses a frozen lake.", "aspect_ratio": "9:16", "model": "kling-v3-std-silent"},
+        {"prompt": "A market at noon.", "aspect_ratio": "1:1"},
+    ]
+    folder = f"reel-{server.base_url.rpartition(':')[2]}/"
+    server.add_fault(Fault("submit", "refuse_content", match="What the vendor refuses.", times=None))
+    try:
+        play = Play.start(cluster, server, "example_kling_reel", rows=rows, folder=f"{bucket.url}/{folder}")
+        assert play.end() == "success", play.api.report(play.dag_id, play.run_id)
+    finally:
+        server.clear_faults()
+    assert play.states("generate") == ["success", "failed", "success", "success"]
+    result = play.result("join")
+    assert result["missing"] == ["What the vendor refuses."]
+    assert "goes without this shot" in play.api.task_log(play.dag_id, play.run_id, "join")
+    files = bucket.files(folder, tmp_path)
+    clips = [
+        f"clips/{name}.mp4"
+        for name in ("0-a-lighthouse-in-a-storm", "2-a-fox-crosses-a-frozen-lake", "3-a-market-at-noon")
+    ]
+    assert sorted(files) == sorted([*clips, "contact_sheet.jpg", "poster.jpg", "reel.mp4"])
+    assert result["files"] == [
+        f"{bucket.url}/{folder}{name}" for name in ("reel.mp4", "poster.jpg", "contact_sheet.jpg")
+    ]
+    facts = look_into(files["reel.mp4"])
+    assert facts == VideoFacts("h264", 1280, 720, facts.seconds, "aac")
+    assert facts.seconds == pytest.approx(result["seconds"], abs=1 / 24)
+    assert facts.seconds == pytest.approx(3 * 3 - 2 * 0.5, abs=1 / 24)
+    for index, name in enumerate(clips):
+        fitted = Image.new("RGB", (1280, 720))
+        clip = picture_at(files[name], 1.5)
+        clip.thumbnail(fitted.size)
+        fitted.paste(clip, ((1280 - clip.width) // 2, (720 - clip.height) // 2))
+        assert difference(picture_at(files["reel.mp4"], 1.5 + 2.5 * index), fitted) < 3, name
+        if index == 0:
+            with Image.open(files["poster.jpg"]) as poster:
+                assert difference(poster, fitted) < 3
+    with Image.open(files["contact_sheet.jpg"]) as sheet:
+        assert sheet.size == (992, 196)
+
+
+@pytest.mark.parametrize(("option", "published"), [("Approve", "success"), ("Reject", "skipped")])
+def test_a_person_decides_what_is_published(
+    cluster: AirflowCluster, server: Sandbox, tmp_path: Path, option: str, published: str
+) -> None:
+    play = Play.start(cluster, server, "example_kling_review", folder=f"file://{tmp_path}/", prompt="A red kite.")
+    play.until(lambda: play.states("approve")[0] in ("awaiting_input", "deferred"), "a person to be asked")
+    video = play.result("generate")
+    request = f"dags/{play.dag_id}/dagRuns/{quote(play.run_id, safe='')}/taskInstances/approve/-1/hitlDetails"
+    asked = play.api.request("GET", request)
+    assert f"[Watch it]({video['video_url']})" in asked["body"]
+    assert video["path"] in asked["body"]
+    assert "Prompt: A red kite." in asked["body"]
+    assert requests.get(video["video_url"], timeout=20).content[4:8] == b"ftyp"
+    assert not (tmp_path / "published").exists()
+    play.api.request("PATCH", request, json={"chosen_options": [option], "params_input": {}})
+    assert play.end() == "success", play.api.report(play.dag_id, play.run_id)
+    assert play.states("publish") == [published]
+    name = f"{video['kling_task_id']}.mp4"
+    assert (tmp_path / name).is_file()
+    copy = tmp_path / "published" / name
+    assert copy.exists() == (option == "Approve")
+    if copy.exists():
+        assert copy.read_bytes() == (tmp_path / name).read_bytes()
+        assert play.result("publish") == f"file://{copy}"
+
+
+def test_the_videos_of_a_day_are_catalogued(cluster: AirflowCluster, server: Sandbox, tmp_path: Path) -> None:
+    prompts = ["A harbour at dawn", "What the vendor refuses", "A tram in the rain", "Snow on a roof"]
+    rows = [*(f"2026-03-01,{prompt},1:1" for prompt in prompts), "2026-03-02,A video of tomorrow,16:9"]
+    (tmp_path / "prompts.csv").write_text("\n".join(["date,prompt,aspect_ratio", *rows]))
+    catalogued = {run["dag_run_id"] for run in runs_of(cluster.api, "example_kling_catalogue")}
+    before = len(server.ledger())
+    server.add_fault(Fault("submit", "refuse_content", match="What the vendor refuses", times=None))
+    cluster.api.request("PATCH", "dags/example_kling_daily", json={"is_paused": False})
+    try:
+        play = Play.start(
+            cluster,
+            server,
+            "example_kling_daily",
+            prompts=f"file://{tmp_path}/prompts.csv",
+            folder=f"file://{tmp_path}/videos/",
+            day="2026-03-01",
+        )
+        play.until(
+            lambda: play.states("generate") == ["deferred", "failed", "deferred", None],
+            "two videos to be made, and the last prompt to wait for its turn",
+            finish_jobs=False,
+        )
+        assert play.end() == "failed"
+    finally:
+        server.clear_faults()
+        cluster.api.request("PATCH", "dags/example_kling_daily", json={"is_paused": True})
+    assert play.states("generate") == ["success", "failed", "success", "success"]
+    assert len(server.ledger()) - before == 3
+    log = play.api.task_log(play.dag_id, play.run_id, "generate", map_index=1)
+    assert "No video from generate[1]: KlingContentRefusedError: " in log
+    videos = [play.result("generate", index) for index in (0, 2, 3)]
+    assert sorted(path.name for path in (tmp_path / "videos" / "2026-03-01").iterdir()) == [
+        "0-a-harbour-at-dawn.mp4",
+        "2-a-tram-in-the-rain.mp4",
+        "3-snow-on-a-roof.mp4",
+    ]
+
+    def listed() -> list[dict[str, Any]]:
+        new = [
+            run for run in runs_of(cluster.api, "example_kling_catalogue") if run["dag_run_id"] not in catalogued
+        ]
+        return [
+            row
+            for run in new
+            if run["state"] == "success"
+            for row in cluster.api.xcom("example_kling_catalogue", run["dag_run_id"], "catalogue")
+        ]
+
+    wait_for(lambda: len(listed()) >= 3, "every video to be catalogued", timeout=120, pause=1)
+    found = sorted(listed(), key=lambda row: str(row["path"]))
+    for row, video, prompt in zip(found, videos, [prompts[0], *prompts[2:]], strict=True):
+        names = ("path", "sha256", "seconds", "model", "kling_task_id")
+        assert {name: row[name] for name in names} == {name: video[name] for name in names}
+        assert row["prompt"] == prompt
+        assert (
+            row["sha256"] == hashlib.sha256(Path(video["path"].removeprefix("file://")).read_bytes()).hexdigest()
+        )
+
+
+def runs_of(api: AirflowApi, dag_id: str) -> list[dict[str, Any]]:
+    return list(api.listing(f"dags/{dag_id}/dagRuns", "dag_runs"))
+
+
+def test_each_shot_begins_where_the_one_before_ended(
+    cluster: AirflowCluster, server: Sandbox, tmp_path: Path
+) -> None:
+    play = Play.start(cluster, server, "example_kling_chain", folder=f"file://{tmp_path}/")
+    assert play.end() == "success", play.api.report(play.dag_id, play.run_id)
+    shots = [tmp_path / f"shot-{number}.mp4" for number in (1, 2, 3)]
+    images = [tmp_path / f"shot-{number}.png" for number in (1, 2)]
+    assert sorted(tmp_path.iterdir()) == sorted([*shots, *images])
+    for number, path in enumerate(images):
+        with Image.open(path) as image:
+            assert difference(picture_at(shots[number], math.inf), image) < 2
+            assert difference(picture_at(shots[number + 1], 0), image) < 4
 
 
 def test_the_examples_show_every_parameter_of_the_api() -> None:

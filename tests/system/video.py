@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
+from PIL import ImageChops, ImageStat
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,18 @@ def look_into(path: Path) -> VideoFacts:
             seconds=float(frames / stream.average_rate) if stream.average_rate else 0.0,
             audio_codec=audio[0].codec_context.name if audio else None,
         )
+
+
+def picture_at(path: Path, seconds: float) -> Any:
+    """Return what a player shows at a time, as an image of pillow; the last frame if that is after the end."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            if frame.time is not None and frame.time >= seconds:
+                break
+        return frame.to_image()
+
+
+def difference(one: Any, other: Any) -> float:
+    """Return how far two images of one size are apart, 0 to 255 per channel."""
+    means = ImageStat.Stat(ImageChops.difference(one.convert("RGB"), other.convert("RGB"))).mean
+    return float(sum(means)) / len(means)
