@@ -149,6 +149,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         "save_to",
         "last_frame_to",
     )
+    path_argument: ClassVar[str] = "save_to"
     prompt_fields: ClassVar[Sequence[str]] = ("prompt", "negative_prompt", "multi_prompt", "extra_body")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "multi_prompt": "json",
@@ -218,6 +219,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.save_timeout = to_seconds("save_timeout", save_timeout)
         self.sidecar = sidecar
         self.last_frame_to = last_frame_to
+        self._has_last_frame = last_frame_to is not None
         self.tags = tags
         self.deferrable = deferrable
         self.poll_interval = None if poll_interval is None else to_seconds("poll_interval", poll_interval)
@@ -227,8 +229,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.on_uncertain = on_uncertain
         self.take = take
         self.max_cost = max_cost
-        # A template that renders to nothing must not lift the limit.
-        self._has_max_cost = max_cost is not None
+        # A template that renders to nothing must not lift the limit, or leave a paid video unstored.
+        self._has_max_cost, self._has_save_to = max_cost is not None, save_to is not None
         self._kling_task_id: str | None = None
         self._submitter: Submitter | None = None
         settings = {
@@ -338,7 +340,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
         request = self._submit_request(context)
-        if self.save_to is not None:
+        if self._has_save_to:
             video = request.video
             prompt = self._shown_prompt(video.first_prompt)
             self._check_place(context, str(self.save_to), model=video.model, prompt=prompt)
@@ -445,6 +447,10 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
         return estimate(video, self._hook.connection.prices)
 
+    def _check_purchase(self, video: VideoRequest, *, is_first_look: bool) -> None:
+        self._check_overwrite()
+        self._check_cost(video, is_first_look=is_first_look)
+
     def _check_cost(self, video: VideoRequest, *, is_first_look: bool) -> None:
         """Log the estimated cost of a video that is going to be bought, and refuse it above ``max_cost``."""
         from airflow_provider_kling.jobs.cost import check_cost
@@ -479,7 +485,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             look_up=self._hook.look_up,
             show_prompts=request.show_prompts,
             read_variable=read_variable,
-            before_purchase=partial(self._check_cost, request.video, is_first_look=is_first_look),
+            before_purchase=partial(self._check_purchase, request.video, is_first_look=is_first_look),
             log=self.log.warning,
         )
 
@@ -598,7 +604,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             "currency": cost.get("currency"),
         }
         self._publish_result(context, video)
-        if self.save_to is None:
+        if not self._has_save_to:
             return video
         return self._store_video(
             context,

@@ -161,6 +161,76 @@ def test_an_existing_file_that_may_not_be_replaced_is_named_before_the_submit(
     assert sandbox.ledger() == []
 
 
+class TestNoFileReplacesAnother:
+    @pytest.mark.parametrize(
+        "case",
+        [
+            ("{folder}/a.mp4", {"last_frame_to": "{folder}/a.mp4"}, ("last_frame_to", "that of save_to")),
+            ("file://{folder}/a.mp4", {"last_frame_to": "{folder}/./a.mp4"}, ("last_frame_to", "that of save_to")),
+            ("{folder}/a.json", {"sidecar": True}, ("sidecar", "that of save_to")),
+            (
+                "{folder}/a.mp4",
+                {"sidecar": True, "last_frame_to": "{folder}/a.json"},
+                ("sidecar", "that of last_frame_to"),
+            ),
+        ],
+    )
+    def test_of_one_task(
+        self, sandbox: Sandbox, connected: str, tmp_path: Path, case: tuple[str, dict[str, Any], tuple[str, ...]]
+    ) -> None:
+        save_to, arguments, words = json.loads(json.dumps(case).replace("{folder}", str(tmp_path)))
+        with pytest.raises(KlingValidationError) as caught:
+            run(operator(save_to, **arguments))
+        assert all(word in str(caught.value) for word in words)
+        assert sandbox.ledger() == []
+
+    def test_in_one_folder(self, sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
+        video = run(operator(f"file://{tmp_path}/", last_frame_to=f"file://{tmp_path}/", sidecar=True))
+        names = [f"{video['kling_task_id']}.{ending}" for ending in ("json", "mp4", "png")]
+        assert sorted(file.name for file in tmp_path.iterdir()) == names
+        assert video["last_frame_path"].endswith(".png")
+
+    @pytest.mark.parametrize("name", ["clip.mp4", "clip.json", "clip.png"])
+    def test_that_may_not_be_replaced(self, sandbox: Sandbox, connected: str, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_bytes(b"mine")
+        frame = f"file://{tmp_path}/clip.png"
+        with pytest.raises(KlingValidationError, match="exists, and overwrite=False"):
+            run(operator(f"file://{tmp_path}/clip.mp4", overwrite=False, sidecar=True, last_frame_to=frame))
+        assert sandbox.ledger() == []
+
+    def test_after_a_clear_that_would_buy_another_video(
+        self, sandbox: Sandbox, connected: str, tmp_path: Path
+    ) -> None:
+        store, given = StateStore(), {"overwrite": False, "on_clear": "resubmit"}
+        run(operator(f"file://{tmp_path}/clip.mp4", **given), TaskInstance(), store)
+        with pytest.raises(KlingValidationError, match="exists, and overwrite=False"):
+            run(operator(f"file://{tmp_path}/clip.mp4", **given), TaskInstance(try_number=2, max_tries=1), store)
+        assert len(sandbox.ledger()) == 1
+
+
+@pytest.mark.parametrize("name", ["save_to", "last_frame_to"])
+@pytest.mark.parametrize("value", [None, "", "None"], ids=str)
+def test_a_path_that_renders_to_nothing_buys_nothing(
+    sandbox: Sandbox, connected: str, tmp_path: Path, name: str, value: str | None
+) -> None:
+    task = operator(f"file://{tmp_path}/clip.mp4", last_frame_to=f"file://{tmp_path}/clip.png")
+    setattr(task, name, value)  # as Airflow does with the output of another task
+    with pytest.raises(
+        KlingValidationError, match=f"{name}='{value or ('None' if value is None else '')}' names no"
+    ):
+        run(task)
+    assert sandbox.ledger() == []
+
+
+def test_a_sidecar_that_takes_no_file_is_refused_before_a_cent_is_spent(
+    sandbox: Sandbox, connected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "clip.json").mkdir()
+    with pytest.raises(KlingValidationError, match=r"sidecar=.*clip\.json' is a folder"):
+        run(operator(f"file://{tmp_path}/clip.mp4", sidecar=True))
+    assert sandbox.ledger() == []
+
+
 class TestRows:
     def rows(self, count: int) -> list[TaskInstance]:
         rows: list[TaskInstance] = []
@@ -187,6 +257,14 @@ class TestRows:
         for row in self.rows(2):
             run(operator(f"file://{tmp_path}/{name}", take=row.map_index + 1), row)
         assert len(list(tmp_path.glob("*.mp4"))) == 2
+
+    def test_whose_last_frames_meet_cost_one_video(self, sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
+        first, second = self.rows(2)
+        paths = f"file://{tmp_path}/{{map_index}}.mp4", f"file://{tmp_path}/{{slug}}.png"
+        run(operator(paths[0], last_frame_to=paths[1]), first)
+        with pytest.raises(KlingValidationError, match=r"Row 1 would be stored as .*png"):
+            run(operator(paths[0], last_frame_to=paths[1], take=2), second)
+        assert len(sandbox.ledger()) == 1
 
     def test_that_claim_it_at_the_same_moment_leave_it_to_one(self, connected: str, tmp_path: Path) -> None:
         first, second = self.rows(2)
