@@ -16,6 +16,7 @@ from airflow_provider_kling.exceptions import (
     KlingRateLimitError,
     KlingUnavailableError,
     KlingUncertainSubmissionError,
+    KlingValidationError,
 )
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, to_seconds
@@ -31,6 +32,7 @@ from airflow_provider_kling.tasks.parse_checks import (
     take_number,
     with_image_uris,
 )
+from airflow_provider_kling.tasks.rendered import rendered_tags
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
 from airflow_provider_kling.tasks.waiting import WaitingTask, deferral_timeout
 from airflow_provider_kling.utils.coerce import with_uris
@@ -220,7 +222,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.sidecar = sidecar
         self.last_frame_to = last_frame_to
         self._has_last_frame = last_frame_to is not None
-        self.tags = tags
+        self.tags: Any = tags
         self.deferrable = deferrable
         self.poll_interval = None if poll_interval is None else to_seconds("poll_interval", poll_interval)
         self.timeout = to_seconds("timeout", timeout)
@@ -243,6 +245,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             "max_bytes": max_bytes,
             "sidecar": sidecar,
             "last_frame_to": last_frame_to,
+            "tags": tags,
         }
         check_arguments({**self._arguments(), **settings})
 
@@ -340,6 +343,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
         request = self._submit_request(context)
+        self.tags = rendered_tags(self.tags)
         if self._has_save_to:
             video = request.video
             prompt = self._shown_prompt(video.first_prompt)
@@ -595,11 +599,16 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         # [kling] show_prompts may have changed while the task was deferred.
         request = self._with_shown_prompts(self._pulled(context, "kling_request") or {})
         cost = self._pulled(context, "kling_estimated_cost") or {}
+        try:
+            self.tags = rendered_tags(self.tags)
+        except KlingValidationError as error:  # they were right before the purchase
+            self.log.warning("The video gets no tags. %s", error)
+            self.tags = None
         self.submitted_at = self._pulled(context, "kling_submitted_at")
         video = {
             **video,
             "request": request or None,
-            "tags": None if self.tags is None else dict(self.tags),
+            "tags": self.tags,
             "estimated_cost": cost.get("amount"),
             "currency": cost.get("currency"),
         }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ def test_one_task_makes_a_file(sandbox: Sandbox, connected: str, tmp_path: Path,
     assert json.loads(file.with_suffix(".json").read_text()) == video
     assert len(sandbox.ledger()) == 1
     assert "team" not in str(sandbox.ledger())
+
+
+def test_a_long_prompt_of_words_alone_names_the_file_and_is_shown(
+    sandbox: Sandbox, connected: str, tmp_path: Path
+) -> None:
+    prompt = ("waves roll onto a black sand beach " * 70).strip()
+    video = run(operator(f"file://{tmp_path}/{{slug}}.mp4", prompt=prompt))
+    assert video["path"].rpartition("/")[2].startswith("waves-roll-onto-a-black-sand-beach")
+    assert video["request"]["prompt"] == prompt
 
 
 def test_the_last_frame_is_stored_beside_it(sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
@@ -231,6 +241,44 @@ def test_a_sidecar_that_takes_no_file_is_refused_before_a_cent_is_spent(
     assert sandbox.ledger() == []
 
 
+class TestTags:
+    @pytest.mark.parametrize("tags", ["team", ["a"], {("a", "b"): 1}, {"{{ x": {1: {(2,): 3}}}], ids=str)
+    def test_that_are_no_names_with_texts_are_refused_before_a_cent_is_spent(
+        self, sandbox: Sandbox, connected: str, tmp_path: Path, tags: Any
+    ) -> None:
+        with pytest.raises(KlingValidationError, match="tags="):
+            run(operator(f"file://{tmp_path}/clip.mp4", tags=tags))
+        assert sandbox.ledger() == []
+
+    @pytest.mark.parametrize("as_text", [True, False])
+    def test_are_stored_as_json(self, sandbox: Sandbox, connected: str, tmp_path: Path, as_text: bool) -> None:
+        tags: Any = {
+            "team": "ads",
+            "on": datetime(2026, 1, 2, tzinfo=UTC),
+            "size": float("nan"),
+            "ids": {1},
+            3: None,
+        }
+        known = {"team": "ads", "on": "2026-01-02 00:00:00+00:00", "size": "nan", "ids": "{1}", "3": None}
+        given = json.dumps(known) if as_text else tags
+        video = run(operator(f"file://{tmp_path}/clip.mp4", sidecar=True, tags=given))
+        assert video["tags"] == known
+        assert json.loads((tmp_path / "clip.json").read_text())["tags"] == known
+
+    def test_that_are_wrong_only_after_the_purchase_do_not_keep_the_video(
+        self, sandbox: Sandbox, connected: str, tmp_path: Path, task_log: TaskLog
+    ) -> None:
+        """Airflow renders the templates again for the resumed task."""
+        task = operator(f"file://{tmp_path}/clip.mp4", tags={"team": "ads"})
+        with pytest.raises(TaskDeferred) as deferred:
+            task.execute(context())
+        given = {**(deferred.value.kwargs or {}), "event": event_of(deferred.value)}
+        task.tags = "team"
+        video = task.resume_execution(deferred.value.method_name, given, context())
+        assert (video["tags"], (tmp_path / "clip.mp4").exists()) == (None, True)
+        assert "tags=" in task_log.text
+
+
 class TestRows:
     def rows(self, count: int) -> list[TaskInstance]:
         rows: list[TaskInstance] = []
@@ -331,6 +379,7 @@ class TestLabels:
         ({"save_to": "/v/x.mp4", "wait_for_completion": False}, "wait_for_completion=False: contradicts save_to"),
         ({"save_to": "/v/{nr}.mp4"}, "{nr}"),
         ({"save_to": "/v/{{ slug }}.mp4"}, "write {slug}"),
+        ({"save_to": "/v/x.mp4", "tags": "team"}, "tags='team': must be a dict"),
         ({"save_to": None, "sidecar": True}, "sidecar=True: needs save_to"),
         ({"save_to": None, "last_frame_to": "/v/x.png"}, "needs save_to"),
         ({"save_to": "/v/x.mp4", "last_frame_to": "/v/{frame}.png"}, "{frame}"),
