@@ -16,6 +16,7 @@ from airflow_provider_kling.exceptions import (
     KlingRateLimitError,
     KlingUnavailableError,
     KlingUncertainSubmissionError,
+    KlingValidationError,
 )
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, to_seconds
@@ -31,6 +32,7 @@ from airflow_provider_kling.tasks.parse_checks import (
     take_number,
     with_image_uris,
 )
+from airflow_provider_kling.tasks.rendered import rendered_tags
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
 from airflow_provider_kling.tasks.waiting import WaitingTask, deferral_timeout
 from airflow_provider_kling.utils.coerce import with_uris
@@ -149,6 +151,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         "save_to",
         "last_frame_to",
     )
+    path_argument: ClassVar[str] = "save_to"
     prompt_fields: ClassVar[Sequence[str]] = ("prompt", "negative_prompt", "multi_prompt", "extra_body")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "multi_prompt": "json",
@@ -218,7 +221,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.save_timeout = to_seconds("save_timeout", save_timeout)
         self.sidecar = sidecar
         self.last_frame_to = last_frame_to
-        self.tags = tags
+        self._has_last_frame = last_frame_to is not None
+        self.tags: Any = tags
         self.deferrable = deferrable
         self.poll_interval = None if poll_interval is None else to_seconds("poll_interval", poll_interval)
         self.timeout = to_seconds("timeout", timeout)
@@ -227,8 +231,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.on_uncertain = on_uncertain
         self.take = take
         self.max_cost = max_cost
-        # A template that renders to nothing must not lift the limit.
-        self._has_max_cost = max_cost is not None
+        # A template that renders to nothing must not lift the limit, or leave a paid video unstored.
+        self._has_max_cost, self._has_save_to = max_cost is not None, save_to is not None
         self._kling_task_id: str | None = None
         self._submitter: Submitter | None = None
         settings = {
@@ -241,6 +245,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             "max_bytes": max_bytes,
             "sidecar": sidecar,
             "last_frame_to": last_frame_to,
+            "tags": tags,
         }
         check_arguments({**self._arguments(), **settings})
 
@@ -338,7 +343,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
         request = self._submit_request(context)
-        if self.save_to is not None:
+        self.tags = rendered_tags(self.tags)
+        if self._has_save_to:
             video = request.video
             prompt = self._shown_prompt(video.first_prompt)
             self._check_place(context, str(self.save_to), model=video.model, prompt=prompt)
@@ -445,6 +451,10 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
         return estimate(video, self._hook.connection.prices)
 
+    def _check_purchase(self, video: VideoRequest, *, is_first_look: bool) -> None:
+        self._check_overwrite()
+        self._check_cost(video, is_first_look=is_first_look)
+
     def _check_cost(self, video: VideoRequest, *, is_first_look: bool) -> None:
         """Log the estimated cost of a video that is going to be bought, and refuse it above ``max_cost``."""
         from airflow_provider_kling.jobs.cost import check_cost
@@ -479,7 +489,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             look_up=self._hook.look_up,
             show_prompts=request.show_prompts,
             read_variable=read_variable,
-            before_purchase=partial(self._check_cost, request.video, is_first_look=is_first_look),
+            before_purchase=partial(self._check_purchase, request.video, is_first_look=is_first_look),
             log=self.log.warning,
         )
 
@@ -589,16 +599,21 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         # [kling] show_prompts may have changed while the task was deferred.
         request = self._with_shown_prompts(self._pulled(context, "kling_request") or {})
         cost = self._pulled(context, "kling_estimated_cost") or {}
+        try:
+            self.tags = rendered_tags(self.tags)
+        except KlingValidationError as error:  # they were right before the purchase
+            self.log.warning("The video gets no tags. %s", error)
+            self.tags = None
         self.submitted_at = self._pulled(context, "kling_submitted_at")
         video = {
             **video,
             "request": request or None,
-            "tags": None if self.tags is None else dict(self.tags),
+            "tags": self.tags,
             "estimated_cost": cost.get("amount"),
             "currency": cost.get("currency"),
         }
         self._publish_result(context, video)
-        if self.save_to is None:
+        if not self._has_save_to:
             return video
         return self._store_video(
             context,

@@ -12,6 +12,7 @@ from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.jobs.limits import to_seconds
 from airflow_provider_kling.jobs.shown_prompt import prompts_in
 from airflow_provider_kling.media.path_template import is_distinct, template_problem
+from airflow_provider_kling.tasks.rendered import rendered_tags
 from airflow_provider_kling.utils.coerce import parse_number, with_uris
 
 _CHOICES = {"on_clear": ("reuse", "resubmit"), "on_uncertain": ("fail", "resubmit")}
@@ -125,6 +126,8 @@ def _check_settings(arguments: Mapping[str, Any]) -> None:
         take_number(arguments["take"])
     if arguments.get("max_cost") is not None and _is_literal(arguments["max_cost"]):
         cost_limit(arguments["max_cost"])
+    if _is_literal(arguments.get("tags")):
+        rendered_tags(arguments.get("tags"))
 
 
 def _is_literal(value: Any) -> bool:

@@ -63,6 +63,7 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
 
     template_fields: Sequence[str] = ("video", "path", "kling_conn_id", "last_frame_to")
     text_fields: ClassVar[Sequence[str]] = ("video", "path", "kling_conn_id", "last_frame_to")
+    path_argument: ClassVar[str] = "path"
     template_fields_renderers: ClassVar[dict[str, str]] = {"video": "json"}
     ui_color = "#e8f5d0"
 
@@ -88,6 +89,7 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         self.max_bytes = max_bytes
         self.sidecar = sidecar
         self.last_frame_to = last_frame_to
+        self._has_last_frame = last_frame_to is not None
         check_storing({"path": path, "max_bytes": max_bytes, "last_frame_to": last_frame_to})
 
     @classmethod
@@ -121,7 +123,7 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         if request := as_mapping(video.get("request")):
             video = {**video, "request": self._with_shown_prompts(request)}
         prompt, model = prompt_of(video.get("request")), video.get("model")
-        self._check_place(context, path, model=model, prompt=prompt, is_bought=True)
+        self._check_place(context, path, model=model, prompt=prompt)
         status_body = None
         if not url:
             current, status_body = self._current_video(kling_task_id)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ def test_one_task_makes_a_file(sandbox: Sandbox, connected: str, tmp_path: Path,
     assert json.loads(file.with_suffix(".json").read_text()) == video
     assert len(sandbox.ledger()) == 1
     assert "team" not in str(sandbox.ledger())
+
+
+def test_a_long_prompt_of_words_alone_names_the_file_and_is_shown(
+    sandbox: Sandbox, connected: str, tmp_path: Path
+) -> None:
+    prompt = ("waves roll onto a black sand beach " * 70).strip()
+    video = run(operator(f"file://{tmp_path}/{{slug}}.mp4", prompt=prompt))
+    assert video["path"].rpartition("/")[2].startswith("waves-roll-onto-a-black-sand-beach")
+    assert video["request"]["prompt"] == prompt
 
 
 def test_the_last_frame_is_stored_beside_it(sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
@@ -161,6 +171,114 @@ def test_an_existing_file_that_may_not_be_replaced_is_named_before_the_submit(
     assert sandbox.ledger() == []
 
 
+class TestNoFileReplacesAnother:
+    @pytest.mark.parametrize(
+        "case",
+        [
+            ("{folder}/a.mp4", {"last_frame_to": "{folder}/a.mp4"}, ("last_frame_to", "that of save_to")),
+            ("file://{folder}/a.mp4", {"last_frame_to": "{folder}/./a.mp4"}, ("last_frame_to", "that of save_to")),
+            ("{folder}/a.json", {"sidecar": True}, ("sidecar", "that of save_to")),
+            (
+                "{folder}/a.mp4",
+                {"sidecar": True, "last_frame_to": "{folder}/a.json"},
+                ("sidecar", "that of last_frame_to"),
+            ),
+        ],
+    )
+    def test_of_one_task(
+        self, sandbox: Sandbox, connected: str, tmp_path: Path, case: tuple[str, dict[str, Any], tuple[str, ...]]
+    ) -> None:
+        save_to, arguments, words = json.loads(json.dumps(case).replace("{folder}", str(tmp_path)))
+        with pytest.raises(KlingValidationError) as caught:
+            run(operator(save_to, **arguments))
+        assert all(word in str(caught.value) for word in words)
+        assert sandbox.ledger() == []
+
+    def test_in_one_folder(self, sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
+        video = run(operator(f"file://{tmp_path}/", last_frame_to=f"file://{tmp_path}/", sidecar=True))
+        names = [f"{video['kling_task_id']}.{ending}" for ending in ("json", "mp4", "png")]
+        assert sorted(file.name for file in tmp_path.iterdir()) == names
+        assert video["last_frame_path"].endswith(".png")
+
+    @pytest.mark.parametrize("name", ["clip.mp4", "clip.json", "clip.png"])
+    def test_that_may_not_be_replaced(self, sandbox: Sandbox, connected: str, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_bytes(b"mine")
+        frame = f"file://{tmp_path}/clip.png"
+        with pytest.raises(KlingValidationError, match="exists, and overwrite=False"):
+            run(operator(f"file://{tmp_path}/clip.mp4", overwrite=False, sidecar=True, last_frame_to=frame))
+        assert sandbox.ledger() == []
+
+    def test_after_a_clear_that_would_buy_another_video(
+        self, sandbox: Sandbox, connected: str, tmp_path: Path
+    ) -> None:
+        store, given = StateStore(), {"overwrite": False, "on_clear": "resubmit"}
+        run(operator(f"file://{tmp_path}/clip.mp4", **given), TaskInstance(), store)
+        with pytest.raises(KlingValidationError, match="exists, and overwrite=False"):
+            run(operator(f"file://{tmp_path}/clip.mp4", **given), TaskInstance(try_number=2, max_tries=1), store)
+        assert len(sandbox.ledger()) == 1
+
+
+@pytest.mark.parametrize("name", ["save_to", "last_frame_to"])
+@pytest.mark.parametrize("value", [None, "", "None"], ids=str)
+def test_a_path_that_renders_to_nothing_buys_nothing(
+    sandbox: Sandbox, connected: str, tmp_path: Path, name: str, value: str | None
+) -> None:
+    task = operator(f"file://{tmp_path}/clip.mp4", last_frame_to=f"file://{tmp_path}/clip.png")
+    setattr(task, name, value)  # as Airflow does with the output of another task
+    with pytest.raises(
+        KlingValidationError, match=f"{name}='{value or ('None' if value is None else '')}' names no"
+    ):
+        run(task)
+    assert sandbox.ledger() == []
+
+
+def test_a_sidecar_that_takes_no_file_is_refused_before_a_cent_is_spent(
+    sandbox: Sandbox, connected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "clip.json").mkdir()
+    with pytest.raises(KlingValidationError, match=r"sidecar=.*clip\.json' is a folder"):
+        run(operator(f"file://{tmp_path}/clip.mp4", sidecar=True))
+    assert sandbox.ledger() == []
+
+
+class TestTags:
+    @pytest.mark.parametrize("tags", ["team", ["a"], {("a", "b"): 1}, {"{{ x": {1: {(2,): 3}}}], ids=str)
+    def test_that_are_no_names_with_texts_are_refused_before_a_cent_is_spent(
+        self, sandbox: Sandbox, connected: str, tmp_path: Path, tags: Any
+    ) -> None:
+        with pytest.raises(KlingValidationError, match="tags="):
+            run(operator(f"file://{tmp_path}/clip.mp4", tags=tags))
+        assert sandbox.ledger() == []
+
+    @pytest.mark.parametrize("as_text", [True, False])
+    def test_are_stored_as_json(self, sandbox: Sandbox, connected: str, tmp_path: Path, as_text: bool) -> None:
+        tags: Any = {
+            "team": "ads",
+            "on": datetime(2026, 1, 2, tzinfo=UTC),
+            "size": float("nan"),
+            "ids": {1},
+            3: None,
+        }
+        known = {"team": "ads", "on": "2026-01-02 00:00:00+00:00", "size": "nan", "ids": "{1}", "3": None}
+        given = json.dumps(known) if as_text else tags
+        video = run(operator(f"file://{tmp_path}/clip.mp4", sidecar=True, tags=given))
+        assert video["tags"] == known
+        assert json.loads((tmp_path / "clip.json").read_text())["tags"] == known
+
+    def test_that_are_wrong_only_after_the_purchase_do_not_keep_the_video(
+        self, sandbox: Sandbox, connected: str, tmp_path: Path, task_log: TaskLog
+    ) -> None:
+        """Airflow renders the templates again for the resumed task."""
+        task = operator(f"file://{tmp_path}/clip.mp4", tags={"team": "ads"})
+        with pytest.raises(TaskDeferred) as deferred:
+            task.execute(context())
+        given = {**(deferred.value.kwargs or {}), "event": event_of(deferred.value)}
+        task.tags = "team"
+        video = task.resume_execution(deferred.value.method_name, given, context())
+        assert (video["tags"], (tmp_path / "clip.mp4").exists()) == (None, True)
+        assert "tags=" in task_log.text
+
+
 class TestRows:
     def rows(self, count: int) -> list[TaskInstance]:
         rows: list[TaskInstance] = []
@@ -187,6 +305,14 @@ class TestRows:
         for row in self.rows(2):
             run(operator(f"file://{tmp_path}/{name}", take=row.map_index + 1), row)
         assert len(list(tmp_path.glob("*.mp4"))) == 2
+
+    def test_whose_last_frames_meet_cost_one_video(self, sandbox: Sandbox, connected: str, tmp_path: Path) -> None:
+        first, second = self.rows(2)
+        paths = f"file://{tmp_path}/{{map_index}}.mp4", f"file://{tmp_path}/{{slug}}.png"
+        run(operator(paths[0], last_frame_to=paths[1]), first)
+        with pytest.raises(KlingValidationError, match=r"Row 1 would be stored as .*png"):
+            run(operator(paths[0], last_frame_to=paths[1], take=2), second)
+        assert len(sandbox.ledger()) == 1
 
     def test_that_claim_it_at_the_same_moment_leave_it_to_one(self, connected: str, tmp_path: Path) -> None:
         first, second = self.rows(2)
@@ -253,6 +379,7 @@ class TestLabels:
         ({"save_to": "/v/x.mp4", "wait_for_completion": False}, "wait_for_completion=False: contradicts save_to"),
         ({"save_to": "/v/{nr}.mp4"}, "{nr}"),
         ({"save_to": "/v/{{ slug }}.mp4"}, "write {slug}"),
+        ({"save_to": "/v/x.mp4", "tags": "team"}, "tags='team': must be a dict"),
         ({"save_to": None, "sidecar": True}, "sidecar=True: needs save_to"),
         ({"save_to": None, "last_frame_to": "/v/x.png"}, "needs save_to"),
         ({"save_to": "/v/x.mp4", "last_frame_to": "/v/{frame}.png"}, "{frame}"),
