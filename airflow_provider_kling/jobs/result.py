@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, cast
@@ -188,6 +189,12 @@ def task_reference(value: Any) -> tuple[str, str | None]:
 def given_video(value: Any) -> Mapping[str, Any]:
     """Return the fields of a finished video that one task passes to the next; none if it passes the id alone."""
     return as_mapping(parse_literal(value) if isinstance(value, str) else value)
+
+
+def shown_tags(tags: Any) -> dict[str, Any]:
+    """Return tags as plain JSON, whatever a template made of them; none if they are not a dict or its text."""
+    shown: dict[str, Any] = json.loads(json.dumps(given_video(tags), default=str, skipkeys=True))
+    return shown
 
 
 def prompt_of(request: Any) -> str | None:
