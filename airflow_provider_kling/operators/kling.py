@@ -343,11 +343,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
         request = self._submit_request(context)
-        self.tags = rendered_tags(self.tags)
-        if self._has_save_to:
-            video = request.video
-            prompt = self._shown_prompt(video.first_prompt)
-            self._check_place(context, str(self.save_to), model=video.model, prompt=prompt)
         while True:
             try:
                 job = self._submit(context, request, is_first_look=refusals == 0)
@@ -374,6 +369,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         from airflow_provider_kling.records import forget_after_success
 
         self._kling_task_id = job.kling_task_id
+        # Before anything that may fail: without a record, the log alone has the id then.
+        self.log.info("Kling task %s is this task's job", job.kling_task_id)
         context["ti"].xcom_push(key="kling_task_id", value=job.kling_task_id)
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
@@ -385,7 +382,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         context["ti"].xcom_push(
             key="kling_request", value=shown_request(self._with_shown_prompts(call.body or {}))
         )
-        self.log.info("Kling task %s is this task's job", job.kling_task_id)
         with as_task_failures(final=not self._is_found_by_retry(context)):
             result = self._result(context, job, video_seconds=video.duration)
         forget_after_success(self, context)
@@ -408,9 +404,10 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         )
 
     def _submit_request(self, context: Context) -> SubmitRequest:
+        from airflow_provider_kling.api.images import stored_images
         from airflow_provider_kling.jobs.fingerprint import fingerprint_of
         from airflow_provider_kling.jobs.submit_request import SubmitRequest
-        from airflow_provider_kling.media.frames import read_frames
+        from airflow_provider_kling.media.frames import Frames, read_frames
         from airflow_provider_kling.records import token_seed
 
         video = VideoRequest.build(**self._arguments())
@@ -422,14 +419,21 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         # Before an intent is recorded: an unusable connection must not look like a lost submit.
         connection = self._hook.connection
         connection.check(video)
-        frames = read_frames(video, connection)
-        fingerprint = fingerprint_of(
+        fingerprint_with = partial(
+            fingerprint_of,
             video,
             conn_id=self.kling_conn_id,
             base_url=connection.base_url,
             take=take_number(self.take),
-            image_digests=frames.digests,
         )
+        by_uri = fingerprint_with()
+        frames_error: KlingError | None = None
+        try:
+            frames = read_frames(video, connection)
+        except KlingError as error:
+            # It prevents a purchase, and no join: the job may be bought already.
+            frames, frames_error = Frames({}, connection), error
+        fingerprint = fingerprint_with(image_digests=frames.digests)
         return SubmitRequest(
             video=video,
             fingerprint=fingerprint,
@@ -443,6 +447,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             on_clear=self.on_clear,
             on_uncertain=self.on_uncertain,
             to_send=frames.to_send,
+            frames_error=frames_error,
+            by_uri=by_uri if stored_images(video) else None,
             show_prompts=self._prompt_masks is None,
         )
 
@@ -451,8 +457,16 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
         return estimate(video, self._hook.connection.prices)
 
-    def _check_purchase(self, video: VideoRequest, *, is_first_look: bool) -> None:
-        self._check_overwrite()
+    def _check_purchase(self, context: Context, request: SubmitRequest, *, is_first_look: bool) -> None:
+        """Raise for what prevents a purchase, though not a join: the frames, the path of the file, the cost."""
+        if request.frames_error is not None:
+            raise request.frames_error
+        video = request.video
+        self.tags = rendered_tags(self.tags)
+        if self._has_save_to:
+            prompt = self._shown_prompt(video.first_prompt)
+            self._check_place(context, str(self.save_to), model=video.model, prompt=prompt)
+            self._check_overwrite()
         self._check_cost(video, is_first_look=is_first_look)
 
     def _check_cost(self, video: VideoRequest, *, is_first_look: bool) -> None:
@@ -489,7 +503,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             look_up=self._hook.look_up,
             show_prompts=request.show_prompts,
             read_variable=read_variable,
-            before_purchase=partial(self._check_purchase, request.video, is_first_look=is_first_look),
+            before_purchase=partial(self._check_purchase, context, request, is_first_look=is_first_look),
             log=self.log.warning,
         )
 

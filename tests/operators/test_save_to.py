@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,73 @@ def test_the_request_of_the_result_is_the_one_that_was_sent(
     video = task.resume_execution(deferred.value.method_name, given, context(ti, store))
     assert video["request"]["prompt"] == PROMPT
     assert "waves" in video["path"]
+
+
+def test_a_place_that_is_gone_does_not_keep_a_retry_from_the_paid_video(
+    sandbox: Sandbox, connected: str, tmp_path: Path
+) -> None:
+    store, folder = StateStore(), tmp_path / "clips"
+    sandbox.add_fault(Fault("content", "error", status=503, times=3))
+    with pytest.raises(KlingDownloadError):
+        run(operator(f"file://{folder}/clip.mp4"), store=store)
+    folder.rmdir()
+    folder.touch()
+    ti = TaskInstance(try_number=2)
+    with pytest.raises(KlingValidationError, match="cannot be stored"):
+        run(operator(f"file://{folder}/clip.mp4"), ti, store)
+    [bought] = sandbox.ledger()
+    assert ti.pushed["kling_task_id"] == bought["id"]
+    assert bought["id"] in ti.pushed["video_url"]
+
+
+def test_a_path_that_another_row_took_meanwhile_does_not_hide_the_paid_video(
+    sandbox: Sandbox, connected: str, tmp_path: Path
+) -> None:
+    """Airflow clears the claim of a row when its retry starts."""
+    save_to, store = f"file://{tmp_path}/{{slug}}.mp4", StateStore()
+    sandbox.add_fault(Fault("content", "error", status=503, times=3))
+    with pytest.raises(KlingDownloadError):
+        run(operator(save_to), TaskInstance(map_index=1), store)
+    other, ti = TaskInstance(map_index=0), TaskInstance(map_index=1, try_number=2)
+    other.rows = ti.rows = [other, ti]
+    run(operator(save_to), other)
+    with pytest.raises(KlingValidationError, match="which is the file of row 0"):
+        run(operator(save_to), ti, store)
+    assert ti.pushed["kling_task_id"] == sandbox.ledger()[0]["id"]
+    # With a path of its own, the same task stores it.
+    again = TaskInstance(map_index=1, try_number=3)
+    video = run(operator(f"file://{tmp_path}/{{map_index}}.mp4"), again, store)
+    assert video["kling_task_id"] == sandbox.ledger()[0]["id"]
+    assert len(sandbox.ledger()) == 2
+
+
+@pytest.mark.parametrize("tags", ["{'team': 'ads'}", ["ads"], "", {"team": "ads", "since": date(2026, 1, 1)}])
+def test_tags_of_any_kind_do_not_keep_a_paid_video_from_its_file(
+    sandbox: Sandbox, connected: str, tmp_path: Path, tags: Any
+) -> None:
+    """Templates are rendered again for the resumed task, and may say something else by then."""
+    task, store = operator(f"file://{tmp_path}/clip.mp4", sidecar=True, tags={"team": "ads"}), StateStore()
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context(store=store))
+    task.tags = tags
+    given = {**(deferred.value.kwargs or {}), "event": event_of(deferred.value)}
+    video = task.resume_execution(deferred.value.method_name, given, context(store=store))
+    assert (tmp_path / "clip.json").exists()
+    assert ((video["tags"] or {}).get("team") == "ads") is ("team" in tags)
+    assert json.loads(json.dumps(video)) == video
+
+
+def test_the_log_has_the_id_of_a_video_that_nothing_else_can_keep(
+    sandbox: Sandbox, connected: str, task_log: TaskLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unable(TaskInstance):
+        def xcom_push(self, key: str, value: Any) -> None:
+            raise ConnectionError("no database")
+
+    monkeypatch.setenv("AIRFLOW__KLING__STATE", "none")
+    with pytest.raises(ConnectionError):
+        operator(None).execute(context(Unable()) | {"task_state_store": None})
+    assert f"Kling task {sandbox.ledger()[0]['id']} is this task's job" in task_log.text
 
 
 def test_a_retry_after_a_failed_download_only_downloads(
