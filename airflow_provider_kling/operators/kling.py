@@ -30,7 +30,7 @@ from airflow_provider_kling.tasks.parse_checks import (
     check_arguments,
     cost_limit,
     take_number,
-    with_image_uris,
+    with_path_uris,
 )
 from airflow_provider_kling.tasks.rendered import rendered_tags
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
@@ -181,12 +181,12 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         extra_body: Mapping[str, Any] | None = None,
         kling_conn_id: str = "kling_default",
         wait_for_completion: bool | None = None,
-        save_to: str | None = None,
+        save_to: str | ObjectStoragePath | None = None,
         overwrite: bool = True,
         max_bytes: int | None = MAX_BYTES,
         save_timeout: float | timedelta = DEFAULT_SAVE_TIMEOUT,
         sidecar: bool = False,
-        last_frame_to: str | None = None,
+        last_frame_to: str | ObjectStoragePath | None = None,
         tags: Mapping[str, Any] | None = None,
         deferrable: bool | None = None,
         poll_interval: float | timedelta | None = None,
@@ -215,12 +215,12 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.extra_body = with_uris(extra_body)
         self.kling_conn_id = kling_conn_id
         self.wait_for_completion = save_to is not None if wait_for_completion is None else wait_for_completion
-        self.save_to = save_to
+        self.save_to = with_uris(save_to)
         self.overwrite = overwrite
         self.max_bytes = max_bytes
         self.save_timeout = to_seconds("save_timeout", save_timeout)
         self.sidecar = sidecar
-        self.last_frame_to = last_frame_to
+        self.last_frame_to = with_uris(last_frame_to)
         self._has_last_frame = last_frame_to is not None
         self.tags: Any = tags
         self.deferrable = deferrable
@@ -240,11 +240,11 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             "on_uncertain": on_uncertain,
             "take": take,
             "max_cost": max_cost,
-            "save_to": save_to,
+            "save_to": self.save_to,
             "wait_for_completion": wait_for_completion,
             "max_bytes": max_bytes,
             "sidecar": sidecar,
-            "last_frame_to": last_frame_to,
+            "last_frame_to": self.last_frame_to,
             "tags": tags,
         }
         check_arguments({**self._arguments(), **settings})
@@ -252,7 +252,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped task, and check its literal arguments: parsing creates no operator that could."""
-        kwargs = with_image_uris(kwargs)
+        kwargs = with_path_uris(kwargs)
         check_arguments(kwargs, others_follow=True)
         return CheckedPartial(
             super().partial(**kwargs),

@@ -84,9 +84,10 @@ def _check_save_to(arguments: Mapping[str, Any]) -> None:
         raise KlingValidationError.from_problems([problem], subject="The task")
 
 
-def with_image_uris(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of the operator with each ``ObjectStoragePath`` in a request field as its URI."""
-    return {name: with_uris(value) if name in REQUEST_FIELDS else value for name, value in arguments.items()}
+def with_path_uris(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of a task with each ``ObjectStoragePath`` in a request field or a path as its URI."""
+    names = {*REQUEST_FIELDS, *_PATHS}
+    return {name: with_uris(value) if name in names else value for name, value in arguments.items()}
 
 
 def take_number(take: Any) -> int:
@@ -174,7 +175,7 @@ class CheckedPartial:
 
     def expand(self, **mapped: Any) -> Any:
         """Map over lists, and check the literal ones."""
-        mapped = with_image_uris(mapped)
+        mapped = with_path_uris(mapped)
         self._check({}, mapped)
         for name, values in mapped.items():
             for value in values if isinstance(values, (list, tuple)) else ():
@@ -187,7 +188,7 @@ class CheckedPartial:
         """Map over a list of arguments, and check it if it is literal."""
         self._check({}, ())
         if isinstance(kwargs, (list, tuple)):
-            kwargs = [with_image_uris(one) if isinstance(one, Mapping) else one for one in kwargs]
+            kwargs = [with_path_uris(one) if isinstance(one, Mapping) else one for one in kwargs]
         for arguments in kwargs if isinstance(kwargs, (list, tuple)) else ():
             if isinstance(arguments, Mapping):
                 self._check(arguments, arguments)

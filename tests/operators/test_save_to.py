@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, TaskDeferred
+from airflow.providers.common.compat.sdk import DAG, ObjectStoragePath, TaskDeferred
 
 from airflow_provider_kling.exceptions import KlingDownloadError, KlingError, KlingValidationError
 from airflow_provider_kling.media import storing
@@ -37,7 +37,7 @@ def connected(sandbox: Sandbox, connect: Connect) -> str:
     return connect(sandbox.base_url, sandbox.api_key, read_timeout=30)
 
 
-def operator(save_to: str | None, **arguments: Any) -> KlingGenerateOperator:
+def operator(save_to: str | ObjectStoragePath | None, **arguments: Any) -> KlingGenerateOperator:
     given = GOOD | {"poll_interval": 0.1, "timeout": 20} | arguments
     return KlingGenerateOperator(task_id="video", save_to=save_to, **given)
 
@@ -306,6 +306,23 @@ def test_a_sidecar_that_takes_no_file_is_refused_before_a_cent_is_spent(
     with pytest.raises(KlingValidationError, match=r"sidecar=.*clip\.json' is a folder"):
         run(operator(f"file://{tmp_path}/clip.mp4", sidecar=True))
     assert sandbox.ledger() == []
+
+
+def test_a_path_object_is_a_template_as_its_text_is() -> None:
+    path = ObjectStoragePath("file:///v/{{ ds }}/{slug}.mp4")
+    frame = ObjectStoragePath("file:///v/{{ ds }}/{slug}.png")
+    task = operator(path, last_frame_to=frame)
+    assert (task.save_to, task.last_frame_to) == ("file:///v/{{ ds }}/{slug}.mp4", "file:///v/{{ ds }}/{slug}.png")
+    store = KlingToObjectStorageOperator(task_id="store", video="t1", path=path, last_frame_to=frame)
+    assert (store.path, store.last_frame_to) == (task.save_to, task.last_frame_to)
+    one = ObjectStoragePath("file:///v/clip.mp4")
+    with pytest.raises(KlingValidationError, match="save_to=.*is one file for all rows"):
+        KlingGenerateOperator.partial(task_id="video", model=GOOD["model"], save_to=one).expand(prompt=["a", "b"])
+    with pytest.raises(KlingValidationError, match="path=.*is one file for all rows"):
+        KlingToObjectStorageOperator.partial(task_id="store", path=one).expand(video=["t1", "t2"])
+    with DAG("rows", schedule=None):
+        rows = KlingGenerateOperator.partial(task_id="a", **GOOD).expand(save_to=[path])
+    assert rows.expand_input.value == {"save_to": [task.save_to]}
 
 
 class TestTags:
