@@ -16,7 +16,6 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_kling.api.request import REQUEST_FIELDS
 from airflow_provider_kling.exceptions import KlingValidationError, Problem, short_repr
-from airflow_provider_kling.hooks.shown_prompts import shows_prompts
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.tasks.parse_checks import check_arguments
 from airflow_provider_kling.utils.signed_urls import mask_signatures
@@ -111,6 +110,8 @@ class _KlingDecoratedOperator(DecoratedOperator, KlingGenerateOperator):
 
 def _masked(value: Any) -> Any:
     """Return a value for a message: what may not be shown of it is not yet known to Airflow's secrets masker."""
+    from airflow_provider_kling.hooks.shown_prompts import shows_prompts
+
     if not shows_prompts():
         return f"({type(value).__name__}, not shown)"
     return mask_signatures(value) if isinstance(value, str) else value

@@ -77,6 +77,8 @@ class Submit:
 
     :param id: The random id of the intent.
     :param fingerprint: The fingerprint of the request and the connection.
+    :param by_uri: The fingerprint with the URIs of its images instead of their content, if they are in an object
+        storage.
     :param purchase: How many jobs the same request had when this POST was recorded.
     :param sent_at: When the POST was recorded (epoch seconds).
     :param conn_id: The Airflow connection.
@@ -116,6 +118,7 @@ class Submit:
     other_id: str | None = None
     client_token: str | None = None
     account: str | None = None
+    by_uri: str | None = None
     echoed_by: str | None = None
     is_named: bool = False
     submitted_at: float | None = None
@@ -290,6 +293,7 @@ def _submit(event: Event, *, show_prompts: bool) -> Submit:
         tries_seen={event["max_tries"]},
         client_token=_optional_text(event, "client_token"),
         account=_optional_text(event, "account"),
+        by_uri=_optional_text(event, "by_uri"),
     )
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Maximum length of a text that is shown although it may be base64: a word is that as well.
 MAX_SHOWN_BASE64 = 256
 _BASE64 = re.compile(r"(?:data:[\w/+.;-]*,)?[A-Za-z0-9+/\s_-]+={0,2}\s*")
+#: Fields that are prompts, under the names of all APIs. Many words without a comma look like base64.
+_PROMPTS = frozenset({"prompt", "negative_prompt", "text"})
 
 
 class KlingVideo(TypedDict):
@@ -128,17 +130,17 @@ def shown_request(body: Mapping[str, Any]) -> dict[str, Any]:
 
     :param body: The JSON object that is sent.
     """
-    return {name: _shown(value) for name, value in body.items()}
+    return {name: _shown(value, is_prompt=name in _PROMPTS) for name, value in body.items()}
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: Any, *, is_prompt: bool = False) -> Any:
     if isinstance(value, Mapping):
         return shown_request(value)
     if isinstance(value, (list, tuple)):
         return [_shown(item) for item in value]
     if not isinstance(value, str):
         return value
-    if len(value) > MAX_SHOWN_BASE64 and _BASE64.fullmatch(value):
+    if not is_prompt and len(value) > MAX_SHOWN_BASE64 and _BASE64.fullmatch(value):
         return f"(base64, {len(value)} characters)"
     return mask_signatures(without_signature(value))
 

@@ -13,7 +13,7 @@ POST with the same token cannot buy twice.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.exceptions import (
@@ -114,6 +114,8 @@ class Submitter:
             made is on record.
         """
         self._load()
+        if request.frames_error is not None:
+            request = self._as_recorded(request, request.frames_error)
         self._record_named_jobs(request)
         self._look_up_lost_submits(request)
         jobs = self._journal.jobs_of(request.fingerprint)
@@ -125,6 +127,14 @@ class Submitter:
             self.log(f"Cleared with on_clear='resubmit': not joining Kling task {last.kling_task_id}")
             return self._buy(request)
         return self._join(request, last, cleared=cleared)
+
+    def _as_recorded(self, request: SubmitRequest, error: KlingError) -> SubmitRequest:
+        """Return a request whose images cannot be read as the last one with their URIs, if that may have a job."""
+        for submit in reversed(self._journal.submits.values()):
+            if submit.by_uri == request.by_uri and submit.fate in ("job", "unknown"):
+                self.log(f"{error.message}. Looking for the job that was bought with the same URIs")
+                return replace(request, fingerprint=submit.fingerprint)
+        return request
 
     def _has_started_another(self, request: SubmitRequest, jobs: int) -> bool:
         """Return whether a POST for one more job was sent; its fate is resolved before a job is joined."""
@@ -645,6 +655,8 @@ class Submitter:
         )
         if self.look_up is not None and client_token is not None:
             event |= {"client_token": client_token, "account": self.look_up.account()}
+        if request.by_uri is not None:
+            event["by_uri"] = request.by_uri
         return event
 
     def _client_token(self, request: SubmitRequest, purchase: int) -> str | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.api.request import VideoRequest
+    from airflow_provider_kling.exceptions import KlingError
     from airflow_provider_kling.jobs.journal import Event
 
 OnClear = Literal["reuse", "resubmit"]
@@ -85,6 +86,9 @@ class SubmitRequest:
     :param on_uncertain: With a submit whose fate is unknown, ``fail`` or buy another (``resubmit``).
     :param to_send: Returns the request as it is sent, from that which is recorded: with signed URLs of its images.
         It is called before the intent of each POST is recorded, so that its errors leave nothing to resolve.
+    :param frames_error: Why its images in an object storage cannot be read now. Then nothing is bought, and the
+        job that was bought last with the same URIs is joined.
+    :param by_uri: The fingerprint with the URIs of these images instead of their content; None without any.
     :param show_prompts: Whether the prompt may be written down.
     """
 
@@ -98,6 +102,8 @@ class SubmitRequest:
     on_clear: OnClear = "reuse"
     on_uncertain: OnUncertain = "fail"
     to_send: Callable[[VideoRequest], VideoRequest] = lambda video: video
+    frames_error: KlingError | None = None
+    by_uri: str | None = None
     show_prompts: bool = True
 
     @property

@@ -40,9 +40,7 @@ _BASE64_FIELDS = ("image", "last_image")
 _HIDDEN_BASE64, _PART = 1024, 32
 #: Errors with which stores say that they cannot sign at all; gcsfs raises an AttributeError without a private key.
 _CANNOT_SIGN = (NotImplementedError, AttributeError, TypeError)
-_NOT_SUBMITTED = (
-    "This attempt submitted nothing. A job that an earlier one bought is joined once the same image can be read."
-)
+_NOT_SUBMITTED = "This attempt submitted nothing."
 
 
 class _UnsuitableError(Exception):

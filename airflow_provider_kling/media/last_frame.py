@@ -194,4 +194,15 @@ def _png(frame: VideoFrame) -> bytes:
     encoder = av.CodecContext.create("png", "w")
     encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb24"
     encoder.time_base = Fraction(1)
-    return b"".join(bytes(packet) for picture in (frame, None) for packet in encoder.encode(picture))
+    return _upright_png(b"".join(bytes(packet) for picture in (frame, None) for packet in encoder.encode(picture)))
+
+
+def _upright_png(png: bytes) -> bytes:
+    """Return a PNG without its eXIf chunk: newer encoders write the rotation there that is applied already."""
+    kept, at = [png[:8]], 8
+    while at < len(png):
+        end = at + 12 + int.from_bytes(png[at : at + 4])
+        if png[at + 4 : at + 8] != b"eXIf":
+            kept.append(png[at:end])
+        at = end
+    return b"".join(kept)

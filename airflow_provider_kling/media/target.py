@@ -122,6 +122,11 @@ class Target(ABC):
     def __init__(self, path: str) -> None:
         self.path = path
 
+    @property
+    @abstractmethod
+    def place(self) -> tuple[str, str]:
+        """Where the file is: equal for two spellings of one path."""
+
     @abstractmethod
     def check(self, *, overwrite: bool) -> None:
         """
@@ -261,6 +266,11 @@ class _LocalTarget(Target):
             raise _invalid_path(path, "is a folder", _FOLDER)
         self._file = Path(written)
 
+    @property
+    def place(self) -> tuple[str, str]:
+        # A symbolic link of this name would be replaced, not followed.
+        return "file", str(Path(os.path.realpath(self._file.parent)) / self._file.name)
+
     def check(self, *, overwrite: bool) -> None:
         try:
             # Create the folder first: lstat reports a too long name only in an existing folder.
@@ -352,6 +362,10 @@ class _StoreTarget(Target):
             raise _invalid_path(path, f"is too long: the store allows names of {longest} bytes, folders included")
         if not _can_copy(fs):
             raise _invalid_path(path, "cannot be stored atomically: this kind of store cannot copy files")
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return type(self._fs).__name__, self._key.lstrip("/")
 
     def _reject_another_reading(self) -> None:
         understood = self._fs._strip_protocol(self._key)  # as every call of fsspec does with a path

@@ -16,6 +16,7 @@ from airflow_provider_kling.exceptions import (
     KlingRateLimitError,
     KlingUnavailableError,
     KlingUncertainSubmissionError,
+    KlingValidationError,
 )
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, to_seconds
@@ -29,8 +30,9 @@ from airflow_provider_kling.tasks.parse_checks import (
     check_arguments,
     cost_limit,
     take_number,
-    with_image_uris,
+    with_path_uris,
 )
+from airflow_provider_kling.tasks.rendered import rendered_tags
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
 from airflow_provider_kling.tasks.waiting import WaitingTask, deferral_timeout
 from airflow_provider_kling.utils.coerce import with_uris
@@ -149,6 +151,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         "save_to",
         "last_frame_to",
     )
+    path_argument: ClassVar[str] = "save_to"
     prompt_fields: ClassVar[Sequence[str]] = ("prompt", "negative_prompt", "multi_prompt", "extra_body")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "multi_prompt": "json",
@@ -178,12 +181,12 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         extra_body: Mapping[str, Any] | None = None,
         kling_conn_id: str = "kling_default",
         wait_for_completion: bool | None = None,
-        save_to: str | None = None,
+        save_to: str | ObjectStoragePath | None = None,
         overwrite: bool = True,
         max_bytes: int | None = MAX_BYTES,
         save_timeout: float | timedelta = DEFAULT_SAVE_TIMEOUT,
         sidecar: bool = False,
-        last_frame_to: str | None = None,
+        last_frame_to: str | ObjectStoragePath | None = None,
         tags: Mapping[str, Any] | None = None,
         deferrable: bool | None = None,
         poll_interval: float | timedelta | None = None,
@@ -212,13 +215,14 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.extra_body = with_uris(extra_body)
         self.kling_conn_id = kling_conn_id
         self.wait_for_completion = save_to is not None if wait_for_completion is None else wait_for_completion
-        self.save_to = save_to
+        self.save_to = with_uris(save_to)
         self.overwrite = overwrite
         self.max_bytes = max_bytes
         self.save_timeout = to_seconds("save_timeout", save_timeout)
         self.sidecar = sidecar
-        self.last_frame_to = last_frame_to
-        self.tags = tags
+        self.last_frame_to = with_uris(last_frame_to)
+        self._has_last_frame = last_frame_to is not None
+        self.tags: Any = tags
         self.deferrable = deferrable
         self.poll_interval = None if poll_interval is None else to_seconds("poll_interval", poll_interval)
         self.timeout = to_seconds("timeout", timeout)
@@ -227,8 +231,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.on_uncertain = on_uncertain
         self.take = take
         self.max_cost = max_cost
-        # A template that renders to nothing must not lift the limit.
-        self._has_max_cost = max_cost is not None
+        # A template that renders to nothing must not lift the limit, or leave a paid video unstored.
+        self._has_max_cost, self._has_save_to = max_cost is not None, save_to is not None
         self._kling_task_id: str | None = None
         self._submitter: Submitter | None = None
         settings = {
@@ -236,18 +240,19 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             "on_uncertain": on_uncertain,
             "take": take,
             "max_cost": max_cost,
-            "save_to": save_to,
+            "save_to": self.save_to,
             "wait_for_completion": wait_for_completion,
             "max_bytes": max_bytes,
             "sidecar": sidecar,
-            "last_frame_to": last_frame_to,
+            "last_frame_to": self.last_frame_to,
+            "tags": tags,
         }
         check_arguments({**self._arguments(), **settings})
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped task, and check its literal arguments: parsing creates no operator that could."""
-        kwargs = with_image_uris(kwargs)
+        kwargs = with_path_uris(kwargs)
         check_arguments(kwargs, others_follow=True)
         return CheckedPartial(
             super().partial(**kwargs),
@@ -338,10 +343,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
         request = self._submit_request(context)
-        if self.save_to is not None:
-            video = request.video
-            prompt = self._shown_prompt(video.first_prompt)
-            self._check_place(context, str(self.save_to), model=video.model, prompt=prompt)
         while True:
             try:
                 job = self._submit(context, request, is_first_look=refusals == 0)
@@ -368,6 +369,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         from airflow_provider_kling.records import forget_after_success
 
         self._kling_task_id = job.kling_task_id
+        # Before anything that may fail: without a record, the log alone has the id then.
+        self.log.info("Kling task %s is this task's job", job.kling_task_id)
         context["ti"].xcom_push(key="kling_task_id", value=job.kling_task_id)
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
@@ -379,7 +382,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         context["ti"].xcom_push(
             key="kling_request", value=shown_request(self._with_shown_prompts(call.body or {}))
         )
-        self.log.info("Kling task %s is this task's job", job.kling_task_id)
         with as_task_failures(final=not self._is_found_by_retry(context)):
             result = self._result(context, job, video_seconds=video.duration)
         forget_after_success(self, context)
@@ -402,9 +404,10 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         )
 
     def _submit_request(self, context: Context) -> SubmitRequest:
+        from airflow_provider_kling.api.images import stored_images
         from airflow_provider_kling.jobs.fingerprint import fingerprint_of
         from airflow_provider_kling.jobs.submit_request import SubmitRequest
-        from airflow_provider_kling.media.frames import read_frames
+        from airflow_provider_kling.media.frames import Frames, read_frames
         from airflow_provider_kling.records import token_seed
 
         video = VideoRequest.build(**self._arguments())
@@ -416,14 +419,21 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         # Before an intent is recorded: an unusable connection must not look like a lost submit.
         connection = self._hook.connection
         connection.check(video)
-        frames = read_frames(video, connection)
-        fingerprint = fingerprint_of(
+        fingerprint_with = partial(
+            fingerprint_of,
             video,
             conn_id=self.kling_conn_id,
             base_url=connection.base_url,
             take=take_number(self.take),
-            image_digests=frames.digests,
         )
+        by_uri = fingerprint_with()
+        frames_error: KlingError | None = None
+        try:
+            frames = read_frames(video, connection)
+        except KlingError as error:
+            # It prevents a purchase, and no join: the job may be bought already.
+            frames, frames_error = Frames({}, connection), error
+        fingerprint = fingerprint_with(image_digests=frames.digests)
         return SubmitRequest(
             video=video,
             fingerprint=fingerprint,
@@ -437,6 +447,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             on_clear=self.on_clear,
             on_uncertain=self.on_uncertain,
             to_send=frames.to_send,
+            frames_error=frames_error,
+            by_uri=by_uri if stored_images(video) else None,
             show_prompts=self._prompt_masks is None,
         )
 
@@ -444,6 +456,18 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         from airflow_provider_kling.jobs.cost import estimate
 
         return estimate(video, self._hook.connection.prices)
+
+    def _check_purchase(self, context: Context, request: SubmitRequest, *, is_first_look: bool) -> None:
+        """Raise for what prevents a purchase, though not a join: the frames, the path of the file, the cost."""
+        if request.frames_error is not None:
+            raise request.frames_error
+        video = request.video
+        self.tags = rendered_tags(self.tags)
+        if self._has_save_to:
+            prompt = self._shown_prompt(video.first_prompt)
+            self._check_place(context, str(self.save_to), model=video.model, prompt=prompt)
+            self._check_overwrite()
+        self._check_cost(video, is_first_look=is_first_look)
 
     def _check_cost(self, video: VideoRequest, *, is_first_look: bool) -> None:
         """Log the estimated cost of a video that is going to be bought, and refuse it above ``max_cost``."""
@@ -479,7 +503,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             look_up=self._hook.look_up,
             show_prompts=request.show_prompts,
             read_variable=read_variable,
-            before_purchase=partial(self._check_cost, request.video, is_first_look=is_first_look),
+            before_purchase=partial(self._check_purchase, context, request, is_first_look=is_first_look),
             log=self.log.warning,
         )
 
@@ -589,16 +613,21 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         # [kling] show_prompts may have changed while the task was deferred.
         request = self._with_shown_prompts(self._pulled(context, "kling_request") or {})
         cost = self._pulled(context, "kling_estimated_cost") or {}
+        try:
+            self.tags = rendered_tags(self.tags)
+        except KlingValidationError as error:  # they were right before the purchase
+            self.log.warning("The video gets no tags. %s", error)
+            self.tags = None
         self.submitted_at = self._pulled(context, "kling_submitted_at")
         video = {
             **video,
             "request": request or None,
-            "tags": None if self.tags is None else dict(self.tags),
+            "tags": self.tags,
             "estimated_cost": cost.get("amount"),
             "currency": cost.get("currency"),
         }
         self._publish_result(context, video)
-        if self.save_to is None:
+        if not self._has_save_to:
             return video
         return self._store_video(
             context,

@@ -83,10 +83,20 @@ class KlingTask:
 
     def _without_prompts(self, call: Callable[[], T]) -> T:
         """Return what a call returns, or raise its error, without the prompts if they are hidden."""
-        from airflow_provider_kling.client.redaction import redact_outcome
+        from airflow_provider_kling.client.redaction import Masks, redact_outcome
+        from airflow_provider_kling.hooks.shown_prompts import WITHHOLDING, shows_prompts
 
-        masks = self._prompt_masks
-        return call() if masks is None else redact_outcome(call, masks)
+        if shows_prompts():
+            return call()
+
+        # Looked up when a text is masked: a function of @task.kling returns the prompts during the call.
+        def masks() -> Masks:
+            return self._prompt_masks or WITHHOLDING
+
+        return redact_outcome(
+            call,
+            Masks(quote=lambda text: masks().quote(text), sentence=lambda text: masks().sentence(text)),
+        )
 
     def _shown_prompt(self, prompt: str | None) -> str | None:
         """Return a prompt as the name of a file may have it."""

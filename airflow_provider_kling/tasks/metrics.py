@@ -62,9 +62,8 @@ def count_finished(task: Any, video: Mapping[str, Any], *, submitted_at: float |
     """Count a finished video, and measure the time since its submit, where that is known (epoch seconds)."""
     _count(task, "kling.finished", video=video)
     if submitted_at is not None:
-        _report(
-            "timing", "kling.wait", timedelta(seconds=max(0.0, time.time() - submitted_at)), _tags(task, video)
-        )
+        wait = timedelta(seconds=max(0.0, time.time() - submitted_at))
+        _report("timing", "kling.wait", wait, lambda: _tags(task, video))
 
 
 def count_stored(task: Any, video: Mapping[str, Any]) -> None:
@@ -77,14 +76,14 @@ def _count(
     task: Any, name: str, count: int = 1, *, video: Mapping[str, Any] | None = None, kind: str | None = None
 ) -> None:
     if count:
-        _report("incr", name, count, _tags(task, video or {}, kind=kind))
+        _report("incr", name, count, lambda: _tags(task, video or {}, kind=kind))
 
 
-def _report(method: str, name: str, value: Any, tags: dict[str, str]) -> None:
+def _report(method: str, name: str, value: Any, tags: Callable[[], dict[str, str]]) -> None:
     try:
         from airflow.providers.common.compat.sdk import Stats
 
-        getattr(Stats, method)(name, value, tags=tags)
+        getattr(Stats, method)(name, value, tags=tags())
     except Exception as error:  # noqa: BLE001 - a plugin for metrics may raise anything
         log.warning("The metric %s cannot be reported: %s", name, error)
 

@@ -12,6 +12,7 @@ from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.jobs.limits import to_seconds
 from airflow_provider_kling.jobs.shown_prompt import prompts_in
 from airflow_provider_kling.media.path_template import is_distinct, template_problem
+from airflow_provider_kling.tasks.rendered import rendered_tags
 from airflow_provider_kling.utils.coerce import parse_number, with_uris
 
 _CHOICES = {"on_clear": ("reuse", "resubmit"), "on_uncertain": ("fail", "resubmit")}
@@ -83,9 +84,10 @@ def _check_save_to(arguments: Mapping[str, Any]) -> None:
         raise KlingValidationError.from_problems([problem], subject="The task")
 
 
-def with_image_uris(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of the operator with each ``ObjectStoragePath`` in a request field as its URI."""
-    return {name: with_uris(value) if name in REQUEST_FIELDS else value for name, value in arguments.items()}
+def with_path_uris(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of a task with each ``ObjectStoragePath`` in a request field or a path as its URI."""
+    names = {*REQUEST_FIELDS, *_PATHS}
+    return {name: with_uris(value) if name in names else value for name, value in arguments.items()}
 
 
 def take_number(take: Any) -> int:
@@ -125,6 +127,8 @@ def _check_settings(arguments: Mapping[str, Any]) -> None:
         take_number(arguments["take"])
     if arguments.get("max_cost") is not None and _is_literal(arguments["max_cost"]):
         cost_limit(arguments["max_cost"])
+    if _is_literal(arguments.get("tags")):
+        rendered_tags(arguments.get("tags"))
 
 
 def _is_literal(value: Any) -> bool:
@@ -171,7 +175,7 @@ class CheckedPartial:
 
     def expand(self, **mapped: Any) -> Any:
         """Map over lists, and check the literal ones."""
-        mapped = with_image_uris(mapped)
+        mapped = with_path_uris(mapped)
         self._check({}, mapped)
         for name, values in mapped.items():
             for value in values if isinstance(values, (list, tuple)) else ():
@@ -184,7 +188,7 @@ class CheckedPartial:
         """Map over a list of arguments, and check it if it is literal."""
         self._check({}, ())
         if isinstance(kwargs, (list, tuple)):
-            kwargs = [with_image_uris(one) if isinstance(one, Mapping) else one for one in kwargs]
+            kwargs = [with_path_uris(one) if isinstance(one, Mapping) else one for one in kwargs]
         for arguments in kwargs if isinstance(kwargs, (list, tuple)) else ():
             if isinstance(arguments, Mapping):
                 self._check(arguments, arguments)

@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 from copy import copy
 from typing import Any
 
+from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.jobs.shown_prompt import prompts_in
+from airflow_provider_kling.utils.coerce import parse_literal
 from airflow_provider_kling.utils.signed_urls import signatures_in
 
 #: Levels of nesting in which Airflow's secrets masker replaces texts. Keys of dicts are never masked.
@@ -89,6 +91,31 @@ def restore_nested_texts(template: Any, rendered: Any, context: Any, jinja_env: 
     elif isinstance(template, list) and isinstance(rendered, list):
         for one, other in zip(template, rendered, strict=False):
             restore_nested_texts(one, other, context, jinja_env)
+
+
+def rendered_tags(tags: Any) -> dict[str, Any] | None:
+    """
+    Return tags as plain JSON, which an XCom and a file take: any other value becomes its text.
+
+    :param tags: The rendered argument; a text is one that a template made of a dict. None for no tags.
+    :raises KlingValidationError: if it is no dict, or has names that JSON does not take.
+    """
+    if tags is None:
+        return None
+    found = parse_literal(tags) if isinstance(tags, str) else tags
+    with suppress(TypeError, ValueError, RecursionError):
+        if isinstance(found, Mapping):
+            return dict(json.loads(json.dumps({name: _as_json(value) for name, value in found.items()})))
+    expected = "must be a dict of names and texts"
+    raise KlingValidationError.from_problems([Problem("tags", tags, expected)], subject="The task")
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value that is JSON; a number that JSON does not have, and any other value, as its text."""
+    try:
+        return json.loads(json.dumps(value, default=str, allow_nan=False))
+    except ValueError:
+        return str(value)
 
 
 def _is_native(jinja_env: Any) -> bool:

@@ -7,7 +7,8 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow_provider_kling.exceptions import KlingError, KlingValidationError
 from airflow_provider_kling.tasks.base import KlingTask
@@ -17,6 +18,8 @@ from airflow_provider_kling.tasks.outlets import describe_outlets
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_kling.jobs.result import KlingVideo
@@ -29,6 +32,20 @@ DEFAULT_SAVE_TIMEOUT = 3600.0
 _ANY_TASK_ID = "0" * 24
 #: Seconds for which a task waits for another one to give up a path that both want.
 _CLAIM_PATIENCE = 15.0
+
+
+class _File(NamedTuple):
+    """
+    A file that a task stores.
+
+    :param argument: The argument that wants it.
+    :param template: The rendered path from which its name comes, with its placeholders.
+    :param target: Where it is stored.
+    """
+
+    argument: str
+    template: str
+    target: Target
 
 
 class StoringTask(LineageTask, KlingTask):
@@ -45,7 +62,13 @@ class StoringTask(LineageTask, KlingTask):
         max_bytes: int | None
         sidecar: bool
         last_frame_to: str | None
+        #: Whether it was given: a template that finds nothing must not do without the frame.
+        _has_last_frame: bool
 
+    #: The argument that says where the video is stored.
+    path_argument: ClassVar[str]
+    #: Files whose names are known before there is a job.
+    _known_files: Sequence[_File] = ()
     #: The Kling task whose video is being stored now.
     _storing: str | None = None
 
@@ -58,32 +81,73 @@ class StoringTask(LineageTask, KlingTask):
                 self._storing,
             )
 
-    def _check_place(
-        self, context: Context, path: str, *, model: str | None, prompt: str | None, is_bought: bool = False
-    ) -> None:
+    def _check_place(self, context: Context, path: str, *, model: str | None, prompt: str | None) -> None:
         """
-        Check where the video will be stored, as far as possible before there is one, and claim the path.
+        Check where the files will be stored, as far as possible before there is a video, and claim their paths.
 
         :param path: The rendered path, with its placeholders.
-        :param is_bought: Whether the video exists, so that a file of this name may be the video itself.
-        :raises KlingValidationError: if nothing can be stored there, or another row of this task stores there.
+        :raises KlingValidationError: if nothing can be stored there, or another file of this task belongs there.
         :raises KlingDownloadError: if the store cannot be reached.
         """
-        from airflow_provider_kling.media.path_template import file_values, fill, needs_task_id
-        from airflow_provider_kling.media.target import target_of
+        from airflow_provider_kling.media.path_template import file_values, needs_task_id
 
-        map_index = context["ti"].map_index
-        values = file_values(kling_task_id=_ANY_TASK_ID, map_index=map_index, model=model, prompt=prompt)
-        is_new = context["ti"].try_number <= 1 and not is_bought and not needs_task_id(path)
-        target = target_of(fill(path, values))
-        target.check(overwrite=self.overwrite or not is_new)
-        if self.last_frame_to:
+        if self._has_last_frame:
             from airflow_provider_kling.media.last_frame import require_av
 
             require_av()
-            target_of(fill(str(self.last_frame_to), values)).check(overwrite=True)
-        if values["slug"] != values["kling_task_id"] or "{slug}" not in path:
-            self._claim_path(context, path, target.path)
+        map_index = context["ti"].map_index
+        values = file_values(kling_task_id=_ANY_TASK_ID, map_index=map_index, model=model, prompt=prompt)
+        needs_id = values["slug"] == values["kling_task_id"]
+        self._known_files = []
+        for file in self._files(path, values):
+            with _naming(file.argument):
+                file.target.check(overwrite=True)
+            if not needs_task_id(file.template) and not (needs_id and "{slug}" in file.template):
+                self._known_files.append(file)
+                self._claim_path(context, file.template, file.target.path)
+
+    def _check_overwrite(self) -> None:
+        """
+        Check before a purchase that no file is there which may not be replaced.
+
+        A file whose name depends on the id of the job cannot be there.
+
+        :raises KlingValidationError: if one is.
+        """
+        for file in () if self.overwrite else self._known_files:
+            with _naming(file.argument):
+                file.target.check(overwrite=False)
+
+    def _files(self, path: str, values: Mapping[str, object]) -> list[_File]:
+        """
+        Return what the task stores: the video, and where they are wanted its last frame and the sidecar file.
+
+        :param path: The rendered path of the video, with its placeholders.
+        :param values: The value of each placeholder.
+        :raises KlingValidationError: naming the argument, if it names no file, or that of another argument.
+        """
+        from airflow_provider_kling.media.path_template import fill
+        from airflow_provider_kling.media.target import target_of
+
+        filled = fill(path, values)
+        paths = [(self.path_argument, path, filled)]
+        if self._has_last_frame:
+            frame = str(self.last_frame_to)
+            paths.append(("last_frame_to", frame, fill(frame, {**values, "ext": "png"})))
+        if self.sidecar:
+            paths.append(("sidecar", path, _beside(filled)))
+        files: list[_File] = []
+        for argument, template, name in paths:
+            with _naming(argument):
+                file = _File(argument, template, target_of(name))
+            if same := next((other for other in files if other.target.place == file.target.place), None):
+                raise KlingValidationError(
+                    f"{argument}: its file would be {name}, which is that of {same.argument}",
+                    advice=f"Give {same.argument} another name or ending, so that neither replaces the other. "
+                    "Nothing was stored.",
+                )
+            files.append(file)
+        return files
 
     def _claim_path(self, context: Context, template: str, path: str) -> None:
         """
@@ -137,9 +201,8 @@ class StoringTask(LineageTask, KlingTask):
         :raises KlingError: a named error; the log then says that the video is finished, and not stored.
         """
         from airflow_provider_kling.jobs.result import complete_video
-        from airflow_provider_kling.media.path_template import file_values, fill
+        from airflow_provider_kling.media.path_template import file_values
         from airflow_provider_kling.media.storing import VideoLocation, VideoStorer
-        from airflow_provider_kling.media.target import target_of
 
         kling_task_id, url = str(video["kling_task_id"]), str(video["video_url"])
         values = file_values(
@@ -148,7 +211,8 @@ class StoringTask(LineageTask, KlingTask):
         self._storing = kling_task_id
         state = "is not stored"
         try:
-            target = target_of(fill(path, values))
+            files = {file.argument: file.target for file in self._files(path, values)}
+            target = files[self.path_argument]
             target.check(overwrite=True)  # whether the file there is this video is found out below
             self._claim_path(context, path, target.path)
             storer = VideoStorer(
@@ -176,11 +240,11 @@ class StoringTask(LineageTask, KlingTask):
                 "size_bytes": stored.size_bytes,
                 "sha256": stored.sha256,
             }
-            if self.last_frame_to:
-                known["last_frame_path"] = self._store_last_frame(fill(str(self.last_frame_to), values), target)
+            if frame := files.get("last_frame_to"):
+                known["last_frame_path"] = self._store_last_frame(frame, target)
             result = complete_video(known)
-            if self.sidecar:
-                self._store_sidecar(result, target)
+            if beside := files.get("sidecar"):
+                self._store_sidecar(result, beside)
         except KlingError as error:
             # Airflow logs the error itself, with its traceback.
             self.log.error(  # noqa: TRY400
@@ -193,26 +257,18 @@ class StoringTask(LineageTask, KlingTask):
         describe_outlets(self.outlets, context, result, model=model)
         return result
 
-    def _store_last_frame(self, path: str, target: Target) -> str:
+    def _store_last_frame(self, frame: Target, video: Target) -> str:
         from airflow_provider_kling.media.last_frame import last_frame_png
-        from airflow_provider_kling.media.target import target_of
 
-        with target.open() as file:
+        with video.open() as file:
             png = last_frame_png(file)
-        frame = target_of(path)
         frame.store(lambda file: _written(file, png), overwrite=True, content_type="image/png")
         self.log.info("Stored the last frame as %s", frame.path)
         return frame.path
 
-    def _store_sidecar(self, video: KlingVideo, target: Target) -> None:
-        """Store the result beside the file: ``clip.json`` beside ``clip.mp4``."""
-        from airflow_provider_kling.media.target import target_of
-
-        folder, _, name = target.path.rpartition("/")
-        stem, dot, _ = name.rpartition(".")
+    def _store_sidecar(self, video: KlingVideo, beside: Target) -> None:
         shown = {**video, "video_url": mask_signatures(video["video_url"])}
         text = json.dumps(shown, ensure_ascii=False, indent=2).encode()
-        beside = target_of(f"{folder}/{stem if dot and stem else name}.json")
         beside.store(lambda file: _written(file, text), overwrite=True, content_type="application/json")
 
     def _current_location(self, kling_task_id: str, *, was_finished: bool = False) -> VideoLocation:
@@ -248,6 +304,23 @@ class StoringTask(LineageTask, KlingTask):
 def _claims(ti: Any, key: str) -> list[int]:
     found = ti.xcom_pull(task_ids=[ti.task_id], key=key) or []
     return [int(claim) for claim in found if claim is not None]
+
+
+def _beside(path: str) -> str:
+    """Return the path of the sidecar file: ``clip.json`` beside ``clip.mp4``."""
+    folder, slash, name = path.rpartition("/")
+    stem, dot, _ = name.rpartition(".")
+    return f"{folder}{slash}{stem if dot and stem else name}.json"
+
+
+@contextmanager
+def _naming(argument: str) -> Iterator[None]:
+    """Have the error of a path name the argument that it comes from."""
+    try:
+        yield
+    except KlingValidationError as error:
+        message = error.message.removeprefix("path=")
+        raise error.replace(message=f"{argument}={message}") from error.__cause__
 
 
 def _written(file: Any, content: bytes) -> int:

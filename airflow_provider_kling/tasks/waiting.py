@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
@@ -14,7 +14,7 @@ from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import STILL_RUNNING
 from airflow_provider_kling.tasks.base import KlingTask
 from airflow_provider_kling.tasks.metrics import count_finished, measured
-from airflow_provider_kling.utils.signed_urls import mask_signatures
+from airflow_provider_kling.utils.signed_urls import expires_at, mask_signatures
 from airflow_provider_kling.version_compat import (
     TaskDeferralError,
     TaskDeferralTimeout,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 BACKSTOP = timedelta(minutes=10)
 #: Crashes of a trigger that one attempt tolerates.
 MAX_CRASHES = 3
+#: Seconds before a link expires at which that is a warning.
+SOON = 3600.0
 _CRASHES = "kling_trigger_crashes"
 
 
@@ -165,6 +167,13 @@ class WaitingTask(KlingTask):
             task.log.warning(
                 "Kling task %s: the server has only the copy with its watermark, so that is the result",
                 video["kling_task_id"],
+            )
+        expiry = expires_at(self.video_url or "")
+        if not getattr(self, "save_to", None) and expiry is not None and expiry < time.time() + SOON:
+            task.log.warning(
+                "The link to the video of Kling task %s expires at %s; store the video before that",
+                video["kling_task_id"],
+                datetime.fromtimestamp(expiry, tz=UTC).isoformat(timespec="seconds"),
             )
         # The URL's signature is a credential. The link and XCom keep the complete URL.
         task.log.info(

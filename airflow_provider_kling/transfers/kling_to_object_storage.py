@@ -12,15 +12,16 @@ from airflow_provider_kling.jobs.limits import to_seconds
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
 from airflow_provider_kling.tasks.metrics import measured
-from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_storing
+from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_storing, with_path_uris
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
+from airflow_provider_kling.utils.coerce import with_uris
 from airflow_provider_kling.utils.text import as_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
-    from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath, XComArg
 
     from airflow_provider_kling.jobs.result import KlingVideo
 
@@ -63,6 +64,7 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
 
     template_fields: Sequence[str] = ("video", "path", "kling_conn_id", "last_frame_to")
     text_fields: ClassVar[Sequence[str]] = ("video", "path", "kling_conn_id", "last_frame_to")
+    path_argument: ClassVar[str] = "path"
     template_fields_renderers: ClassVar[dict[str, str]] = {"video": "json"}
     ui_color = "#e8f5d0"
 
@@ -70,29 +72,31 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         self,
         *,
         video: Mapping[str, Any] | str | XComArg,
-        path: str,
+        path: str | ObjectStoragePath,
         kling_conn_id: str = "kling_default",
         overwrite: bool = True,
         timeout: float | timedelta = DEFAULT_SAVE_TIMEOUT,
         max_bytes: int | None = MAX_BYTES,
         sidecar: bool = False,
-        last_frame_to: str | None = None,
+        last_frame_to: str | ObjectStoragePath | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.video = video
-        self.path = path
+        self.path = with_uris(path)
         self.kling_conn_id = kling_conn_id
         self.overwrite = overwrite
         self.timeout = to_seconds("timeout", timeout)
         self.max_bytes = max_bytes
         self.sidecar = sidecar
-        self.last_frame_to = last_frame_to
-        check_storing({"path": path, "max_bytes": max_bytes, "last_frame_to": last_frame_to})
+        self.last_frame_to = with_uris(last_frame_to)
+        self._has_last_frame = last_frame_to is not None
+        check_storing({"path": self.path, "max_bytes": max_bytes, "last_frame_to": self.last_frame_to})
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped task, and check its literal arguments: parsing creates no operator that could."""
+        kwargs = with_path_uris(kwargs)
         check_storing(kwargs)
         return CheckedPartial(
             super().partial(**kwargs),
@@ -121,7 +125,7 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         if request := as_mapping(video.get("request")):
             video = {**video, "request": self._with_shown_prompts(request)}
         prompt, model = prompt_of(video.get("request")), video.get("model")
-        self._check_place(context, path, model=model, prompt=prompt, is_bought=True)
+        self._check_place(context, path, model=model, prompt=prompt)
         status_body = None
         if not url:
             current, status_body = self._current_video(kling_task_id)

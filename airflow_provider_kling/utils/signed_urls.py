@@ -10,6 +10,7 @@ HTTP libraries.
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
@@ -119,6 +120,10 @@ _OTHER_SECRETS = frozenset({"token", "access_token", "auth_key", "authorization"
 
 #: A text that is one URL with a query: the part before the query, the query, and the part after it.
 _WITH_QUERY = re.compile(r"(\s*https?://[^?#]*\?)([^#\s]*)((?:#\S*)?\s*)", re.IGNORECASE)
+#: The beginnings of the parameters of schemes that tell a date, and seconds after it.
+_DATED_SIGNINGS = ("x-amz", "x-goog", "x-oss", "x-tos")
+_SHORT_NUMBER = re.compile(r"[0-9]{1,9}")
+_EPOCH = re.compile(r"[0-9]{9,11}")
 _SECRET_NAMES = sorted(_OTHER_SECRETS.union(*(signing.secrets for signing in SIGNINGS)), key=len, reverse=True)
 #: A secret parameter in the query of a URL, anywhere in a text. An ampersand belongs to the value unless another
 #: parameter begins there.
@@ -189,3 +194,53 @@ def _secrets(text: str) -> Iterator[tuple[int, int, int]]:
             name, _ = decoded.span(match.start(1), match.end(1))
             value_begin, value_end = decoded.span(begin, begin + len(value))
             yield name, value_begin, value_end
+
+
+def expires_at(url: str) -> float | None:
+    """
+    Return when a signed URL stops working, as its query says.
+
+    :param url: The URL; its signature is not checked.
+    :return: Seconds since 1970; None for a text that is not a URL, or that tells no valid time.
+    """
+    match = _WITH_QUERY.fullmatch(url)
+    if match is None:
+        return None
+    values: dict[str, str] = {}
+    for parameter in match[2].split("&"):
+        name, _, value = parameter.partition("=")
+        values.setdefault(unquote(name).lower(), unquote(value))
+    ends = [
+        *(_end_after(values.get(f"{kind}-date"), values.get(f"{kind}-expires")) for kind in _DATED_SIGNINGS),
+        _epoch(values.get("expires")),
+        _epoch(values.get("x-oss-expires")) if "x-oss-date" not in values else None,
+        _epoch(values.get("q-sign-time", "").partition(";")[2]),
+        _iso_time(values.get("se")) if "sig" in values else None,
+    ]
+    # The first limit that is reached counts.
+    return min((end for end in ends if end is not None), default=None)
+
+
+def _end_after(date: str | None, seconds: str | None) -> float | None:
+    """Return the end of a period of so many seconds after a date such as ``20260102T030405Z``."""
+    if not date or not seconds or not _SHORT_NUMBER.fullmatch(seconds):
+        return None
+    try:
+        begin = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return begin.timestamp() + int(seconds)
+
+
+def _epoch(text: str | None) -> float | None:
+    """Return a time in seconds since 1970; shorter numbers are periods after an unknown time."""
+    return float(text) if text and _EPOCH.fullmatch(text) else None
+
+
+def _iso_time(text: str | None) -> float | None:
+    """Return a time such as ``2026-01-02T03:04:05Z`` or ``2026-01-02``, which is UTC if it names no zone."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -128,6 +128,24 @@ class TestWhatIsReturned:
         assert "2 problems" in str(caught.value)
         assert "0123456789" not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        "value",
+        [
+            {"multi_prompt": "Ada Lovelace in her garden"},
+            {"prompt": {"text": "Ada Lovelace in her garden"}},
+            {"prompt": PROMPT, "extra_body": {"prompt": "Ada Lovelace in her garden"}},
+        ],
+        ids=str,
+    )
+    def test_a_hidden_prompt_is_in_no_error(
+        self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch, value: Any
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__KLING__SHOW_PROMPTS", "False")
+        with pytest.raises(KlingValidationError) as caught:
+            run(returning(value))
+        assert "Lovelace" not in str(caught.value)
+        assert sandbox.ledger() == []
+
 
 class TestTemplates:
     def test_what_is_returned_is_rendered_as_with_task_bash(

@@ -198,6 +198,17 @@ class TestADownloadThatBrokeOff:
                     "100000-",
                 )
             ),
+            *(
+                (
+                    {"ETag": '"v1"'},
+                    lambda status, headers, _, first=first: (
+                        206,
+                        {**headers, "Content-Range": f"bytes {first}-{len(FILE) - 1}/{len(FILE)}"},
+                        FILE[first:],
+                    ),
+                )
+                for first in (0, 99_999, 100_001)
+            ),
             ({"ETag": '"v1"'}, lambda status, headers, _: (416, {}, b"")),
             ({"ETag": '"v1"'}, lambda status, headers, _: (412, {}, b"")),
         ],
@@ -295,6 +306,13 @@ class TestAFileThatIsStoredAlready:
         with RangeServer(UNINDEXED, headers, heeds_range=heeds_range) as server:
             store_as(f"{file_store.url}/clip.mp4", hook, server.url, overwrite=False)
             assert len(server.requests) == 1
+
+    def test_is_no_video_if_it_is_cut_there_and_here(self, hook: KlingHook, file_store: Store) -> None:
+        cut = FILE[:-1]
+        file_store.put("clip.mp4", cut)
+        headers = {"ETag": f'"{md5(cut, usedforsecurity=False).hexdigest()}"'}
+        with RangeServer(cut, headers) as server, pytest.raises(KlingDownloadError, match="damaged"):
+            store_as(f"{file_store.url}/clip.mp4", hook, server.url)
 
     def test_of_the_api_is_known(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook], store: Store) -> None:
         hook = hook_on(sandbox.base_url, sandbox.api_key, read_timeout=30)

@@ -12,10 +12,15 @@ pytest.importorskip("s3fs", reason="the S3 server and its client are tried with 
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_kling.exceptions import KlingError, KlingValidationError
+from airflow_provider_kling.exceptions import (
+    KlingError,
+    KlingGenerationFailedError,
+    KlingUncertainSubmissionError,
+    KlingValidationError,
+)
 from airflow_provider_kling.media.image_facts import MAX_BYTES
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
-from airflow_provider_kling.sandbox import Sandbox
+from airflow_provider_kling.sandbox import Fault, Sandbox
 from tests.fixtures.frames import BUCKET, Bucket, image, padded
 from tests.raw_server import RawServer, free_port
 from tests.s3_server import S3Server
@@ -158,8 +163,9 @@ def test_a_store_that_cannot_be_reached_now(sandbox: Sandbox, connected: str, s3
 
 
 def test_an_image_that_is_gone_does_not_lose_the_job(sandbox: Sandbox, connected: str, bucket: Bucket) -> None:
-    """No second one is bought, and the first is joined once the image is back."""
-    store, arguments = StateStore(), {"prompt": "x", "image": bucket.put("short.png", image())}
+    """It is joined; only a purchase needs the image."""
+    store = StateStore()
+    arguments: dict[str, Any] = {"prompt": "x", "image": bucket.put("short.png", image())}
 
     def attempt() -> Any:
         task = KlingGenerateOperator(task_id="video", model="kling-v3-std-silent", **arguments)
@@ -167,8 +173,72 @@ def test_an_image_that_is_gone_does_not_lose_the_job(sandbox: Sandbox, connected
 
     first = attempt()
     bucket.server.client.delete_object(Bucket=BUCKET, Key="short.png")
-    with pytest.raises(KlingValidationError, match="is joined once the same image can be read"):
-        attempt()
+    assert attempt() == first
+    bucket.put("short.png", b"no image")
+    assert attempt() == first
     bucket.put("short.png", image())
     assert attempt() == first
+    assert len(sandbox.ledger()) == 1
+    arguments["prompt"] = "y"
+    bucket.server.client.delete_object(Bucket=BUCKET, Key="short.png")
+    with pytest.raises(KlingValidationError, match="does not exist"):
+        attempt()
+    assert len(sandbox.ledger()) == 1
+
+
+def test_the_last_image_decides_which_job_is_joined_once_it_is_gone(
+    sandbox: Sandbox, connected: str, bucket: Bucket
+) -> None:
+    store = StateStore()
+
+    def attempt() -> Any:
+        task = KlingGenerateOperator(
+            task_id="video", model="kling-v3-std-silent", prompt="x", image=bucket.uri("turns.png")
+        )
+        return run(task, store=store)
+
+    ids = []
+    for color in ("red", "blue"):
+        bucket.put("turns.png", image(color=color))
+        ids.append(attempt())
+    bucket.server.client.delete_object(Bucket=BUCKET, Key="turns.png")
+    assert attempt() == ids[1] != ids[0]
+    assert len(sandbox.ledger()) == 2
+
+
+def test_a_lost_submit_is_reported_although_its_image_is_gone(
+    sandbox: Sandbox, connected: str, bucket: Bucket
+) -> None:
+    store = StateStore()
+    sandbox.add_fault(Fault("submit", "drop_after"))
+    uri = bucket.put("lost.png", image())
+    for _ in range(2):
+        task = KlingGenerateOperator(task_id="video", model="kling-v3-std-silent", prompt="x", image=uri)
+        with pytest.raises(KlingUncertainSubmissionError):
+            run(task, store=store)
+        bucket.server.client.delete_object(Bucket=BUCKET, Key="lost.png")
+    assert len(sandbox.ledger()) == 1
+
+
+def test_a_failed_job_is_not_bought_again_without_its_image(
+    sandbox: Sandbox, connected: str, bucket: Bucket
+) -> None:
+    store = StateStore()
+    sandbox.add_fault(Fault("submit", "job_fails"))
+    uri = bucket.put("failed.png", image())
+
+    def attempt() -> Any:
+        arguments: dict[str, Any] = {"prompt": "x", "image": uri, "wait_for_completion": True, "deferrable": False}
+        return run(
+            KlingGenerateOperator(
+                task_id="video", model="kling-v3-std-silent", poll_interval=0.1, timeout=20, **arguments
+            ),
+            store=store,
+        )
+
+    with pytest.raises(KlingGenerationFailedError):
+        attempt()
+    bucket.server.client.delete_object(Bucket=BUCKET, Key="failed.png")
+    with pytest.raises(KlingValidationError, match="does not exist"):
+        attempt()
     assert len(sandbox.ledger()) == 1

@@ -157,3 +157,14 @@ def test_a_metric_that_cannot_be_reported_fails_no_task(
     use(Broken(), monkeypatch)
     assert run(generate(wait_for_completion=True))["status"] == "completed"
     assert "The metric kling.submitted cannot be reported: no such host" in task_log.text
+
+
+def test_a_tag_that_has_no_text_fails_no_task(sandbox: Sandbox, connected: str, task_log: TaskLog) -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    task = generate()
+    task.tags = {"team": Broken()}
+    assert run(task) == sandbox.ledger()[0]["id"]
+    assert "The metric kling.submitted cannot be reported: no text" in task_log.text

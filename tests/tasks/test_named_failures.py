@@ -15,10 +15,14 @@ from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.sensors.kling import KlingTaskSensor
 from airflow_provider_kling.tasks import waiting
 from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
-from airflow_provider_kling.version_compat import TaskDeferralError
+from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS, TaskDeferralError
 from tests.fixtures.requests import submit
 from tests.task_context import DEFERRAL_TIMEOUT, TaskInstance, context, run
 
+RESCHEDULE = pytest.param(
+    {"deferrable": False, "mode": "reschedule"},
+    marks=pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="in this mode Airflow 2 reads its database"),
+)
 WAYS: dict[str, dict[str, Any]] = {"deferred": {}, "blocking": {"deferrable": False}}
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 CASES = {
@@ -72,7 +76,7 @@ def test_a_failure_that_no_retry_may_follow_keeps_its_kind(
     assert caught.value.kind == "timeout"
 
 
-@pytest.mark.parametrize("mode", [{}, {"deferrable": False}, {"deferrable": False, "mode": "reschedule"}])
+@pytest.mark.parametrize("mode", [{}, {"deferrable": False}, RESCHEDULE])
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
