@@ -24,7 +24,8 @@ SHOTS = [
     tags=["kling"],
     doc_md=__doc__,
     params={
-        "folder": Param("file:///tmp/kling/chain/", type="string", pattern="/$", description="Where all files go"),
+        # A store that signs URLs: the vendor fetches the images from it. On Kling's own platform file:// will do.
+        "folder": Param("s3://aws_default@my-bucket/chain/", type="string", pattern="/$", description="All files"),
     },
 )
 def example_kling_chain():

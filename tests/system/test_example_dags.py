@@ -11,6 +11,7 @@ import ast
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from PIL import Image
 
 from airflow_provider_kling.api.request import REQUEST_FIELDS
 from airflow_provider_kling.sandbox import Fault, Sandbox
+from tests.fixtures.frames import ENDPOINT
 from tests.s3_server import NAME, REGION, S3Server
 from tests.system.airflow_api import FINISHED_RUN, AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster
@@ -142,26 +144,38 @@ def bucket(cluster: AirflowCluster) -> Iterator[Bucket]:
     pytest.importorskip("moto", reason="the dependency group `stores` is not installed")
     with S3Server() as server:
         server.client.create_bucket(Bucket="films")
-        extra = {"endpoint_url": server.url, "region_name": REGION}
+        # The server is the proxy to a public address, which a signed URL has to have.
+        extra = {
+            "endpoint_url": ENDPOINT,
+            "region_name": REGION,
+            "service_config": {"s3": {"proxy-uri": server.url}},
+            "config_kwargs": {"signature_version": "s3v4", "s3": {"addressing_style": "path"}},
+        }
         set_connection(cluster.api, "store", {"conn_type": "aws", "login": NAME, "password": NAME, "extra": extra})
-        yield Bucket("s3://store@films", server.client)
+        yield Bucket("s3://store@films", server)
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket: its URL for Airflow, and a client that does not go through it."""
+    """A bucket: its URL for Airflow, and the server, which can be asked without it."""
 
     url: str
-    client: Any
+    server: S3Server
 
     def files(self, folder: str, into: Path) -> dict[str, Path]:
         """Download a folder; return name -> file."""
         found = {}
-        for entry in self.client.list_objects_v2(Bucket="films", Prefix=folder).get("Contents", []):
+        for entry in self.server.client.list_objects_v2(Bucket="films", Prefix=folder).get("Contents", []):
             name = entry["Key"].removeprefix(folder)
             found[name] = into / name.replace("/", "-")
-            self.client.download_file("films", entry["Key"], str(found[name]))
+            self.server.client.download_file("films", entry["Key"], str(found[name]))
         return found
+
+    def fetched(self, url: str) -> bytes:
+        """Return what a signed URL leads to, as the vendor fetches it."""
+        response = requests.get(url, proxies={"http": self.server.url}, timeout=20)
+        response.raise_for_status()
+        return response.content
 
 
 @dataclass(frozen=True)
@@ -280,6 +294,7 @@ def test_the_videos_of_a_day_are_catalogued(cluster: AirflowCluster, server: San
     prompts = ["A harbour at dawn", "What the vendor refuses", "A tram in the rain", "Snow on a roof"]
     rows = [*(f"2026-03-01,{prompt},1:1" for prompt in prompts), "2026-03-02,A video of tomorrow,16:9"]
     (tmp_path / "prompts.csv").write_text("\n".join(["date,prompt,aspect_ratio", *rows]))
+    waiting = (None, "scheduled")
     catalogued = {run["dag_run_id"] for run in runs_of(cluster.api, "example_kling_catalogue")}
     before = len(server.ledger())
     server.add_fault(Fault("submit", "refuse_content", match="What the vendor refuses", times=None))
@@ -294,7 +309,7 @@ def test_the_videos_of_a_day_are_catalogued(cluster: AirflowCluster, server: San
             day="2026-03-01",
         )
         play.until(
-            lambda: play.states("generate") == ["deferred", "failed", "deferred", None],
+            lambda: play.states("generate") in [["deferred", "failed", "deferred", state] for state in waiting],
             "two videos to be made, and the last prompt to wait for its turn",
             finish_jobs=False,
         )
@@ -327,9 +342,9 @@ def test_the_videos_of_a_day_are_catalogued(cluster: AirflowCluster, server: San
     wait_for(lambda: len(listed()) >= 3, "every video to be catalogued", timeout=120, pause=1)
     found = sorted(listed(), key=lambda row: str(row["path"]))
     for row, video, prompt in zip(found, videos, [prompts[0], *prompts[2:]], strict=True):
-        names = ("path", "sha256", "seconds", "model", "kling_task_id")
+        names = ("path", "sha256", "seconds", "kling_task_id")
         assert {name: row[name] for name in names} == {name: video[name] for name in names}
-        assert row["prompt"] == prompt
+        assert (row["model"], row["prompt"]) == ("kling-v3-std-silent", prompt)
         assert (
             row["sha256"] == hashlib.sha256(Path(video["path"].removeprefix("file://")).read_bytes()).hexdigest()
         )
@@ -340,17 +355,22 @@ def runs_of(api: AirflowApi, dag_id: str) -> list[dict[str, Any]]:
 
 
 def test_each_shot_begins_where_the_one_before_ended(
-    cluster: AirflowCluster, server: Sandbox, tmp_path: Path
+    cluster: AirflowCluster, server: Sandbox, bucket: Bucket, tmp_path: Path
 ) -> None:
-    play = Play.start(cluster, server, "example_kling_chain", folder=f"file://{tmp_path}/")
+    folder = f"chain-{server.base_url.rpartition(':')[2]}/"
+    before = len(server.ledger())
+    play = Play.start(cluster, server, "example_kling_chain", folder=f"{bucket.url}/{folder}")
     assert play.end() == "success", play.api.report(play.dag_id, play.run_id)
-    shots = [tmp_path / f"shot-{number}.mp4" for number in (1, 2, 3)]
-    images = [tmp_path / f"shot-{number}.png" for number in (1, 2)]
-    assert sorted(tmp_path.iterdir()) == sorted([*shots, *images])
-    for number, path in enumerate(images):
-        with Image.open(path) as image:
-            assert difference(picture_at(shots[number], math.inf), image) < 2
-            assert difference(picture_at(shots[number + 1], 0), image) < 4
+    files = bucket.files(folder, tmp_path)
+    assert sorted(files) == ["shot-1.mp4", "shot-1.png", "shot-2.mp4", "shot-2.png", "shot-3.mp4"]
+    requests_sent = [json.dumps(entry["request"]) for entry in server.ledger()[before:]]
+    assert len(requests_sent) == 3
+    assert "shot-" not in requests_sent[0]
+    for number in (1, 2):
+        with Image.open(files[f"shot-{number}.png"]) as image:
+            assert difference(picture_at(files[f"shot-{number}.mp4"], math.inf), image) < 2
+        [url] = re.findall(rf'"({ENDPOINT}/films/{folder}shot-{number}\.png\?[^"]*)"', requests_sent[number])
+        assert bucket.fetched(url) == files[f"shot-{number}.png"].read_bytes()
 
 
 def test_the_examples_show_every_parameter_of_the_api() -> None:
