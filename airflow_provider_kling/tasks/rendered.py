@@ -103,7 +103,7 @@ def rendered_tags(tags: Any) -> dict[str, Any] | None:
     if tags is None:
         return None
     found = parse_literal(tags) if isinstance(tags, str) else tags
-    with suppress(TypeError, ValueError, RecursionError):
+    with suppress(Exception):  # the text of a value may raise anything
         if isinstance(found, Mapping):
             return dict(json.loads(json.dumps({name: _as_json(value) for name, value in found.items()})))
     expected = "must be a dict of names and texts"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import Stats
 
+from airflow_provider_kling.exceptions import KlingValidationError
 from airflow_provider_kling.jobs.result import complete_video
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Fault, Sandbox
@@ -159,12 +160,13 @@ def test_a_metric_that_cannot_be_reported_fails_no_task(
     assert "The metric kling.submitted cannot be reported: no such host" in task_log.text
 
 
-def test_a_tag_that_has_no_text_fails_no_task(sandbox: Sandbox, connected: str, task_log: TaskLog) -> None:
+def test_a_tag_that_has_no_text_is_refused_before_a_purchase(sandbox: Sandbox, connected: str) -> None:
     class Broken:
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
     task = generate()
     task.tags = {"team": Broken()}
-    assert run(task) == sandbox.ledger()[0]["id"]
-    assert "The metric kling.submitted cannot be reported: no text" in task_log.text
+    with pytest.raises(KlingValidationError, match="tags"):
+        run(task)
+    assert sandbox.ledger() == []
