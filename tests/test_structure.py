@@ -18,7 +18,7 @@ AIRFLOW_AND_HTTP = HTTP | {"airflow"}
 LAYERS = {
     "operators": Layer(("decorators", "operators", "sensors", "transfers", "links"), imports=("tasks", "media")),
     "tasks": Layer(("tasks", "records"), imports=("hooks", "media")),
-    "hooks": Layer(("hooks", "triggers", "retry_policy"), imports=("client", "jobs", "airflow")),
+    "hooks": Layer(("hooks", "triggers", "retry_policy", "shown_prompts"), imports=("client", "jobs", "airflow")),
     "media": Layer(("media",), imports=("client",)),
     "client": Layer(("client",), imports=("api",)),
     "jobs": Layer(("jobs",), imports=("api",), without=AIRFLOW_AND_HTTP, except_through="exceptions"),

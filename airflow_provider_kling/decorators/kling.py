@@ -114,7 +114,7 @@ class _KlingDecoratedOperator(DecoratedOperator, KlingGenerateOperator):
 
 def _masked(value: Any) -> Any:
     """Return a value for a message: what may not be shown of it is not yet known to Airflow's secrets masker."""
-    from airflow_provider_kling.hooks.shown_prompts import shows_prompts
+    from airflow_provider_kling.shown_prompts import shows_prompts
 
     if not shows_prompts():
         return f"({type(value).__name__}, not shown)"

@@ -317,8 +317,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     def _raise_with_reason(self, error: KlingError) -> None:
         """Raise the error of a failed job with the server's reason, if the trigger had to withhold that."""
-        from airflow_provider_kling.hooks.shown_prompts import WITHHELD
         from airflow_provider_kling.jobs.result import finished_video
+        from airflow_provider_kling.shown_prompts import WITHHELD
 
         if error.server_message == WITHHELD and error.kling_task_id is not None:
             finished_video(self._hook.get_video(error.kling_task_id))

@@ -25,7 +25,7 @@ MAX_LABEL = 40
 
 def label_of(prompt: str | None) -> str:
     """Return the first words of a prompt as a label, or its hash; empty without a prompt."""
-    from airflow_provider_kling.hooks.shown_prompts import shows_prompts
+    from airflow_provider_kling.shown_prompts import shows_prompts
 
     if prompt and prompt.strip() and not shows_prompts():
         # Not the digits alone: a DAG that renders to Python values could make a number of them.
@@ -73,7 +73,7 @@ class KlingTask:
     @property
     def _prompt_masks(self) -> Masks | None:
         """What is masked in jobs and errors; None where prompts may be shown."""
-        from airflow_provider_kling.hooks.shown_prompts import WITHHOLDING, masks_for, shows_prompts
+        from airflow_provider_kling.shown_prompts import WITHHOLDING, masks_for, shows_prompts
 
         if shows_prompts():
             return None
@@ -84,7 +84,7 @@ class KlingTask:
     def _without_prompts(self, call: Callable[[], T]) -> T:
         """Return what a call returns, or raise its error, without the prompts if they are hidden."""
         from airflow_provider_kling.client.redaction import Masks, redact_outcome
-        from airflow_provider_kling.hooks.shown_prompts import WITHHOLDING, shows_prompts
+        from airflow_provider_kling.shown_prompts import WITHHOLDING, shows_prompts
 
         if shows_prompts():
             return call()
@@ -105,7 +105,7 @@ class KlingTask:
 
     def _with_shown_prompts(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return the request of a result, which may be of an earlier task, as it may be shown."""
-        from airflow_provider_kling.hooks.shown_prompts import shows_prompts
+        from airflow_provider_kling.shown_prompts import shows_prompts
 
         return dict(request) if shows_prompts() else hide_prompts(request)
 

@@ -45,7 +45,7 @@ def check_arguments(arguments: Mapping[str, Any], *, others_follow: bool = False
 
 def _without_prompts(error: KlingValidationError, arguments: Mapping[str, Any]) -> KlingValidationError:
     """Return an error without the prompts, if they are hidden; the option is read only where there is an error."""
-    from airflow_provider_kling.hooks.shown_prompts import masks_for, shows_prompts
+    from airflow_provider_kling.shown_prompts import masks_for, shows_prompts
 
     if shows_prompts():
         return error

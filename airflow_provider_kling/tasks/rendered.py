@@ -143,7 +143,7 @@ def _text(text: str, context: Any, jinja_env: Any) -> Any:
 
 def _mask(task: Any) -> set[str]:
     """Register what may not be shown; return the prompts among it."""
-    from airflow_provider_kling.hooks.shown_prompts import shows_prompts
+    from airflow_provider_kling.shown_prompts import shows_prompts
 
     fields = {name: getattr(task, name, None) for name in task.template_fields}
     prompts = set() if shows_prompts() else set(prompts_in(fields))

@@ -14,13 +14,13 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_kling.client.redaction import Masks, redact, redact_error
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.hooks.shown_prompts import WITHHOLDING, shows_prompts
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL, WaitTimes, seconds_until, wait_times
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT
 from airflow_provider_kling.jobs.poll_schedule import delay_for, learned_durations
 from airflow_provider_kling.jobs.polling import Finished, Poller, steady_clock
 from airflow_provider_kling.jobs.result import task_reference
 from airflow_provider_kling.jobs.submit_pauses import LONGEST_SLOT_PAUSE
+from airflow_provider_kling.shown_prompts import WITHHOLDING, shows_prompts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

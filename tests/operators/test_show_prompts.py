@@ -23,12 +23,12 @@ from airflow_provider_kling.exceptions import (
     KlingUncertainSubmissionError,
     KlingValidationError,
 )
-from airflow_provider_kling.hooks.shown_prompts import WITHHELD
 from airflow_provider_kling.jobs.shown_prompt import prompt_hash
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.records.__main__ import main
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.sensors.kling import KlingTaskSensor
+from airflow_provider_kling.shown_prompts import WITHHELD
 from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
 from tests.conftest import Connect, TaskLog
 from tests.rendering import rendered
