@@ -92,12 +92,18 @@ def killed(scene: Scene, kill: Kill) -> None:
 
 
 def kill_in_the_post(scene: Scene, kill: Kill, dag_id: str = "paid_once") -> None:
-    """Kill the process that submits while it waits for the response."""
+    """
+    Kill the process that submits while it waits for the response.
+
+    It stops before its POST until it is known: its read timeout ends the wait for the response soon.
+    """
     if kill.moment == BEFORE_ACCEPTANCE:
         scene.arrange(on="submit", kind="delay_before", seconds=LATE_SECONDS)
     else:
         scene.arrange(on="submit", kind="delay_after", seconds=600)
-    scene.play(dag_id, record=kill.record)
+    scene.play(dag_id, record=kill.record, point="before the POST", misfortune="stops")
+    process, _ = scene.until_asleep()
+    process.resume()
 
     def is_sent() -> bool:
         waiting = [fault for fault in scene.sandbox.faults() if fault.get("match") == scene.prompt]
@@ -106,7 +112,7 @@ def kill_in_the_post(scene: Scene, kill: Kill, dag_id: str = "paid_once") -> Non
     scene.wait_for(is_sent, f"the POST of {scene.prompt!r}", pause=0.2)
     if kill.moment == AFTER_ACCEPTANCE:
         scene.until_bought(1)
-    scene.kill(supervisor=kill.death == WITH_SUPERVISOR)
+    scene.kill(supervisor=kill.death == WITH_SUPERVISOR, process=process)
 
 
 def killed_while_look_ups_fail(scene: Scene) -> None:

@@ -90,6 +90,11 @@ def fall_asleep() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def stop() -> None:
+    """Stop before the next step, until somebody lets this process go on; its supervisor goes on."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def fail() -> None:
     """Raise what this provider does not know."""
     raise RuntimeError("a misfortune")
@@ -99,6 +104,7 @@ MISFORTUNES: dict[str, Callable[[], None]] = {
     "dies": die,
     "dies with its supervisor": die_with_supervisor,
     "falls asleep": fall_asleep,
+    "stops": stop,
     "fails": fail,
 }
 

@@ -100,9 +100,14 @@ class Scene:
         assert parent is not None
         return [process, parent]
 
-    def kill(self, *, supervisor: bool) -> None:
-        """Kill the process that runs the task, and before it, if wished, the one that would report that."""
-        process = self.process()
+    def kill(self, *, supervisor: bool, process: psutil.Process | None = None) -> None:
+        """
+        Kill the process that runs the task, and before it, if wished, the one that would report that.
+
+        :param supervisor: whether the process that supervises it is killed too.
+        :param process: the one to kill, if it is known: to ask for it takes long when the machine is busy.
+        """
+        process = process or self.process()
         supervising = process.parent()
         if supervisor and supervising is not None:
             supervising.kill()

@@ -278,6 +278,10 @@ def test_a_person_decides_what_is_published(
     assert "Prompt: A red kite." in asked["body"]
     assert requests.get(video["video_url"], timeout=20).content[4:8] == b"ftyp"
     assert not (tmp_path / "published").exists()
+    # Airflow takes a task for lost that is queued again before its worker was seen to end. A person is slower.
+    ended = f"TaskInstance Finished: dag_id={play.dag_id}, task_id=approve, run_id={play.run_id},"
+    scheduler_log = cluster.log_path("scheduler")
+    wait_for(lambda: ended in scheduler_log.read_text(), "the scheduler to see the worker's end", timeout=60)
     play.api.request("PATCH", request, json={"chosen_options": [option], "params_input": {}})
     assert play.end() == "success", play.api.report(play.dag_id, play.run_id)
     assert play.states("publish") == [published]
