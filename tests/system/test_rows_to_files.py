@@ -46,8 +46,10 @@ HIDDEN: list[dict[str, Any]] = [
     {"prompt": "Ms Okonkwo waves from her garden.", "duration": 3},
     {"prompt": "Mr Lindqvist sits in his kitchen.", "duration": 3},
 ]
-#: The response to the submit of the last one is lost.
-SUBJECTS = ["a paper boat", "a tram", "an owl that nobody heard of again"]
+#: The first download of the first one fails, and the response to the submit of the third one is lost. The second
+#: and the last one would be one file.
+SUBJECTS = ["a paper boat", "a tram", "an owl that nobody heard of again", "a tram"]
+LOST = 2
 
 
 @dataclass
@@ -70,7 +72,11 @@ class Sightings:
         return [self.rows, self.hidden, self.decorated]
 
     def states(self) -> list[list[str | None]]:
-        return [play.states("generate") for play in self.plays()]
+        """Return the states of all rows; of the two that want one file, in alphabetical order."""
+        *others, decorated = [play.states("generate") for play in self.plays()]
+        if len(decorated) == len(SUBJECTS):
+            decorated[1], decorated[3] = sorted((decorated[1], decorated[3]), key=str)
+        return [*others, decorated]
 
     def tasks(self, play: Play) -> list[dict[str, Any]]:
         return play.api.task_instances(play.dag_id, play.run_id, "generate")
@@ -159,7 +165,9 @@ def sightings(
             Fault("submit", "refuse_content", match=HIDDEN[1]["prompt"], message=quoting),
         ):
             server.add_fault(fault)
-        sandbox.add_fault(Fault("submit", "drop_after", match=SUBJECTS[2]))
+        sandbox.add_fault(Fault("submit", "drop_after", match=SUBJECTS[LOST]))
+        # Once more, for the URL is requested again, and is the same.
+        sandbox.add_fault(Fault("content", "error", status=403, match=f"A slow shot of {SUBJECTS[0]}", times=2))
 
         def play(dag_id: str, rows: list[Any], kling: Sandbox, **conf: Any) -> Play:
             return Play.start(cluster, kling, dag_id, rows=rows, folder=f"{bucket.url}/{dag_id}/", **conf)
@@ -176,7 +184,7 @@ def sightings(
         waiting = [
             ["deferred", "failed", "deferred", "deferred", "failed"],
             ["deferred", "failed"],
-            ["deferred", "deferred", "failed"],
+            ["deferred", "deferred", "failed", "failed"],
         ]
         found.rows.until(lambda: found.states() == waiting, "every video to be waited for", finish_jobs=False)
         found.while_waiting = {play.dag_id: found.tasks(play) for play in found.plays()}
@@ -207,10 +215,10 @@ def test_a_row_that_fails_costs_the_others_nothing(sightings: Sightings) -> None
     assert sightings.states() == [
         ["success", "failed", "success", "failed", "failed"],
         ["success", "failed"],
-        ["success", "success", "failed"],
+        ["success", "failed", "failed", "success"],
     ]
-    tries = {task["try_number"] for play in sightings.plays() for task in sightings.tasks(play)}
-    assert tries == {1}
+    tries = [[task["try_number"] for task in sightings.tasks(play)] for play in sightings.plays()]
+    assert tries == [[1, 1, 1, 1, 1], [1, 1], [2, 1, 1, 1]]
     bought = Counter(job["request"]["prompt"] for job in sightings.server.ledger())
     assert bought == {
         **{ROWS[row]["prompt"]: 1 for row in (STORED, CUT, FAILS)},
@@ -299,11 +307,11 @@ def test_a_callback_gets_the_named_error_and_what_resolves_it(sightings: Sightin
     assert "The vendor decides whether it is billed" in reasons[FAILS]["advice"]
     assert "out of memory" in reasons[FAILS]["text"]
     assert "Raise max_cost" in reasons[EXPENSIVE]["advice"]
-    lost = sightings.reason(sightings.decorated, 2)
+    lost = sightings.reason(sightings.decorated, LOST)
     assert (lost["class"], lost["kind"]) == ("KlingUncertainSubmissionError", "uncertain")
-    assert sightings.xcoms(sightings.decorated, 2)["kling_uncertain"]["name"] in lost["advice"]
+    assert sightings.xcoms(sightings.decorated, LOST)["kling_uncertain"]["name"] in lost["advice"]
     # Only those who failed, each in the process of its task.
-    assert len(list(sightings.reasons.iterdir())) == 4
+    assert len(list(sightings.reasons.iterdir())) == 5
     pids = {task["map_index"]: task["pid"] for task in sightings.tasks(sightings.rows)}
     assert {row: reason["pid"] for row, reason in reasons.items()} == {row: pids[row] for row in reasons}
 
@@ -393,14 +401,39 @@ def test_hidden_prompts_are_shown_nowhere(sightings: Sightings, cluster: Airflow
 def test_a_function_makes_the_rows_of_the_decorator(sightings: Sightings, tmp_path: Path) -> None:
     play = sightings.decorated
     files = sightings.bucket.files(f"{play.dag_id}/", tmp_path)
-    assert sorted(files) == ["a-slow-shot-of-a-paper-boat-0.mp4", "a-slow-shot-of-a-tram-1.mp4"]
-    for row, (name, subject) in enumerate(zip(sorted(files), SUBJECTS, strict=False)):
+    assert sorted(files) == ["a-slow-shot-of-a-paper-boat.mp4", "a-slow-shot-of-a-tram.mp4"]
+    stored = [row for row, state in enumerate(play.states("generate")) if state == "success"]
+    for row, name in zip(stored, sorted(files), strict=True):
         result = play.result("generate", row)
-        assert result["request"]["prompt"] == f"A slow shot of {subject}"
+        assert result["request"]["prompt"] == f"A slow shot of {SUBJECTS[row]}"
         assert result["path"] == f"{sightings.bucket.url}/{play.dag_id}/{name}"
         assert look_into(files[name]).seconds == pytest.approx(3, abs=0.1)
-    bought = Counter(job["request"]["prompt"] for job in play.server.ledger())
-    assert [bought[f"A slow shot of {subject}"] for subject in SUBJECTS] == [1, 1, 1]
+
+
+def test_a_retry_after_a_failed_download_only_downloads(sightings: Sightings) -> None:
+    log = sightings.log(sightings.decorated, 0)
+    assert re.search(r"error The video of Kling task \S+ is finished and paid for; it is not stored", log)
+    assert "KlingDownloadError" in log
+    assert bought_for(sightings, SUBJECTS[0]) == 1
+
+
+def test_two_rows_that_meet_at_one_path_get_one_video(sightings: Sightings) -> None:
+    play = sightings.decorated
+    states = play.states("generate")
+    [failed] = [row for row in (1, 3) if states[row] == "failed"]
+    [stored] = [row for row in (1, 3) if states[row] == "success"]
+    reason = sightings.reason(play, failed)
+    path = play.result("generate", stored)["path"].replace("store@", "")
+    assert f"Row {failed} would be stored as" in reason["text"]
+    assert f"{path}, which is the file of row {stored}" in reason["text"].replace("store@", "")
+    assert "Write {map_index} or {kling_task_id} into the path" in reason["advice"]
+    assert bought_for(sightings, SUBJECTS[stored]) == 1
+
+
+def bought_for(sightings: Sightings, subject: str) -> int:
+    """Return how many jobs were accepted for a subject."""
+    prompts = [job["request"]["prompt"] for job in sightings.decorated.server.ledger()]
+    return prompts.count(f"A slow shot of {subject}")
 
 
 def test_a_file_that_is_there_is_not_fetched_again(sightings: Sightings) -> None:

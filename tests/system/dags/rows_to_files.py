@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ with DAG("rows_to_files_decorated", schedule=None, params=PARAMS):
     @task.kling(
         model="kling-v3-std-silent",
         poll_interval=1,
-        save_to="{{ params.folder }}{slug}-{map_index}.{ext}",
+        save_to="{{ params.folder }}{slug}.{ext}",
+        retries=1,
+        retry_delay=timedelta(0),
         on_failure_callback=write_reason,
     )
     def generate(subject: str) -> dict[str, Any]:
