@@ -2,8 +2,8 @@
 """
 From rows to files on a real Airflow with a real S3 server: frames in, files out, and what others learn of it.
 
-Three DAGs run at once: one in which nothing is wrong but some of its rows, one whose prompts may not be written
-down, and one of the decorator.
+Three DAGs run at once: one of the operator, one whose prompts may not be written down, and one of the decorator.
+Each has rows that fail.
 """
 
 from __future__ import annotations
@@ -169,13 +169,13 @@ def sightings(
         # Once more, for the URL is requested again, and is the same.
         sandbox.add_fault(Fault("content", "error", status=403, match=f"A slow shot of {SUBJECTS[0]}", times=2))
 
-        def play(dag_id: str, rows: list[Any], kling: Sandbox, **conf: Any) -> Play:
+        def start(dag_id: str, rows: list[Any], kling: Sandbox, **conf: Any) -> Play:
             return Play.start(cluster, kling, dag_id, rows=rows, folder=f"{bucket.url}/{dag_id}/", **conf)
 
         found = Sightings(
-            play("rows_to_files", ROWS, server, frame=frame, reasons=str(reasons)),
-            play("hidden_prompts", HIDDEN, server),
-            play("rows_to_files_decorated", SUBJECTS, sandbox, reasons=str(reasons)),
+            start("rows_to_files", ROWS, server, frame=frame, reasons=str(reasons)),
+            start("hidden_prompts", HIDDEN, server),
+            start("rows_to_files_decorated", SUBJECTS, sandbox, reasons=str(reasons)),
             server,
             bucket,
             reasons,
@@ -189,8 +189,8 @@ def sightings(
         found.rows.until(lambda: found.states() == waiting, "every video to be waited for", finish_jobs=False)
         found.while_waiting = {play.dag_id: found.tasks(play) for play in found.plays()}
         found.database += all_rows(database)
-        for play_ in found.plays():
-            assert play_.end() == "failed"
+        for play in found.plays():
+            assert play.end() == "failed", play.api.report(play.dag_id, play.run_id)
         found.database += all_rows(database)
         found.metrics = counts_by_dag(metrics)
         found.requested = {row: found.ranges(row) for row in (STORED, CUT)}
