@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_kling.api.request import REQUEST_FIELDS
 from airflow_provider_kling.exceptions import KlingValidationError, Problem, short_repr
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
+from airflow_provider_kling.tasks.import_errors import named, naming_task
 from airflow_provider_kling.tasks.parse_checks import check_arguments, check_paths_of_rows
 from airflow_provider_kling.utils.coerce import with_uris
 from airflow_provider_kling.utils.signed_urls import mask_signatures
@@ -71,11 +72,10 @@ class _KlingDecoratedOperator(DecoratedOperator, KlingGenerateOperator):
         self._returned: list[str] = []
         if kwargs.get("multiple_outputs") and not self.wait_for_completion:
             problem = Problem("multiple_outputs", True, "needs wait_for_completion=True: an id is only one output")
-            raise KlingValidationError.from_problems([problem], subject="The task")
+            raise named(KlingValidationError.from_problems([problem]), self.task_id)
 
-    def execute(self, context: Context) -> Any:
-        """Submit what the function returns; that of Airflow 3.0's own base fails once this has returned."""
-        return KlingGenerateOperator.execute(self, context)
+    #: That of Airflow 3.0's own base for decorated tasks fails once this one has returned.
+    execute = KlingGenerateOperator.execute
 
     def _submit_request(self, context: Context) -> SubmitRequest:
         context_merge(context, self.op_kwargs)
@@ -136,7 +136,13 @@ class _KlingTask(DecoratedFunction):  # type: ignore[type-arg]
         return super().expand_kwargs(kwargs, strict=strict)
 
     def _check_paths(self) -> None:
-        check_paths_of_rows({name: with_uris(self.kwargs.get(name)) for name in ("save_to", "last_frame_to")})
+        with naming_task(_task_id(self.function, self.kwargs)):
+            check_paths_of_rows({name: with_uris(self.kwargs.get(name)) for name in ("save_to", "last_frame_to")})
+
+
+def _task_id(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Return the id of the task that a function becomes, without those of task groups."""
+    return kwargs.get("task_id") or getattr(function, "__name__", None)
 
 
 def kling_task(
@@ -152,10 +158,13 @@ def kling_task(
     :return: The decorated function, to call, map or override as every task.
     :raises KlingValidationError: if a literal argument is wrong.
     """
-    # A mapped task makes no operator when its DAG is parsed.
-    check_arguments({name: value for name, value in kwargs.items() if value is not None}, others_follow=True)
 
     def decorate(function: Callable[..., Any]) -> _KlingTask:
+        # A mapped task makes no operator when its DAG is parsed.
+        with naming_task(_task_id(function, kwargs)):
+            check_arguments(
+                {name: value for name, value in kwargs.items() if value is not None}, others_follow=True
+            )
         return _KlingTask(
             function=function,
             multiple_outputs=multiple_outputs,

@@ -90,7 +90,7 @@ class TestWhatIsReturned:
     @pytest.mark.parametrize(
         ("value", "arguments", "words"),
         [
-            (None, {}, "'idea' returned has 1 problem:.*return=None: must be the prompt .* not NoneType"),
+            (None, {}, "'idea' returned: return=None: must be the prompt .* not NoneType"),
             (["a"], {}, r"return=\['a'\]: must be the prompt \(str\) or a dict of request fields, not list"),
             (7, {}, "return=7"),
             ({"prompt": PROMPT, "lenght": 5}, {}, "lenght=5: is no request field; they are model, prompt"),
@@ -384,7 +384,7 @@ class TestWhatADagFileIsRefusedFor:
     )
     def test_a_literal_argument(self, arguments: dict[str, Any], words: str) -> None:
         with pytest.raises(KlingValidationError, match=words):
-            kling_task(**arguments)
+            kling_task(**arguments)(lambda: PROMPT)
         with pytest.raises(KlingValidationError, match=words):
             kling_task(lambda: PROMPT).override(task_id="video", **arguments)()
 
