@@ -106,10 +106,10 @@ class Handlers(ABC):
         reply = await self._reply("submit", request, lambda: accept(accepted))
         # Set before sending too: a client that has the response must find it in the ledger.
         for job in accepted:
-            job.answered = True
+            self.controls.set_answered(job, True)
         response, delivered = await _send(request, reply)
         for job in accepted:
-            job.answered = delivered
+            self.controls.set_answered(job, delivered)
         return response
 
     async def answer(
