@@ -16,6 +16,7 @@ from aiohttp import web
 
 from airflow_provider_kling.sandbox.errors import ApiError
 from airflow_provider_kling.sandbox.faults import HTML, Fault, Reply
+from airflow_provider_kling.sandbox.page import HEADERS, page_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -65,6 +66,11 @@ class Handlers(ABC):
     def base_url(self, request: web.Request) -> str:
         """Return the beginning of the links in responses."""
         return f"{request.scheme}://{request.host}{self.prefix}"
+
+    async def page(self, request: web.Request) -> web.StreamResponse:
+        """Send the sandbox's own page."""
+        body = page_of(self.controls, self.base_url(request))
+        return web.Response(body=body, content_type="text/html", charset="utf-8", headers=HEADERS)
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """Send the video file at the address that needs no key."""
@@ -165,7 +171,7 @@ def _requested_span(request: web.Request, etag: str, length: int) -> tuple[int, 
 
 def build_app(handlers: Handlers, unknown_routes: UnknownRoutes = "plain") -> web.Application:
     """
-    Return the application with the routes of an API, the video files and the control endpoints.
+    Return the application with the routes of an API, the page, the video files and the control endpoints.
 
     :param handlers: The API.
     :param unknown_routes: The response to a path that no route serves.
@@ -179,6 +185,7 @@ def build_app(handlers: Handlers, unknown_routes: UnknownRoutes = "plain") -> we
     app.add_routes(
         [
             *handlers.routes(),
+            *(web.get(path, handlers.page) for path in {prefix or "/", f"{prefix}/"}),
             web.get(f"{prefix}/files/{{task_id}}.mp4", handlers.file),
             *_control_routes(controls, prefix),
         ]
