@@ -4,21 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.providers.common.compat.sdk import (
     SET_DURING_EXECUTION,
     DecoratedOperator,
     context_merge,
     determine_kwargs,
-    task_decorator_factory,
 )
 
 from airflow_provider_kling.api.request import REQUEST_FIELDS
 from airflow_provider_kling.exceptions import KlingValidationError, Problem, short_repr
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
-from airflow_provider_kling.tasks.parse_checks import check_arguments
+from airflow_provider_kling.tasks.parse_checks import check_arguments, check_paths_of_rows
+from airflow_provider_kling.utils.coerce import with_uris
 from airflow_provider_kling.utils.signed_urls import mask_signatures
+from airflow_provider_kling.version_compat import DecoratedFunction
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -121,6 +122,23 @@ def _masked(value: Any) -> Any:
     return mask_signatures(value) if isinstance(value, str) else value
 
 
+class _KlingTask(DecoratedFunction):  # type: ignore[type-arg]
+    """A decorated function. Mapped, it makes no operator that could check the paths of its rows."""
+
+    def expand(self, **map_kwargs: Any) -> Any:
+        """Map over lists of arguments of the function."""
+        self._check_paths()
+        return super().expand(**map_kwargs)
+
+    def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
+        """Map over a list of arguments of the function."""
+        self._check_paths()
+        return super().expand_kwargs(kwargs, strict=strict)
+
+    def _check_paths(self) -> None:
+        check_paths_of_rows({name: with_uris(self.kwargs.get(name)) for name in ("save_to", "last_frame_to")})
+
+
 def kling_task(
     python_callable: Callable[..., Any] | None = None, *, multiple_outputs: bool = False, **kwargs: Any
 ) -> TaskDecorator:
@@ -136,9 +154,13 @@ def kling_task(
     """
     # A mapped task makes no operator when its DAG is parsed.
     check_arguments({name: value for name, value in kwargs.items() if value is not None}, others_follow=True)
-    return task_decorator_factory(
-        python_callable=python_callable,
-        multiple_outputs=multiple_outputs,
-        decorated_operator_class=_KlingDecoratedOperator,
-        **kwargs,
-    )
+
+    def decorate(function: Callable[..., Any]) -> _KlingTask:
+        return _KlingTask(
+            function=function,
+            multiple_outputs=multiple_outputs,
+            operator_class=_KlingDecoratedOperator,
+            kwargs=kwargs,
+        )
+
+    return cast("TaskDecorator", decorate if python_callable is None else decorate(python_callable))

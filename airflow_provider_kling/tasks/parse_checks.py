@@ -73,6 +73,22 @@ def check_storing(arguments: Mapping[str, Any]) -> None:
         raise ValueError(f"max_bytes={max_bytes!r} must be a positive whole number, or None for no limit")
 
 
+def check_paths_of_rows(paths: Mapping[str, Any]) -> None:
+    """
+    Raise for a literal path that would be one file for all rows of a mapped task.
+
+    :param paths: Paths that are not mapped, by the name of their argument.
+    :raises KlingValidationError: naming the first one.
+    """
+    for name, path in paths.items():
+        if isinstance(path, str) and not is_distinct(path):
+            reason = (
+                "is one file for all rows: write {map_index}, {kling_task_id} or {slug} into it, or end it with a "
+                "slash (/) for a folder"
+            )
+            raise KlingValidationError.from_problems([Problem(name, path, reason)], subject="The task")
+
+
 def _check_save_to(arguments: Mapping[str, Any]) -> None:
     save_to = arguments.get("save_to")
     if save_to is not None and arguments.get("wait_for_completion") is False:
@@ -202,14 +218,7 @@ class CheckedPartial:
 
     def _check(self, values: Mapping[str, Any], mapped: Collection[str]) -> None:
         try:
-            for name in self._paths:
-                path = self._given.get(name)
-                if isinstance(path, str) and name not in mapped and not is_distinct(path):
-                    reason = (
-                        "is one file for all rows: write {map_index}, {kling_task_id} or {slug} into it, or end "
-                        "it with a slash (/) for a folder"
-                    )
-                    raise KlingValidationError.from_problems([Problem(name, path, reason)], subject="The task")
+            check_paths_of_rows({name: self._given.get(name) for name in self._paths if name not in mapped})
             self._literal_check({**self._given, **values})
         except (KlingValidationError, ValueError):
             self._partial._expand_called = True  # otherwise Airflow also warns that it was never mapped

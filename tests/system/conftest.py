@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_kling.sandbox import Sandbox
 from tests.system.airflow_cluster import AirflowCluster, dag_bundles
+from tests.system.bucket import Bucket, connected_bucket
 from tests.system.metrics import Metrics
 from tests.system.postgres import postgres
 from tests.system.scene import set_connection
@@ -56,8 +57,18 @@ def cluster(
         # The DAGs of these tests import what else they need from here.
         "PYTHONPATH": str(CHECKOUT),
         **metrics.environment,
+        # With the tags in the names of the metrics, it is seen which DAG a count belongs to.
+        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
     }
     with AirflowCluster(home, EXAMPLE_DAGS, database=database, environment=environment, parallelism=6) as cluster:
         # Stored, and not in the environment, so that a test can lead it elsewhere.
         set_connection(cluster.api, "kling_default", json.loads(sandbox.connection_json))
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def bucket(cluster: AirflowCluster) -> Iterator[Bucket]:
+    """A bucket of a real S3 server, and the connection ``store`` that leads to it."""
+    pytest.importorskip("moto", reason="the dependency group `stores` is not installed")
+    with connected_bucket(cluster.api) as bucket:
+        yield bucket

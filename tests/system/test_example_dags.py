@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from PIL import Image
 from airflow_provider_kling.api.request import REQUEST_FIELDS
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from tests.fixtures.frames import ENDPOINT
-from tests.s3_server import NAME, REGION, S3Server
-from tests.system.airflow_api import FINISHED_RUN, AirflowApi, wait_for
+from tests.system.airflow_api import AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster
+from tests.system.bucket import Bucket
 from tests.system.conftest import EXAMPLE_DAGS
 from tests.system.examples import EXAMPLES, STAGED, VIDEOS, Example
+from tests.system.play import Play
 from tests.system.scene import set_connection
 from tests.system.video import VideoFacts, difference, look_into, picture_at
 
@@ -136,86 +137,6 @@ def test_every_file_plays_as_asked_for(runs: Runs, dag_id: str, example: Example
 def test_nothing_is_paid_twice(runs: Runs) -> None:
     assert runs.run_ids.keys() == EXAMPLES.keys()
     assert runs.bought == VIDEOS
-
-
-@pytest.fixture(scope="module")
-def bucket(cluster: AirflowCluster) -> Iterator[Bucket]:
-    """A bucket of a real S3 server, and the connection ``store`` that leads to it."""
-    pytest.importorskip("moto", reason="the dependency group `stores` is not installed")
-    with S3Server() as server:
-        server.client.create_bucket(Bucket="films")
-        # The server is the proxy to a public address, which a signed URL has to have.
-        extra = {
-            "endpoint_url": ENDPOINT,
-            "region_name": REGION,
-            "service_config": {"s3": {"proxy-uri": server.url}},
-            "config_kwargs": {"signature_version": "s3v4", "s3": {"addressing_style": "path"}},
-        }
-        set_connection(cluster.api, "store", {"conn_type": "aws", "login": NAME, "password": NAME, "extra": extra})
-        yield Bucket("s3://store@films", server)
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """A bucket: its URL for Airflow, and the server, which can be asked without it."""
-
-    url: str
-    server: S3Server
-
-    def files(self, folder: str, into: Path) -> dict[str, Path]:
-        """Download a folder; return name -> file."""
-        found = {}
-        for entry in self.server.client.list_objects_v2(Bucket="films", Prefix=folder).get("Contents", []):
-            name = entry["Key"].removeprefix(folder)
-            found[name] = into / name.replace("/", "-")
-            self.server.client.download_file("films", entry["Key"], str(found[name]))
-        return found
-
-    def fetched(self, url: str) -> bytes:
-        """Return what a signed URL leads to, as the vendor fetches it."""
-        response = requests.get(url, proxies={"http": self.server.url}, timeout=20)
-        response.raise_for_status()
-        return response.content
-
-
-@dataclass(frozen=True)
-class Play:
-    """One run of a DAG."""
-
-    dag_id: str
-    run_id: str
-    api: AirflowApi
-    server: Sandbox
-
-    @classmethod
-    def start(cls, cluster: AirflowCluster, server: Sandbox, dag_id: str, **conf: Any) -> Play:
-        cluster.api.wait_for_dags([dag_id])
-        return cls(dag_id, cluster.api.trigger_dag(dag_id, conf), cluster.api, server)
-
-    def states(self, task_id: str) -> list[str | None]:
-        return [task["state"] for task in self.api.task_instances(self.dag_id, self.run_id, task_id)]
-
-    def until(self, reached: Callable[[], bool], what: str, *, finish_jobs: bool = True) -> None:
-        """Return when that is reached; meanwhile every job of the server is finished, if wished."""
-
-        def look() -> bool:
-            for job in self.server.jobs() if finish_jobs else ():
-                if job["state"] in ("queued", "running"):
-                    self.server.finish(job["id"])
-            return reached()
-
-        try:
-            wait_for(look, what, timeout=240, pause=0.5)
-        except TimeoutError as error:
-            pytest.fail(f"{error}\n{self.api.report(self.dag_id, self.run_id)}")
-
-    def end(self) -> str:
-        """Let the run end; return its state."""
-        self.until(lambda: self.api.run(self.dag_id, self.run_id)["state"] in FINISHED_RUN, "the run to end")
-        return str(self.api.run(self.dag_id, self.run_id)["state"])
-
-    def result(self, task_id: str, map_index: int = -1) -> Any:
-        return self.api.xcom(self.dag_id, self.run_id, task_id, map_index=map_index)
 
 
 def test_a_film_is_made_of_the_shots_that_are_not_refused(

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import base64
 import json
-from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import sha256
-from io import BytesIO
 
-import psycopg2
 import pytest
 
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from tests.system.airflow_api import FINISHED_RUN, AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster
+from tests.system.database import all_rows
 from tests.system.metrics import Metrics
 
 #: A part of the key that is spelt alike in JSON, in a URL and in any text.
@@ -93,14 +91,7 @@ class Evidence:
 
     def look_at_database(self, url: str) -> None:
         """Keep all rows of all tables as they are now; triggers and what they send are gone soon."""
-        rows: list[bytes] = []
-        with closing(psycopg2.connect(url.replace("+psycopg2", ""))) as database, database.cursor() as cursor:
-            cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-            for (table,) in cursor.fetchall():
-                copy = BytesIO()
-                cursor.copy_expert(f'COPY "{table}" TO STDOUT', copy)
-                rows += [f"{table}\t".encode() + row for row in copy.getvalue().splitlines()]
-        self.texts[f"database, look {len(self.texts)}"] = b"\n".join(rows)
+        self.texts[f"database, look {len(self.texts)}"] = b"\n".join(all_rows(url))
 
 
 @pytest.fixture(scope="module")
