@@ -1,4 +1,5 @@
 # Everything that is made here stays in this folder, in .venv, .cache and .build; `make clean` removes it all.
+# What users put into dags/ is theirs, and is left alone.
 
 PYTHON ?= python3
 AIRFLOW := apache-airflow==3.3.*
@@ -22,7 +23,8 @@ stop = { echo "make: $(1)" >&2; exit 1; }
 
 help:
 	@echo "make demo           make a video with a DAG on a real Airflow, against a local stand-in for Kling"
-	@echo "make airflow        run Airflow with its UI, the example DAGs and the stand-in, until Ctrl-C"
+	@echo "make airflow        run Airflow with its UI, the example DAGs, yours in dags/ and the stand-in, until Ctrl-C;"
+	@echo '                    make airflow SANDBOX="--max-concurrent 2 --api official"; SANDBOX=--help lists the options'
 	@echo "make check          check style and types, and what the built package holds: make lint, make package"
 	@echo "make test           run all tests, those on a real Airflow included"
 	@echo "make test-slow      run the tests that take many minutes"
@@ -35,7 +37,7 @@ demo: .venv/ready | .build/tmp
 	@.venv/bin/python -m tests.system.demo
 
 airflow: .venv/ready | .build/tmp
-	@.venv/bin/python -m tests.system.playground
+	@.venv/bin/python -m tests.system.playground $(SANDBOX)
 
 check: lint package
 

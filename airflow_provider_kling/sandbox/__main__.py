@@ -16,6 +16,8 @@ from airflow_provider_kling.sandbox.dialects import DIALECTS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_provider_kling.sandbox.server import Sandbox
+
 #: For each API, where and how a first video is ordered.
 FIRST_VIDEO = {
     "gateway": (
@@ -32,10 +34,7 @@ NEEDED = {"av": "av (PyAV)", "PIL": "pillow"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGINT or SIGTERM; return the exit status: 0, or 1 when the server could not start."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.api != "official" and _official(options):
-        parser.error("--access-key and --units need --api official")
+    options = parse(arguments)
     missing = [name for module, name in NEEDED.items() if find_spec(module) is None]
     if missing:
         print(
@@ -43,10 +42,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        sandbox = new_sandbox(options)
+    except OSError as error:
+        print(f"Cannot use {options.state_dir} as --state-dir: {error.strerror or error}", file=sys.stderr)
+        return 1
+    try:
+        sandbox.start()
+    except OSError as error:
+        print(f"Cannot listen on {options.host}:{options.port}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    connection = connection_json(sandbox, options)
+    print(_greeting(sandbox.base_url, sandbox.api_key, connection, sandbox.api), flush=True)
+    stop.wait()
+    sandbox.stop()
+    return 0
+
+
+def parse(arguments: Sequence[str] | None = None, **defaults: Any) -> argparse.Namespace:
+    """
+    Return the options of the command line; end the process with status 2 if they are wrong.
+
+    :param arguments: The words; None for those of this process.
+    :param defaults: Other defaults, by the names of the options.
+    """
+    parser = _parser()
+    parser.set_defaults(**defaults)
+    options = parser.parse_args(arguments)
+    if options.api != "official" and _official(options):
+        parser.error("--access-key and --units need --api official")
+    return options
+
+
+def new_sandbox(options: argparse.Namespace) -> Sandbox:
+    """
+    Return the sandbox of these options, which is not started yet.
+
+    :raises OSError: if the folder for its state cannot be used.
+    """
     from airflow_provider_kling.sandbox.server import Sandbox
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    sandbox = Sandbox(
+    return Sandbox(
         host=options.host,
         port=options.port,
         api=options.api,
@@ -56,25 +96,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         max_concurrent=options.max_concurrent,
         media_dir=options.media_dir,
         cache_dir=options.cache_dir,
+        state_dir=options.state_dir,
+        prompt_words=options.prompt_words,
         dialect=options.dialect,
         prefix=options.prefix,
         one_video=options.one_video,
         **_official(options),
     )
-    try:
-        sandbox.start()
-    except OSError as error:
-        print(f"Cannot listen on {options.host}:{options.port}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+
+
+def connection_json(sandbox: Sandbox, options: argparse.Namespace) -> str:
+    """Return the connection: with the access key if only that was given, otherwise with the API key."""
     with_access_key = options.access_key and not options.api_key
-    connection = sandbox.access_key_connection_json if with_access_key else sandbox.connection_json
-    print(_greeting(sandbox.base_url, sandbox.api_key, connection, sandbox.api), flush=True)
-    stop.wait()
-    sandbox.stop()
-    return 0
+    return sandbox.access_key_connection_json if with_access_key else sandbox.connection_json
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +142,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-concurrent", type=int, help="unfinished jobs allowed per account (no limit)")
     parser.add_argument("--media-dir", help="folder with the images for URLs of example.com, by file name")
     parser.add_argument("--cache-dir", help="folder that keeps rendered videos for the next start")
+    parser.add_argument("--state-dir", help="folder that keeps jobs, ledger and videos for the next start")
+    parser.add_argument(
+        "--prompt-words",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let words in a prompt make trouble: [refuse], [fail], [slow], [lost answer] (yes)",
+    )
     parser.add_argument(
         "--dialect", default="documented", choices=DIALECTS, help="format of responses (%(default)s)"
     )
@@ -132,6 +173,7 @@ def _official(options: argparse.Namespace) -> dict[str, Any]:
 def _greeting(base_url: str, api_key: str, connection: str, api: str = "gateway") -> str:
     path, body = FIRST_VIDEO[api]
     return f"""Kling sandbox at {base_url}, until Ctrl-C
+Open this address in a browser to see its jobs, and how to make trouble.
 
 The connection for Airflow:
   export AIRFLOW_CONN_KLING_DEFAULT='{connection}'

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,7 @@ class GatewayHandlers(Handlers):
             struck = self.controls.strike("submit", video.text)
 
             async def accept() -> Reply:
-                job = self.controls.accept(video, raw, key, struck)
+                job = self.controls.accept(video, raw, key, struck, account=_account(key))
                 accepted.append(job)
                 log.info("accepted %s: %s, %s s, %r", job.id, video.model, video.seconds, video.text[:80])
                 return Reply.of(200, job.dialect.submit_response(job))
@@ -84,7 +85,7 @@ class GatewayHandlers(Handlers):
         route: Route = "status" if self.controls.has_job(task_id) else "probe"
 
         async def exchange() -> Reply:
-            job = self.controls.find(task_id, self._key(request))
+            job = self.controls.find(task_id, _account(self._key(request)))
             struck = self.controls.strike(route, job.request.text if job else "", job)
 
             async def report() -> Reply:
@@ -98,7 +99,7 @@ class GatewayHandlers(Handlers):
 
     async def content(self, request: web.Request) -> web.StreamResponse:
         def find() -> Job:
-            job = self.controls.find(request.match_info["task_id"], self._key(request))
+            job = self.controls.find(request.match_info["task_id"], _account(self._key(request)))
             if job is None:
                 raise ApiError(400, "task_not_exist", "task_not_exist")
             return job
@@ -112,3 +113,8 @@ class GatewayHandlers(Handlers):
         if given not in self._keys:
             raise ApiError(401, "", "invalid API key")
         return given
+
+
+def _account(key: str) -> str:
+    """Return the name of a key's account; it can be stored, for it does not contain the key."""
+    return hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_kling.sandbox.errors import ApiError
 from airflow_provider_kling.sandbox.faults import ROLES, ROUTES, Fault, FaultBook, Struck
 from airflow_provider_kling.sandbox.jobs import KEY_SUFFIX_LENGTH, Job, JobBook
+from airflow_provider_kling.sandbox.prompt_words import faults_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_kling.sandbox.dialects import Dialect
     from airflow_provider_kling.sandbox.faults import Role, Route
+    from airflow_provider_kling.sandbox.job_file import JobFile
     from airflow_provider_kling.sandbox.jobs import JobOrder
     from airflow_provider_kling.sandbox.video import VideoRequest
 
@@ -34,6 +36,9 @@ class Controls:
     :param new_book: Makes the list of jobs.
     :param new_id: Makes the id of a new job.
     :param routes: The routes of the API.
+    :param prompt_words: Whether words in a prompt make trouble.
+    :param job_file: Keeps the jobs, and has those of an earlier start; None keeps nothing.
+    :raises OSError: if the file can be neither read nor written.
     """
 
     def __init__(
@@ -46,6 +51,8 @@ class Controls:
         new_book: Callable[[int | None], JobBook],
         new_id: Callable[[Job], str],
         routes: Sequence[Route] = ROUTES,
+        prompt_words: bool = False,
+        job_file: JobFile | None = None,
     ) -> None:
         self.dialect = dialect
         self._new_book = new_book
@@ -54,8 +61,12 @@ class Controls:
         self.queue_seconds = queue_seconds
         self.run_seconds = run_seconds
         self.max_concurrent = max_concurrent
+        self.prompt_words = prompt_words
+        self._job_file = job_file
         self._changed = Condition()
         self._clear()
+        for job in job_file.load() if job_file is not None else ():
+            self._book.add(job)
 
     def _clear(self) -> None:
         self._book = self._new_book(self.max_concurrent)
@@ -125,11 +136,14 @@ class Controls:
         with self._changed:
             job = self._book.jobs[str(task_id)]
             job.finished_at = min(job.ends_at, time.time())
+            self._keep(job)
 
     def reset(self) -> None:
         """Delete jobs, ledger, counters and faults."""
         with self._changed:
             self._clear()
+            if self._job_file is not None:
+                self._job_file.clear()
 
     def wait_for(self, what: str, count: int, timeout: float = 30.0) -> None:
         """
@@ -171,11 +185,20 @@ class Controls:
         """
         with self._changed:
             if job is None:
-                return self._faults.strike(on, text, names, roles=roles)
+                struck = self._faults.strike(on, text, names, roles=roles)
+                return Struck((*struck.faults, *self._word_faults(text))) if on == "submit" else struck
             age = time.time() - job.accepted_at
             struck = self._faults.strike(on, text, (*names, *job.names), age, roles)
-            struck.change_job(job)
+            if struck.faults:
+                struck.change_job(job)
+                self._keep(job)
             return struck
+
+    def _word_faults(self, text: str) -> tuple[Fault, ...]:
+        if not self.prompt_words:
+            return ()
+        last = next((job for job in reversed(self._book.jobs.values()) if job.request.text == text), None)
+        return faults_of(text, self.run_seconds, lost_before=last is not None and last.answered is False)
 
     def accept(
         self,
@@ -208,9 +231,23 @@ class Controls:
         job.id = self._new_id(job)
         with self._changed:
             self._book.accept(job)
+            if self._job_file is not None:
+                self._job_file.add(job)
             self._counts["accepted"] += 1
             self._changed.notify_all()
         return job
+
+    def set_answered(self, job: Job, answered: bool) -> None:
+        """Note whether the response to the submit of a job was written to an open connection."""
+        with self._changed:
+            if job.answered is not answered:
+                job.answered = answered
+                self._keep(job)
+
+    def _keep(self, job: Job) -> None:
+        # A reset may have come between.
+        if self._job_file is not None and self._book.jobs.get(job.id) is job:
+            self._job_file.update(job)
 
     def find(self, task_id: str, account: str) -> Job | None:
         """Return the job, or None if this account has no such job."""

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from airflow_provider_kling.sandbox.errors import ApiError
 from airflow_provider_kling.sandbox.faults import HTML, Fault, Reply
+from airflow_provider_kling.sandbox.page import HEADERS, page_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -66,6 +67,11 @@ class Handlers(ABC):
         """Return the beginning of the links in responses."""
         return f"{request.scheme}://{request.host}{self.prefix}"
 
+    async def page(self, request: web.Request) -> web.StreamResponse:
+        """Send the sandbox's own page."""
+        body = page_of(self.controls, self.base_url(request))
+        return web.Response(body=body, content_type="text/html", charset="utf-8", headers=HEADERS)
+
     async def file(self, request: web.Request) -> web.StreamResponse:
         """Send the video file at the address that needs no key."""
         return await self.video(request, lambda: self.controls.find_public(request.match_info["task_id"]))
@@ -106,10 +112,10 @@ class Handlers(ABC):
         reply = await self._reply("submit", request, lambda: accept(accepted))
         # Set before sending too: a client that has the response must find it in the ledger.
         for job in accepted:
-            job.answered = True
+            self.controls.set_answered(job, True)
         response, delivered = await _send(request, reply)
         for job in accepted:
-            job.answered = delivered
+            self.controls.set_answered(job, delivered)
         return response
 
     async def answer(
@@ -165,7 +171,7 @@ def _requested_span(request: web.Request, etag: str, length: int) -> tuple[int, 
 
 def build_app(handlers: Handlers, unknown_routes: UnknownRoutes = "plain") -> web.Application:
     """
-    Return the application with the routes of an API, the video files and the control endpoints.
+    Return the application with the routes of an API, the page, the video files and the control endpoints.
 
     :param handlers: The API.
     :param unknown_routes: The response to a path that no route serves.
@@ -179,6 +185,7 @@ def build_app(handlers: Handlers, unknown_routes: UnknownRoutes = "plain") -> we
     app.add_routes(
         [
             *handlers.routes(),
+            *(web.get(path, handlers.page) for path in {prefix or "/", f"{prefix}/"}),
             web.get(f"{prefix}/files/{{task_id}}.mp4", handlers.file),
             *_control_routes(controls, prefix),
         ]

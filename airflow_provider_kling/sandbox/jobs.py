@@ -46,6 +46,10 @@ class JobOrder(Protocol):
     """What an API knows of a job beside the video."""
 
     @property
+    def path(self) -> str:
+        """The path of the create request."""
+
+    @property
     def external_id(self) -> str:
         """The client's own id for the job; empty if there is none."""
 
@@ -133,14 +137,28 @@ class JobBook:
 
     def accept(self, job: Job) -> None:
         """
-        Add a job.
+        Add a new job.
 
-        :raises ApiError: with 429 and the platform's 1303, if the account has no free slot.
+        :raises ApiError: as :meth:`check`.
         """
-        if self.max_concurrent is not None:
-            still_open = [other for other in self._open[job.account] if other.ends_at > job.accepted_at]
-            self._open[job.account] = still_open
-            if len(still_open) >= self.max_concurrent:
-                raise ApiError(429, OVER_CONCURRENCY, "parallel task over resource pack limit")
-            still_open.append(job)
+        self.check(job)
+        self.add(job)
+
+    def add(self, job: Job) -> None:
+        """Add a job that was accepted before."""
         self.jobs[job.id] = job
+        if self.max_concurrent is not None:
+            self._open[job.account].append(job)
+
+    def check(self, job: Job) -> None:
+        """
+        Check that the account may have one more job.
+
+        :raises ApiError: with 429 and the platform's 1303, if it has no free slot.
+        """
+        if self.max_concurrent is None:
+            return
+        still_open = [other for other in self._open[job.account] if other.ends_at > job.accepted_at]
+        self._open[job.account] = still_open
+        if len(still_open) >= self.max_concurrent:
+            raise ApiError(429, OVER_CONCURRENCY, "parallel task over resource pack limit")

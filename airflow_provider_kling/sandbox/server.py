@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from aiohttp import web
 
 from airflow_provider_kling.sandbox.app import GATEWAY_ROUTES, GatewayHandlers
+from airflow_provider_kling.sandbox.contract import parse_request
 from airflow_provider_kling.sandbox.controls import Controls
 from airflow_provider_kling.sandbox.dialects import Dialect, dialect_of
 from airflow_provider_kling.sandbox.faults import ROUTES
 from airflow_provider_kling.sandbox.handlers import Handlers, UnknownRoutes, build_app
+from airflow_provider_kling.sandbox.job_file import JobFile
 from airflow_provider_kling.sandbox.jobs import JobBook
 from airflow_provider_kling.sandbox.official.answers import new_task_id
 from airflow_provider_kling.sandbox.official.handlers import OfficialHandlers, OfficialOptions
@@ -26,6 +28,9 @@ from airflow_provider_kling.sandbox.studio import Studio
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from ssl import SSLContext
+
+    from airflow_provider_kling.sandbox.official.order import Order
+    from airflow_provider_kling.sandbox.video import VideoRequest
 
 Api = Literal["gateway", "official"]
 DEFAULT_KEYS: Mapping[Api, str] = {"gateway": "sk-sandbox", "official": "api-key-kling-sandbox"}
@@ -58,10 +63,14 @@ class Sandbox(Controls):
         404), or ``page`` (a web page with 200).
     :param cache_dir: Folder that keeps rendered videos for the next sandbox; None deletes them at the end.
     :param one_video: Render the video of the first download, and serve it for every job: for load tests.
+    :param state_dir: Folder that keeps jobs, ledger and videos for the next sandbox of the same API; None forgets
+        them. Only one sandbox at a time may use it.
+    :param prompt_words: Let words in a prompt make trouble: ``[refuse]``, ``[fail]``, ``[slow]`` and
+        ``[lost answer]``.
     :param ssl_context: Serve https with this context; None serves plain http.
     :param official: Options of Kling's own platform; see :class:`OfficialOptions`.
     :raises TypeError: if an option is unknown, or the API does not have it.
-    :raises OSError: at the start, if the server cannot listen on the address.
+    :raises OSError: if ``state_dir`` cannot be used; at the start, if the server cannot listen on the address.
     """
 
     def __init__(
@@ -81,6 +90,8 @@ class Sandbox(Controls):
         unknown_routes: UnknownRoutes = "plain",
         cache_dir: str | Path | None = None,
         one_video: bool = False,
+        state_dir: str | Path | None = None,
+        prompt_words: bool = False,
         ssl_context: SSLContext | None = None,
         **official: Any,
     ) -> None:
@@ -90,6 +101,14 @@ class Sandbox(Controls):
             raise TypeError(f"Sandbox(api={api!r}) has no option {', '.join(sorted(official))}")
         options = OfficialOptions(**official)
         is_official = api == "official"
+
+        def parse(path: str, body: Mapping[str, Any]) -> tuple[VideoRequest, Order | None]:
+            if not is_official:
+                return parse_request(body), None
+            order = options.order(path, body)
+            return order.video, order
+
+        state = Path(state_dir) if state_dir is not None else None
         super().__init__(
             dialect=dialect_of(dialect),
             queue_seconds=queue_seconds,
@@ -98,6 +117,8 @@ class Sandbox(Controls):
             new_book=options.new_book if is_official else JobBook,
             new_id=new_task_id if is_official else lambda job: str(job.dialect.new_id()),
             routes=ROUTES if is_official else GATEWAY_ROUTES,
+            prompt_words=prompt_words,
+            job_file=JobFile(state / f"{api}-jobs.jsonl", parse) if state else None,
         )
         self.host = host
         self.port = port
@@ -108,7 +129,7 @@ class Sandbox(Controls):
         self._status_routes = tuple(status_routes)
         self._unknown_routes = unknown_routes
         self._media_dir = Path(media_dir) if media_dir is not None else None
-        self._cache_dir = Path(cache_dir) if cache_dir is not None else None
+        self._cache_dir = Path(cache_dir) if cache_dir is not None else state and state / "videos"
         self._one_video = one_video
         self._options = options
         self._ssl_context = ssl_context

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,6 +44,16 @@ class Caller:
         """Ask for the file, at the address that needs no key."""
         url = f"{self.sandbox.base_url}/files/{task_id}.mp4"
         return self.session.get(url, timeout=TIMEOUT, **options)
+
+    def curl(self, command: str) -> requests.Response:
+        """Carry out the command line of a curl without a key, whose address may be that of another sandbox."""
+        words = shlex.split(command, comments=True)
+        data = words[words.index("-d") + 1] if "-d" in words else None
+        method = words[words.index("-X") + 1] if "-X" in words else "POST" if data else "GET"
+        _, control, rest = next(word for word in words if word.startswith("http")).partition("/_sandbox/")
+        url = f"{self.sandbox.base_url}{control}{rest}"
+        headers = {"Content-Type": "application/x-www-form-urlencoded"} if data else {}
+        return self.session.request(method, url, data=data, headers=headers, timeout=TIMEOUT)
 
     def _send(self, method: str, url: str, **options: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.key}"} | options.pop("headers", {})

@@ -16,6 +16,7 @@ import requests
 from airflow_provider_kling.sandbox import __main__ as program
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "airflow_provider_kling.sandbox"]
@@ -110,3 +111,58 @@ def test_a_dialect_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         program.main(["--dialect", "klingon"])
     assert "documented" in capsys.readouterr().err
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[..., str]]:
+    """Kill the program that runs, start it with these options, and return its base URL."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def kill() -> None:
+        while processes:
+            process = processes.pop()
+            process.kill()
+            process.communicate()
+
+    def start(*options: str) -> str:
+        kill()
+        process = subprocess.Popen(
+            [*COMMAND, "--port", "0", *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        return process.stdout.readline().split()[3].rstrip(",")
+
+    yield start
+    kill()
+
+
+def submit(base_url: str, prompt: str) -> requests.Response:
+    return requests.post(
+        f"{base_url}/v1/video/generations",
+        json={"model": "kling-v3-std-silent", "prompt": prompt},
+        headers={"Authorization": "Bearer sk-sandbox"},
+        timeout=10,
+    )
+
+
+def test_words_in_prompts_are_on_unless_they_are_switched_off(running: Callable[..., str]) -> None:
+    assert submit(running(), "a boat [refuse]").status_code == 400
+    assert submit(running("--no-prompt-words"), "a boat [refuse]").status_code == 200
+
+
+def test_jobs_outlive_a_killed_sandbox(running: Callable[..., str], tmp_path: Path) -> None:
+    options = ["--state-dir", str(tmp_path), "--run-seconds", "3600"]
+    task_id = submit(running(*options), "a boat").json()["id"]
+    answer = requests.get(f"{running(*options)}/_sandbox/jobs", timeout=10)
+    assert [job["id"] for job in answer.json()] == [task_id]
+
+
+def test_a_folder_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert program.main(["--state-dir", str(tmp_path / "file")]) == 1
+    assert f"Cannot use {tmp_path}/file as --state-dir" in capsys.readouterr().err
+
+
+def test_the_greeting_leads_to_the_page(running: Callable[..., str]) -> None:
+    assert "<h1>Kling sandbox</h1>" in requests.get(running(), timeout=10).text

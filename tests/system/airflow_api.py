@@ -89,6 +89,15 @@ class AirflowApi:
         """Return a pool with its counts, such as ``running_slots`` and ``deferred_slots``."""
         return dict(self.request("GET", f"pools/{quote(name)}"))
 
+    def connection(self, conn_id: str) -> dict[str, Any] | None:
+        """Return a connection as Airflow shows it, without its password, or None if there is none."""
+        try:
+            return dict(self.request("GET", f"connections/{quote(conn_id, safe='')}"))
+        except requests.HTTPError as error:
+            if error.response.status_code == 404:
+                return None
+            raise
+
     def set_connection(self, connection: dict[str, Any]) -> None:
         """Store a connection, in place of one with the same ``connection_id``."""
         with suppress(requests.HTTPError):
@@ -139,9 +148,14 @@ class AirflowApi:
 
         wait_for(parsed, f"DAGs {sorted(dag_ids)} to be parsed", timeout=timeout)
 
-    def trigger_dag(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-        """Start a run with ``conf`` as its params and return its id."""
-        body = {"logical_date": None, "conf": conf or {}}
+    def trigger_dag(
+        self, dag_id: str, conf: dict[str, Any] | None = None, *, logical_date: str | None = None
+    ) -> str:
+        """Start a run with ``conf`` as its params and return its id.
+
+        :param logical_date: in ISO 8601; the UI's button sets the present time.
+        """
+        body = {"logical_date": logical_date, "conf": conf or {}}
         return str(self.request("POST", f"dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ own, so that one can be killed and started again while the others go on.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sqlite3
@@ -338,6 +339,19 @@ def _variables(settings: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
         for section, options in settings.items()
         for option, value in options.items()
     }
+
+
+def dag_bundles(*folders: Path) -> dict[str, str]:
+    """Return the environment variable that makes Airflow read several folders of DAG files."""
+    bundles = [
+        {
+            "name": f"{folder.parent.name}-{folder.name}",
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(folder.absolute())},
+        }
+        for folder in folders
+    ]
+    return {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles)}
 
 
 def free_port(preferred: int = 0) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_kling.sandbox import Sandbox
-from tests.system.airflow_cluster import AirflowCluster
+from tests.system.airflow_cluster import AirflowCluster, dag_bundles
 from tests.system.bucket import Bucket, connected_bucket
 from tests.system.metrics import Metrics
 from tests.system.postgres import postgres
@@ -46,16 +46,8 @@ def cluster(
 ) -> Iterator[AirflowCluster]:
     """Start an Airflow with the example DAGs, the DAGs of these tests, and a connection to the sandbox."""
     home, state = tmp_path_factory.mktemp("airflow"), tmp_path_factory.mktemp("kling-state")
-    bundles = [
-        {
-            "name": f"{folder.parent.name}-{folder.name}",
-            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-            "kwargs": {"path": str(folder)},
-        }
-        for folder in (EXAMPLE_DAGS, TEST_DAGS)
-    ]
     environment = {
-        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+        **dag_bundles(EXAMPLE_DAGS, TEST_DAGS),
         "PAID_ONCE_FOLDER": f"file://{state}",
         # Some tasks are killed together with whoever would report it: only their heartbeats tell.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from airflow_provider_kling.links.kling import KlingVideoLink
 from airflow_provider_kling.sandbox import Sandbox
 from tests.system.airflow_api import FINISHED_RUN, FINISHED_TASK, AirflowApi, wait_for
-from tests.system.airflow_cluster import AirflowCluster
+from tests.system.airflow_cluster import AirflowCluster, dag_bundles
 from tests.system.conftest import TEST_DAGS
 from tests.versions.paid_once import CONNECTION, play_paid_once, records_left
 from tests.versions.runs import (
@@ -40,16 +39,8 @@ def run_dags(sandbox: Sandbox, videos: Path, records: Collection[str], report: R
 
     :raises ValueError: if a DAG file cannot be parsed.
     """
-    bundles = [
-        {
-            "name": f"{folder.parent.name}-{folder.name}",
-            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-            "kwargs": {"path": str(folder)},
-        }
-        for folder in (*DAG_FOLDERS, TEST_DAGS)
-    ]
     environment = {
-        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+        **dag_bundles(*DAG_FOLDERS, TEST_DAGS),
         # Airflow 3.0 has four of them unless told otherwise.
         "AIRFLOW__API__WORKERS": "1",
         # How a task is found out that was cleared while it ran, before 3.2.

@@ -46,24 +46,26 @@ class AccountBook(JobBook):
         self._pending: defaultdict[str, list[Job]] = defaultdict(list)
         self._opened_ms = int(time.time() * 1000) - PACK_AGE_DAYS * DAY_MS
 
-    def accept(self, job: Job) -> None:
+    def add(self, job: Job) -> None:
+        super().add(job)
+        self._pending[job.account].append(job)
+        if external_id := order_of(job).external_id:
+            self._by_external_id[job.account, external_id] = job
+
+    def check(self, job: Job) -> None:
         """
-        Add a job.
+        Check that the account may have one more job.
 
         :raises ApiError: with 400 and 1201 if its external id is in use; with 429 and 1102 if the resource pack
             is used up, or 1303 if no slot is free.
         """
         order = order_of(job)
-        name = (job.account, order.external_id)
-        first = self._by_external_id.get(name) if order.external_id else None
+        first = self.by_external_id(job.account, order.external_id) if order.external_id else None
         if first is not None and not (self._frees_failed_ids and first.at(job.accepted_at).state == "failed"):
             raise ApiError(400, BAD_PARAMETER, f"External_task_id {order.external_id} already exists")
         if self._units is not None and self._reserved(job) + order.units > self._units:
             raise ApiError(429, USED_UP, "Resource pack exhausted")
-        super().accept(job)
-        self._pending[job.account].append(job)
-        if order.external_id:
-            self._by_external_id[name] = job
+        super().check(job)
 
     def by_external_id(self, account: str, external_id: str) -> Job | None:
         """Return the last job with this external id, None if the account has none."""

@@ -69,6 +69,21 @@ class OfficialOptions:
     serves: Sequence[Part] = PARTS
     account_seconds: float = 0.0
 
+    def order(self, path: str, body: Any) -> Order:
+        """
+        Return what a create request orders.
+
+        :param path: The create path, without a prefix.
+        :param body: The decoded body.
+        :raises ApiError: if the body is wrong.
+        """
+        if path in legacy.LEGACY_PATHS:
+            order = legacy.parse_legacy(path, body)
+        else:
+            _, kind, model = path.split("/", 2)
+            order = new.parse_new(f"/{kind}", model, body)
+        return replace(order, external_id="") if self.drops_external_ids else order
+
     def new_book(self, max_concurrent: int | None) -> AccountBook:
         units = None if self.units is None else Decimal(str(self.units))
         return AccountBook(max_concurrent, units=units, frees_failed_ids=self.frees_failed_ids)
@@ -115,9 +130,7 @@ class OfficialHandlers(Handlers):
 
     def _legacy_routes(self, path: str) -> list[web.RouteDef]:
         async def create(request: web.Request) -> web.StreamResponse:
-            return await self._create(
-                request, lambda raw: legacy.parse_legacy(path, raw), self._answers.legacy_created, jwt=True
-            )
+            return await self._create(request, path, self._answers.legacy_created, jwt=True)
 
         async def status(request: web.Request) -> web.StreamResponse:
             return await self._legacy_status(request, path)
@@ -133,9 +146,8 @@ class OfficialHandlers(Handlers):
 
     def _new_create(self, path: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def create(request: web.Request) -> web.StreamResponse:
-            model = request.match_info["model"]
             return await self._create(
-                request, lambda raw: new.parse_new(path, model, raw), self._answers.new_created, jwt=False
+                request, f"{path}/{request.match_info['model']}", self._answers.new_created, jwt=False
             )
 
         return create
@@ -143,7 +155,7 @@ class OfficialHandlers(Handlers):
     async def _create(
         self,
         request: web.Request,
-        parse: Callable[[Any], Order],
+        path: str,
         show: Callable[[Job], dict[str, Any]],
         *,
         jwt: bool,
@@ -151,9 +163,7 @@ class OfficialHandlers(Handlers):
         async def exchange(accepted: list[Job]) -> Reply:
             caller = self._caller(request, jwt=jwt)
             raw = await read_json(request, BAD_PARAMETER)
-            order = parse(raw)
-            if self._options.drops_external_ids:
-                order = replace(order, external_id="")
+            order = self._options.order(path, raw)
             struck = self.controls.strike(
                 "submit", order.video.text, names=[order.external_id] if order.external_id else []
             )
