@@ -101,7 +101,7 @@ def connect(api: AirflowApi, wanted: Mapping[str, Any], memory: Path) -> str | N
         return str(found["host"] or "the default address")
     if found is None or digest != made["wanted"]:
         extra = json.dumps(wanted.get("extra", {}))
-        # The Test button of Airflow's form sends port 0 for none, and Airflow refuses what differs from the stored one.
+        # The Test button of Airflow's form sends port 0 for none, and Airflow refuses another than the stored one.
         api.set_connection({**wanted, "port": 0, "connection_id": CONN_ID, "extra": extra})
         memory.write_text(json.dumps({"wanted": digest, "shown": api.connection(CONN_ID)}))
     return None
