@@ -142,6 +142,11 @@ def test_the_times_of_a_video_in_the_making_go_on() -> None:
     assert making.is_unfinished
 
 
+def test_the_model_that_was_asked_for_is_shown_where_the_request_does_not_name_it() -> None:
+    found = card(row({**SUBMITTED, "kling_model": "kling-v3", "kling_request": {"prompt": "A", "settings": {}}}))
+    assert found.model == "kling-v3"
+
+
 def test_what_was_billed_counts_before_the_estimate() -> None:
     found = card(row({**SUBMITTED, "return_value": {**RESULT, "billed": {"units": 3.0}}}))
     assert (found.cost, found.is_estimate) == ((Amount(3.0, "units"),), False)

@@ -56,7 +56,8 @@ def cards_in(html: str) -> list[str]:
 
 
 def names_in(html: str) -> list[str]:
-    return [name for card in cards_in(html) for name in re.findall(r'class="name">(?:<a [^>]*>)?([^<]*)', card)]
+    names = re.compile(r'class="name[^"]*">(?:<a [^>]*>)?([^<]*)')
+    return [name for card in cards_in(html) for name in names.findall(card)]
 
 
 class TestAccess:
