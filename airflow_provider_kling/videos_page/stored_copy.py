@@ -157,9 +157,15 @@ class _FileResponse(StreamingResponse):
 async def _chunks(file: _File, part: ByteRange) -> AsyncIterator[bytes]:
     position, end = part.first, part.last + 1
     while position < end:
-        chunk = await _in_thread(partial(_read_at, file.content, position, min(CHUNK_BYTES, end - position)))
+        length = min(CHUNK_BYTES, end - position)
+        try:
+            chunk = await _in_thread(partial(_read_at, file.content, position, length))
+        except Exception as error:  # noqa: BLE001 - a store may raise anything
+            log.warning("A stored file cannot be read to its end: %s", _described(error))
+            chunk = b""
         if not chunk:
-            raise EOFError("the stored file became shorter while it was streamed")
+            # Headers are sent already; the server closes the connection, so that no file looks complete.
+            raise ConnectionError("a stored file ended early")
         position += len(chunk)
         yield chunk
 
@@ -247,7 +253,11 @@ def _prefixes(text: str) -> list[Location]:
 
 
 def _warn(line: str, identity: Identity, error: Exception) -> None:
-    log.warning(line, ", ".join(map(str, identity)), mask_signatures(f"{type(error).__name__}: {error}"))
+    log.warning(line, ", ".join(map(str, identity)), _described(error))
+
+
+def _described(error: Exception) -> str:
+    return mask_signatures(f"{type(error).__name__}: {error}")
 
 
 def _open(path: str, location: Location, prefix: Location) -> BinaryIO:

@@ -15,12 +15,16 @@ from typing import Any
 import pytest
 
 from airflow_provider_kling.version_compat import AIRFLOW_V_3_1_PLUS
+from tests.conftest import TaskLog
 
 if not AIRFLOW_V_3_1_PLUS:
     pytest.skip("Airflow before 3.1 has no such pages", allow_module_level=True)
 
+import httpx
+from fastapi import HTTPException
+
 from airflow_provider_kling.videos_page import stored_copy
-from tests.fixtures.api_server import ApiServer
+from tests.fixtures.api_server import ApiServer, token_of
 from tests.s3_server import S3Server
 
 MP4 = b"\x00\x00\x00\x20ftypisom" + os.urandom(700_000)
@@ -289,8 +293,6 @@ def test_a_viewer_that_goes_away_leaves_no_file_open(api_server: ApiServer, fold
 
 async def _bytes_until_left(api_server: ApiServer) -> int:
     """Close the connection at the first chunk, as a client of a server does; return what is sent nevertheless."""
-    from tests.fixtures.api_server import token_of
-
     gone = asyncio.Event()
     sent: list[Any] = []
     is_asked = False
@@ -339,6 +341,54 @@ def test_too_many_open_files_are_refused(
     response = get(api_server)
     assert response.status_code == 503
     assert response.headers["Retry-After"]
+
+
+def test_a_slow_store_holds_no_thread_of_the_api_server(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More players wait for their file than the thread pool of all other pages has threads."""
+    done = threading.Event()
+
+    def opened(_: Any) -> None:
+        done.wait(30)
+        raise HTTPException(404)
+
+    monkeypatch.setattr(stored_copy, "_opened", opened)
+
+    async def play_and_look() -> tuple[int, set[int]]:
+        headers = {"authorization": f"Bearer {token_of('vera')}"}
+        transport = httpx.ASGITransport(app=api_server.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver", headers=headers) as client:
+            path = f"/kling{FILE.format(RUN.replace('+', '%2B'), -1)}"
+            players = [asyncio.create_task(client.get(path)) for _ in range(60)]
+            await asyncio.sleep(1)
+            try:
+                page = await asyncio.wait_for(client.get("/api/v2/monitor/health"), 20)
+                return page.status_code, {player.done() for player in players}
+            finally:
+                done.set()
+                await asyncio.gather(*players)
+
+    assert asyncio.run(play_and_look()) == (200, {False})
+
+
+def test_a_file_that_is_cut_while_it_is_sent_never_looks_complete(
+    api_server: ApiServer, folder: Path, monkeypatch: pytest.MonkeyPatch, task_log: TaskLog
+) -> None:
+    (folder / "a.mp4").write_bytes(MP4)
+    store(api_server, f"{folder}/a.mp4")
+    read_at = stored_copy._read_at
+
+    def cut(content: Any, position: int, length: int) -> bytes:
+        if position > 0:
+            raise OSError("gone: https://store/a?X-Amz-Signature=abcdef0123456789")
+        return read_at(content, position, length)
+
+    monkeypatch.setattr(stored_copy, "_read_at", cut)
+    with pytest.raises(ConnectionError):
+        get(api_server)
+    assert "cannot be read to its end: OSError: gone" in task_log.text
+    assert "abcdef0123456789" not in task_log.text
 
 
 class TestOnS3:
