@@ -49,65 +49,55 @@
       }
     };
 
-    // Updates: what changed is replaced; a player whose video is the same stays as it is.
-    const sourceOf = (card) => card.querySelector(".media video")?.getAttribute("src") ?? "";
-    const rendered = new WeakMap();
-    const remember = (within) => {
-      for (const part of within.querySelectorAll(".card > .info, .card > .media")) rendered.set(part, part.innerHTML);
+    // Updates: only what differs is changed, so that focus, selections and players stay.
+    const isPlaying = (video) => Boolean(video && !video.paused && !video.ended);
+    const keepsPlayer = (old, fresh) => {
+      const [mine, other] = [old, fresh].map((media) => media.querySelector("video"));
+      return isPlaying(mine) || Boolean(mine && mine.getAttribute("src") === other?.getAttribute("src"));
     };
-    const updateCard = (old, fresh) => {
-      old.className = fresh.className;
-      for (const part of [".media", ".info"]) {
-        const [before, after] = [old.querySelector(part), fresh.querySelector(part)];
-        if (rendered.get(before) === after.innerHTML) continue;
-        if (part === ".media" && sourceOf(old) && sourceOf(old) === sourceOf(fresh)) continue;
-        if (part === ".media" && isPlaying(before)) continue;
-        const focused = before.contains(document.activeElement) ? document.activeElement.id : "";
-        const picked = before.querySelector(".pick input")?.checked;
-        before.replaceWith(after);
-        rendered.set(after, after.innerHTML);
-        watchPlayers(after);
-        const pick = after.querySelector(".pick input");
-        if (picked && pick) pick.checked = true;
-        if (focused) document.getElementById(focused)?.focus();
-      }
-    };
-    const isPlaying = (media) => {
-      const video = media.querySelector("video");
-      return Boolean(video && !video.paused && !video.ended);
-    };
-    const updateList = (old, fresh) => {
-      const known = new Map([...old.children].map((card) => [card.id, card]));
-      let place = old.firstElementChild;
-      for (const card of [...fresh.children]) {
-        const mine = known.get(card.id);
-        if (mine) {
-          updateCard(mine, card);
-          known.delete(card.id);
-          // Moving a playing video would stop it.
-          if (mine === place) place = place.nextElementSibling;
-          else old.insertBefore(mine, place);
-        } else {
-          old.insertBefore(card, place);
-          remember({ querySelectorAll: () => card.querySelectorAll(".info, .media") });
-          watchPlayers(card);
-        }
-      }
-      for (const card of known.values()) card.remove();
-    };
-    const updateParts = (old, fresh) => {
-      if (old.children.length !== fresh.children.length || [...old.children].some((part, i) => part.id !== fresh.children[i].id)) {
-        old.replaceChildren(...fresh.children);
-        remember(old);
-        watchPlayers(old);
+    const update = (old, fresh) => {
+      if (old.nodeType !== Node.ELEMENT_NODE) {
+        if (old.data !== fresh.data) old.data = fresh.data;
         return;
       }
-      [...fresh.children].forEach((part, i) => {
-        const mine = old.children[i];
-        if (part.matches(".cards")) updateList(mine, part);
-        else if (part.matches(".run")) updateParts(mine, part);
-        else if (part.id !== "many" && mine.innerHTML !== part.innerHTML) mine.replaceWith(part);
-      });
+      if (old.matches(".media") && keepsPlayer(old, fresh)) return;
+      if (old.matches(".decide") && old.dataset.name === fresh.dataset.name) {
+        // Keeps what was selected, and the answer to a decision.
+        old.dataset.token = fresh.dataset.token;
+        return;
+      }
+      if (old.id === "many") return;
+      for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+      for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+      updateChildren(old, fresh);
+    };
+    const updateChildren = (old, fresh) => {
+      const wanted = new Set([...fresh.children].map(({ id }) => id));
+      for (const child of [...old.children]) if (child.id && !wanted.has(child.id)) child.remove();
+      const known = new Map([...old.children].filter(({ id }) => id).map((child) => [child.id, child]));
+      let place = old.firstChild;
+      for (const child of [...fresh.childNodes]) {
+        const mine = child.id ? known.get(child.id) : place && !place.id ? place : null;
+        // What stands before the one that is kept goes: moving a player would stop it.
+        while (mine && place && place !== mine && !place.id) {
+          const next = place.nextSibling;
+          place.remove();
+          place = next;
+        }
+        if (mine && mine.nodeName === child.nodeName) {
+          if (mine === place) place = place.nextSibling;
+          else old.insertBefore(mine, place);
+          update(mine, child);
+        } else {
+          old.insertBefore(child, place);
+          if (child.nodeType === Node.ELEMENT_NODE) watchPlayers(child);
+        }
+      }
+      while (place) {
+        const next = place.nextSibling;
+        place.remove();
+        place = next;
+      }
     };
 
     const countsOf = (within) => within.querySelector("#totals")?.textContent.replace(/\s+/g, " ").trim() ?? "";
@@ -127,8 +117,7 @@
       const fresh = new DOMParser().parseFromString(text, "text/html").getElementById("live");
       if (!fresh) throw new Error("not a page of this application");
       const before = countsOf(document);
-      live().dataset.poll = fresh.dataset.poll;
-      updateParts(live(), fresh);
+      update(live(), fresh);
       updatePicked();
       const after = countsOf(document);
       if (after !== before) announce(`Updated. ${after}`);
@@ -252,7 +241,7 @@
       asking = { decision, decides, opener };
       dialog.returnValue = "";
       dialog.showModal();
-      (ids.querySelector("input") ?? dialog.querySelector('[value="cancel"]')).focus();
+      (ids.querySelector("input") ?? document.getElementById("decision-cancel")).focus();
     };
 
     const submitOf = ({ dataset }) => ({
@@ -316,6 +305,7 @@
       updatePicked();
       if (opener.isConnected && !opener.disabled) opener.focus();
     };
+    document.getElementById("decision-cancel")?.addEventListener("click", () => dialog.close());
     dialog?.addEventListener("close", () => {
       const wanted = asking;
       asking = null;
@@ -343,7 +333,6 @@
       if (event.target.closest(".pick")) updatePicked();
     });
 
-    remember(document);
     watchPlayers(document);
     schedule();
   });
