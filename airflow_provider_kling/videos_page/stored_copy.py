@@ -35,6 +35,7 @@ from airflow_provider_kling.records.stores import Identity
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 from airflow_provider_kling.utils.text import as_mapping
 from airflow_provider_kling.videos_page.byte_range import ByteRange, UnsatisfiableRangeError, byte_range
+from airflow_provider_kling.videos_page.map_index import map_index_of
 from airflow_provider_kling.videos_page.stream_from import (
     Location,
     listed_prefixes,
@@ -90,11 +91,7 @@ def may_stream(uri: str) -> bool:
 )
 async def stored_copy(dag_id: str, run_id: str, task_id: str, map_index: str, request: Request) -> Response:
     """Return the stored file of a task instance, or the part of it that ``Range`` asks for."""
-    # On an unmapped task, the UI leaves the placeholder as it is.
-    text = "-1" if map_index == "{MAP_INDEX}" else map_index
-    if not text.removeprefix("-").isdecimal() or len(text) > 9:
-        raise HTTPException(404, "There is no such task instance.")
-    identity = Identity(dag_id, run_id, task_id, int(text))
+    identity = Identity(dag_id, run_id, task_id, map_index_of(map_index))
     file = await _in_thread(partial(_opened, identity))
     if len(_open_streams) >= MAX_STREAMS:
         await _closed(file)
