@@ -32,7 +32,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.jobs.consent import ADOPT, decision_for, variable_name
+from airflow_provider_kling.jobs.consent import decision_for, is_variable_name, variable_name
 from airflow_provider_kling.jobs.journal import SENT_AT_UNKNOWN, Journal, Submit
 from airflow_provider_kling.records import read_variable, recorded_events
 from airflow_provider_kling.records.stores import RECORD_KEY, Identity, attempt_id
@@ -57,13 +57,12 @@ EVENT = "kling_decision"
 #: Seconds for which the buttons of a page work.
 TOKEN_SECONDS = 3600
 #: Maximum number of submits in one request.
-MAX_SUBMITS = 500
+MAX_SUBMITS = 3000
 #: Seconds after which a request decides on no further submit.
 REQUEST_SECONDS = 20.0
 #: Seconds that the record of one task instance may take to be read.
 RECORD_SECONDS = 10.0
 
-_NAME = re.compile(rf"{ADOPT}_[0-9a-f]{{12}}")
 #: What servers give as ids, see ``api.reading.submit``.
 _TASK_ID = re.compile(r"[A-Za-z0-9_][\w.:/-]{0,199}", re.ASCII)
 #: How API keys and tokens begin; one that is pasted by mistake must not be written down.
@@ -263,7 +262,7 @@ def _check_reported(intent: _Intent, session: Session) -> None:
     except Exception as error:  # noqa: BLE001 - an XCom backend may raise anything
         raise _doubt(intent, "The XCom kling_uncertain cannot be read", error) from None
     # Any DAG author can write an XCom, so this alone opens nothing.
-    if not _NAME.fullmatch(intent.name) or as_mapping(reported).get("name") != intent.name:
+    if not is_variable_name(intent.name) or as_mapping(reported).get("name") != intent.name:
         raise _RefusedError("The task does not report this submit as uncertain any more. Reload the page.")
 
 

@@ -35,6 +35,7 @@ from airflow_provider_kling.records.stores import Identity
 from airflow_provider_kling.utils.signed_urls import mask_signatures
 from airflow_provider_kling.utils.text import as_mapping
 from airflow_provider_kling.videos_page.byte_range import ByteRange, UnsatisfiableRangeError, byte_range
+from airflow_provider_kling.videos_page.map_index import map_index_of
 from airflow_provider_kling.videos_page.stream_from import (
     Location,
     listed_prefixes,
@@ -90,11 +91,7 @@ def may_stream(uri: str) -> bool:
 )
 async def stored_copy(dag_id: str, run_id: str, task_id: str, map_index: str, request: Request) -> Response:
     """Return the stored file of a task instance, or the part of it that ``Range`` asks for."""
-    # On an unmapped task, the UI leaves the placeholder as it is.
-    text = "-1" if map_index == "{MAP_INDEX}" else map_index
-    if not text.removeprefix("-").isdecimal() or len(text) > 9:
-        raise HTTPException(404, "There is no such task instance.")
-    identity = Identity(dag_id, run_id, task_id, int(text))
+    identity = Identity(dag_id, run_id, task_id, map_index_of(map_index))
     file = await _in_thread(partial(_opened, identity))
     if len(_open_streams) >= MAX_STREAMS:
         await _closed(file)
@@ -157,9 +154,15 @@ class _FileResponse(StreamingResponse):
 async def _chunks(file: _File, part: ByteRange) -> AsyncIterator[bytes]:
     position, end = part.first, part.last + 1
     while position < end:
-        chunk = await _in_thread(partial(_read_at, file.content, position, min(CHUNK_BYTES, end - position)))
+        length = min(CHUNK_BYTES, end - position)
+        try:
+            chunk = await _in_thread(partial(_read_at, file.content, position, length))
+        except Exception as error:  # noqa: BLE001 - a store may raise anything
+            log.warning("A stored file cannot be read to its end: %s", _described(error))
+            chunk = b""
         if not chunk:
-            raise EOFError("the stored file became shorter while it was streamed")
+            # Headers are sent already; the server closes the connection, so that no file looks complete.
+            raise ConnectionError("a stored file ended early")
         position += len(chunk)
         yield chunk
 
@@ -247,7 +250,11 @@ def _prefixes(text: str) -> list[Location]:
 
 
 def _warn(line: str, identity: Identity, error: Exception) -> None:
-    log.warning(line, ", ".join(map(str, identity)), mask_signatures(f"{type(error).__name__}: {error}"))
+    log.warning(line, ", ".join(map(str, identity)), _described(error))
+
+
+def _described(error: Exception) -> str:
+    return mask_signatures(f"{type(error).__name__}: {error}")
 
 
 def _open(path: str, location: Location, prefix: Location) -> BinaryIO:
