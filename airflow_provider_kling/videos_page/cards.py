@@ -209,12 +209,14 @@ class Uncertain(NamedTuple):
 
     :param name: The Airflow Variable for a person's decision.
     :param sent_at: When it was sent (epoch seconds), if known.
+    :param conn_id: The connection with which it was sent, if known.
     """
 
     task_id: str
     map_index: int
     name: str
     sent_at: float | None
+    conn_id: str | None
 
 
 class StoredCopy(NamedTuple):
@@ -626,8 +628,8 @@ def _with_problem(card: Card, rows: list[tuple[TaskRow, Status]]) -> Card:
         if status is Status.UNCERTAIN and uncertain is None:
             entry = as_mapping(row.xcoms.get("kling_uncertain"))
             name = _intent(entry)
-            sent_at = _moment(entry.get("sent_at"))
-            uncertain = Uncertain(row.task_id, row.map_index, name, sent_at) if name else None
+            sent_at, conn_id = _iso(entry.get("sent_at")), _name(entry.get("conn_id"))
+            uncertain = Uncertain(row.task_id, row.map_index, name, sent_at, conn_id) if name else None
         if failure is None:
             failure = _failure(row)
     return replace(card, uncertain=uncertain, failure=failure)

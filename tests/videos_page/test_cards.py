@@ -53,7 +53,8 @@ RESULT = {
 }
 INTENT = {
     "name": "kling_adopt_0123456789ab",
-    "sent_at": NOW - 300,
+    "sent_at": "2027-01-15T07:55:00+00:00",
+    "conn_id": "kling_default",
     "model": "kling-v3",
     "seconds": 5,
     "prompt": "A",
@@ -231,7 +232,7 @@ def test_a_failure_without_a_report_says_where_to_look() -> None:
 
 def test_an_uncertain_submit_names_its_task() -> None:
     found = card(row({"kling_uncertain": INTENT}, "failed", map_index=3))
-    assert found.uncertain == Uncertain("generate", 3, "kling_adopt_0123456789ab", NOW - 300)
+    assert found.uncertain == Uncertain("generate", 3, "kling_adopt_0123456789ab", NOW - 300, "kling_default")
     assert (found.prompt, found.model, found.seconds) == ("A", "kling-v3", 5)
 
 
