@@ -27,14 +27,12 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from airflow_provider_kling.videos_page import decisions, stored_copy
 from airflow_provider_kling.videos_page.cards import (
-    MAX_NAME,
     Amount,
     Card,
     Group,
     cards_of,
-    matching,
-    totals_of,
 )
+from airflow_provider_kling.videos_page.map_index import map_index_of
 from airflow_provider_kling.videos_page.rows import (
     Run,
     by_run,
@@ -44,6 +42,8 @@ from airflow_provider_kling.videos_page.rows import (
     latest_runs_with_videos,
     read_rows,
 )
+from airflow_provider_kling.videos_page.totals import matching, totals_of
+from airflow_provider_kling.videos_page.values import MAX_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -311,7 +311,7 @@ PageDep = Annotated[Page, Depends(_page)]
 @_of_dag.get("/runs/{run_id}/tasks/{task_id}/{map_index}")
 def task_instance_page(dag_id: str, run_id: str, task_id: str, map_index: str, page: PageDep) -> HTMLResponse:
     """Show the video of one task instance."""
-    index, run = _map_index(map_index), page.run(dag_id, run_id)
+    index, run = map_index_of(map_index), page.run(dag_id, run_id)
     # The other tasks of the same video have the same index, or none.
     read = read_rows(page.session, [run], map_indexes={index, -1})
     here = [row for row in read.rows if (row.task_id, row.map_index) == (task_id, index)]
@@ -381,19 +381,6 @@ async def _error_page(request: Request, error: Exception) -> Response:
         root=_root(request), title="Kling videos", message=message, crumbs=[]
     )
     return HTMLResponse(html, status_code=error.status_code, headers=error.headers)
-
-
-def _map_index(text: str) -> int:
-    # Airflow's UI leaves the placeholder as it is where a task is not mapped.
-    if text == "{MAP_INDEX}":
-        return -1
-    try:
-        index = int(text)
-    except ValueError:
-        raise HTTPException(404) from None
-    if not -1 <= index < 2**31:
-        raise HTTPException(404)
-    return index
 
 
 def _poll_seconds(cards: Sequence[Card], *, is_active: bool) -> int:

@@ -2,25 +2,31 @@
 """
 What the Videos page shows of each video: decisions without Airflow or I/O, with time passed in.
 
-Any DAG author can write an XCom, so every value may be of any type and size. What does not have the expected form
-is left out, texts are cut, and numbers are kept within limits.
+Any DAG author can write an XCom, so what does not have the expected form is left out (``values``).
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
-from airflow_provider_kling.utils.signed_urls import expires_at, mask_signatures
-from airflow_provider_kling.utils.text import as_mapping, clean_text
+from airflow_provider_kling.utils.signed_urls import expires_at
+from airflow_provider_kling.utils.text import as_mapping
+from airflow_provider_kling.videos_page.values import (
+    MAX_PROMPT,
+    MAX_TEXT,
+    iso_moment_in,
+    moment_in,
+    name_in,
+    number_in,
+    text_in,
+    url_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,18 +45,12 @@ OWN_KEYS = (
 #: All XComs that the page reads.
 KEYS = (*OWN_KEYS, "video_url", "return_value")
 
-#: Maximum length of a prompt, of another text, and of a name or an id.
-MAX_PROMPT, MAX_TEXT, MAX_NAME = 5_000, 2_000, 250
-MAX_URL = 4_096
 #: Longest time that is shown, in seconds: a year.
 _LONGEST = 366 * 86_400.0
-_LATEST = 32_503_680_000.0  # the year 3000
 _LARGEST_AMOUNT = 1e9
 _MAX_UNITS = 8
 #: Objects of a request that are searched for its fields.
 _MAX_OBJECTS = 200
-#: Characters that turn the direction of a text, or break its lines.
-_UNSEEN = re.compile(r"[\x80-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _INTENT = re.compile(r"kling_adopt_[0-9a-f]{12}")
 _RATIO = re.compile(r"[0-9]{1,4}:[0-9]{1,4}")
 _SOUNDLESS = ("off", "false", "none", "no")
@@ -285,71 +285,6 @@ class Card:
         )
 
 
-@dataclass(frozen=True)
-class Totals:
-    """
-    The totals of several videos.
-
-    :param counts: Number of videos by group.
-    :param seconds: Seconds of all videos that were made.
-    :param cost: What all submitted videos cost, by unit.
-    :param is_estimate: Whether an estimate is part of it.
-    :param unknown_cost: Number of submitted videos whose cost is not known.
-    """
-
-    counts: Mapping[Group, int]
-    seconds: float
-    cost: tuple[Amount, ...]
-    is_estimate: bool
-    unknown_cost: int
-
-    @property
-    def videos(self) -> int:
-        return sum(self.counts.values())
-
-
-def totals_of(cards: Iterable[Card]) -> Totals:
-    """Return the totals of these videos."""
-    counts = dict.fromkeys(Group, 0)
-    cost: dict[str, float] = {}
-    seconds, estimated, unknown = 0.0, False, 0
-    for card in cards:
-        counts[card.status.group] += 1
-        if card.status is Status.MADE:
-            seconds += card.seconds or 0.0
-        # What is not proven unspent counts as spent.
-        if card.kling_task_id is not None or card.uncertain is not None:
-            unknown += not card.cost
-            estimated = estimated or (card.is_estimate and bool(card.cost))
-            for amount in card.cost:
-                cost[amount.unit] = cost.get(amount.unit, 0.0) + amount.value
-    amounts = tuple(Amount(round(value, 9), unit) for unit, value in sorted(cost.items()))
-    return Totals(counts, seconds, amounts, estimated, unknown)
-
-
-def matching(cards: Iterable[Card], *, group: str = "", model: str = "", text: str = "") -> list[Card]:
-    """
-    Return the cards that a filter selects.
-
-    :param group: The value of a :class:`Group`; empty for all.
-    :param model: The model; empty for all.
-    :param text: Words that the prompt, the label or the id contains, in any case; empty for all.
-    """
-    words = text.casefold().split()
-    return [
-        card
-        for card in cards
-        if (not group or card.status.group == group)
-        and (not model or card.model == model)
-        and all(word in _searched(card) for word in words)
-    ]
-
-
-def _searched(card: Card) -> str:
-    texts = (card.prompt, card.label, card.kling_task_id, card.task_id)
-    return "\n".join(text for text in texts if text).casefold()
-
-
 def cards_of(rows: Sequence[TaskRow], now: float) -> list[Card]:
     """
     Return the videos of these tasks, in the order of the rows.
@@ -396,7 +331,7 @@ def kling_task_id_of(row: TaskRow) -> str | None:
         progress.get("kling_task_id"),
         failure.get("kling_task_id"),
     )
-    return next((found for candidate in candidates if (found := _name(candidate))), None)
+    return next((found for candidate in candidates if (found := name_in(candidate))), None)
 
 
 def _card(rows: list[TaskRow], now: float) -> Card:
@@ -412,7 +347,7 @@ def _card(rows: list[TaskRow], now: float) -> Card:
         task_id=first.task_id,
         map_index=first.map_index,
         status=status,
-        label=_name(first.label),
+        label=name_in(first.label),
         kling_task_id=next((found for row in rows if (found := kling_task_id_of(row))), None),
         tasks=tuple((row.task_id, row.state or "not started") for row in rows[1:]),
         members=tuple((row.task_id, row.map_index) for row in rows),
@@ -443,7 +378,7 @@ def _status(row: TaskRow) -> Status:
 
 
 def _status_of_success(row: TaskRow) -> Status:
-    if _url(row.xcoms.get("video_url")) or _url(as_mapping(row.xcoms.get("return_value")).get("video_url")):
+    if url_in(row.xcoms.get("video_url")) or url_in(as_mapping(row.xcoms.get("return_value")).get("video_url")):
         return Status.MADE
     if as_mapping(row.xcoms.get("return_value")).get("path"):
         return Status.MADE
@@ -452,7 +387,7 @@ def _status_of_success(row: TaskRow) -> Status:
 
 def _status_of_work(row: TaskRow) -> Status:
     xcoms = row.xcoms
-    if _url(xcoms.get("video_url")) or _stores(row):
+    if url_in(xcoms.get("video_url")) or _stores(row):
         return Status.STORING
     phase = _phase(xcoms.get("kling_progress"))
     if phase is not None and not (phase is Status.WAITING_FOR_SLOT and kling_task_id_of(row)):
@@ -473,7 +408,7 @@ def _with_request(card: Card, rows: list[TaskRow], results: list[Mapping[str, An
     request = next(filter(None, requests), {})
     fields = _fields(request)
     made = next((result for result in results if result.get("path")), {})
-    width, height = _number(made.get("width"), 1, 100_000), _number(made.get("height"), 1, 100_000)
+    width, height = number_in(made.get("width"), 1, 100_000), number_in(made.get("height"), 1, 100_000)
     prompts = (_prompt(request), *(entry.get("prompt") for entry in uncertain))
     models = (
         *(row.xcoms.get("kling_model") for row in rows),
@@ -485,9 +420,9 @@ def _with_request(card: Card, rows: list[TaskRow], results: list[Mapping[str, An
     seconds = (made.get("seconds"), fields.get("duration"), *(entry.get("seconds") for entry in uncertain))
     return replace(
         card,
-        prompt=next((text for value in prompts if (text := _text(value, MAX_PROMPT))), None),
-        model=next((name for value in models if (name := _name(value))), None),
-        seconds=next((number for value in seconds if (number := _number(value, 0.1, 86_400)) is not None), None),
+        prompt=next((text for value in prompts if (text := text_in(value, MAX_PROMPT))), None),
+        model=next((name for value in models if (name := name_in(value))), None),
+        seconds=next((number for value in seconds if (number := number_in(value, 0.1, 86_400)) is not None), None),
         sound=_sound(made, fields),
         ratio=_ratio(fields.get("aspect_ratio"), width, height),
     )
@@ -560,14 +495,14 @@ def _with_times(card: Card, rows: list[TaskRow], results: list[Mapping[str, Any]
         (
             at
             for value in (*(row.xcoms.get("kling_submitted_at") for row in rows), progress.get("submitted_at"))
-            if (at := _moment(value)) is not None
+            if (at := moment_in(value)) is not None
         ),
         None,
     )
-    begun, seen = _moment(progress.get("making_since")), _moment(progress.get("seen_at"))
-    ended = next((at for result in results if (at := _iso(result.get("completed_at"))) is not None), None)
+    begun, seen = moment_in(progress.get("making_since")), moment_in(progress.get("seen_at"))
+    ended = next((at for result in results if (at := iso_moment_in(result.get("completed_at"))) is not None), None)
     ended = (ended if ended is not None else seen) if is_over else now
-    percent = _number(progress.get("percent"), 0, 100) if card.status is Status.IN_PROGRESS else None
+    percent = number_in(progress.get("percent"), 0, 100) if card.status is Status.IN_PROGRESS else None
     if submitted is None:
         return replace(card, percent=None if percent is None else int(percent))
     return replace(
@@ -579,7 +514,7 @@ def _with_times(card: Card, rows: list[TaskRow], results: list[Mapping[str, Any]
 
 
 def _latest(found: list[Mapping[str, Any]]) -> Mapping[str, Any]:
-    return max(found, key=lambda progress: _moment(progress.get("seen_at")) or 0.0, default={})
+    return max(found, key=lambda progress: moment_in(progress.get("seen_at")) or 0.0, default={})
 
 
 def _span(begin: float | None, end: float | None) -> float | None:
@@ -594,7 +529,7 @@ def _with_cost(card: Card, rows: list[TaskRow], results: list[Mapping[str, Any]]
     estimates = [as_mapping(row.xcoms.get("kling_estimated_cost")) for row in rows]
     estimates += [{"amount": each.get("estimated_cost"), "currency": each.get("currency")} for each in results]
     for each in estimates:
-        cost = _amounts({_name(each.get("currency")) or "": each.get("amount")})
+        cost = _amounts({name_in(each.get("currency")) or "": each.get("amount")})
         if cost:
             return replace(card, cost=cost, is_estimate=True)
     return card
@@ -603,7 +538,7 @@ def _with_cost(card: Card, rows: list[TaskRow], results: list[Mapping[str, Any]]
 def _amounts(by_unit: Mapping[str, Any]) -> tuple[Amount, ...]:
     found = []
     for name, value in islice(by_unit.items(), _MAX_UNITS):
-        unit, amount = _name(name, 20), _number(value, 0, _LARGEST_AMOUNT)
+        unit, amount = name_in(name, 20), number_in(value, 0, _LARGEST_AMOUNT)
         if unit and amount is not None:
             found.append(Amount(amount, unit))
     return tuple(found)
@@ -612,9 +547,11 @@ def _amounts(by_unit: Mapping[str, Any]) -> tuple[Amount, ...]:
 def _with_file(card: Card, rows: list[TaskRow], results: list[Mapping[str, Any]], now: float) -> Card:
     stored = None
     for row, result in zip(rows, results, strict=True):
-        if path := _text(result.get("path"), MAX_TEXT):
+        if path := text_in(result.get("path"), MAX_TEXT):
             stored = StoredCopy(path, row.task_id, row.map_index)
-    urls = [_url(row.xcoms.get("video_url")) for row in rows] + [_url(each.get("video_url")) for each in results]
+    urls = [url_in(row.xcoms.get("video_url")) for row in rows] + [
+        url_in(each.get("video_url")) for each in results
+    ]
     url = next(filter(None, urls), None)
     expiry = expires_at(url) if url else None
     return replace(card, stored=stored, video_url=url, has_expired=expiry is not None and expiry < now)
@@ -628,7 +565,7 @@ def _with_problem(card: Card, rows: list[tuple[TaskRow, Status]]) -> Card:
         if status is Status.UNCERTAIN and uncertain is None:
             entry = as_mapping(row.xcoms.get("kling_uncertain"))
             name = _intent(entry)
-            sent_at, conn_id = _iso(entry.get("sent_at")), _name(entry.get("conn_id"))
+            sent_at, conn_id = iso_moment_in(entry.get("sent_at")), name_in(entry.get("conn_id"))
             uncertain = Uncertain(row.task_id, row.map_index, name, sent_at, conn_id) if name else None
         if failure is None:
             failure = _failure(row)
@@ -637,7 +574,7 @@ def _with_problem(card: Card, rows: list[tuple[TaskRow, Status]]) -> Card:
 
 def _failure(row: TaskRow) -> Failure:
     error = as_mapping(row.xcoms.get("kling_error"))
-    happened = _text(error.get("happened"), MAX_TEXT)
+    happened = text_in(error.get("happened"), MAX_TEXT)
     if happened is None:
         if row.state == "upstream_failed":
             return Failure(
@@ -645,61 +582,10 @@ def _failure(row: TaskRow) -> Failure:
             )
         return Failure(row.task_id, "The task failed; it did not report why.", None, "See the log of the task.")
     return Failure(
-        row.task_id, happened, _text(error.get("server_says"), MAX_TEXT), _text(error.get("advice"), MAX_TEXT)
+        row.task_id, happened, text_in(error.get("server_says"), MAX_TEXT), text_in(error.get("advice"), MAX_TEXT)
     )
 
 
 def _intent(entry: Any) -> str:
     name = as_mapping(entry).get("name")
     return name if isinstance(name, str) and _INTENT.fullmatch(name) else ""
-
-
-def _text(value: Any, limit: int) -> str | None:
-    """Return a text without control characters and credentials, cut; None for what is no text."""
-    if not isinstance(value, str):
-        return None
-    # Dropped rather than replaced: a character in its place would hide a signature from the masking.
-    text = mask_signatures(_UNSEEN.sub("", clean_text(value[: 2 * limit]))).strip()
-    return (text if len(text) <= limit else text[: limit - 1] + "…") or None
-
-
-def _name(value: Any, limit: int = MAX_NAME) -> str | None:
-    """Return a text of one line that is short enough to be a name or an id; None for anything else."""
-    text = _text(value, limit) if isinstance(value, str) and len(value) <= limit else None
-    return " ".join(text.split()) if text else None
-
-
-def _number(value: Any, low: float, high: float) -> float | None:
-    """Return a number within limits; None for anything else. A duration may be a text of digits."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}", value, re.ASCII):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return float(value) if low <= value <= high else None
-
-
-def _moment(value: Any) -> float | None:
-    return _number(value, 1, _LATEST)
-
-
-def _iso(value: Any) -> float | None:
-    if not isinstance(value, str) or len(value) > 40:
-        return None
-    try:
-        return _moment(datetime.fromisoformat(value).timestamp())
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _url(value: Any) -> str | None:
-    """Return a URL that a browser may load a video from; None for anything else."""
-    if not isinstance(value, str) or len(value) > MAX_URL or not value.isprintable() or " " in value:
-        return None
-    try:
-        parts = urlsplit(value)
-        is_good = parts.scheme in {"http", "https"} and parts.hostname and parts.username is None
-    except ValueError:
-        return None
-    return value if is_good and "\\" not in value else None

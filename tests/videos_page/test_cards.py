@@ -14,9 +14,6 @@ from hypothesis import strategies as st
 
 from airflow_provider_kling.videos_page.cards import (
     KEYS,
-    MAX_PROMPT,
-    MAX_TEXT,
-    MAX_URL,
     Amount,
     Card,
     Failure,
@@ -26,9 +23,9 @@ from airflow_provider_kling.videos_page.cards import (
     TaskRow,
     Uncertain,
     cards_of,
-    matching,
-    totals_of,
 )
+from airflow_provider_kling.videos_page.totals import matching, totals_of
+from airflow_provider_kling.videos_page.values import MAX_PROMPT, MAX_TEXT, MAX_URL
 
 NOW = 1_800_000_000.0
 ID = "task_697a1f"
