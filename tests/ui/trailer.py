@@ -17,10 +17,13 @@ PROMPTS = (
     "A red balloon drifts over the roofs of Lisbon.",
     "Rain on the window of a night train, city lights outside.",
     "An old lighthouse in a storm, waves break over the rocks.",
+    "A tram climbs a steep street in the evening sun.",
     "A fox crosses a snowy field, its breath white in the cold.",
 )
 MADE, MAKING, FAILED, *UNCERTAIN, WAITING = range(len(PROMPTS))
 """The map index of each state."""
+FOUND, *MISSING, OPEN = UNCERTAIN
+"""What a person finds out of the uncertain ones; the last stays uncertain."""
 REASON = "The prompt was rejected by the content review: violence."
 RUN_SECONDS = 300
 """Seconds for which the progress of the video that is being made rises; it never ends."""
