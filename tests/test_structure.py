@@ -16,6 +16,7 @@ HTTP = frozenset({"requests", "urllib3", "aiohttp", "httpx"})
 AIRFLOW_AND_HTTP = HTTP | {"airflow"}
 
 LAYERS = {
+    "page": Layer(("videos_page",), imports=("operators",)),
     "operators": Layer(("decorators", "operators", "sensors", "transfers", "links"), imports=("tasks", "media")),
     "tasks": Layer(("tasks", "records"), imports=("hooks", "media")),
     "hooks": Layer(("hooks", "triggers", "retry_policy", "shown_prompts"), imports=("client", "jobs", "airflow")),
