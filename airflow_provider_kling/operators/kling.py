@@ -520,7 +520,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 f"(submit_timeout={self.submit_timeout:g})"
             )
         pause = min(pause_for_slot(error, refusals), remaining)
-        self.log.info("%s Trying again in %.0f s at the latest.", error, pause)
+        awaited = "a slot" if isinstance(error, KlingRateLimitError) else "the API"
+        self.log.info("Waiting for %s, next submit in %.0f s at the latest. %s", awaited, pause, error)
         if not self._is_deferrable:
             time.sleep(pause)
             return

@@ -267,7 +267,7 @@ class TestArguments:
 def test_each_change_is_logged(sandbox: Sandbox, connected: str, task_log: TaskLog) -> None:
     task_id = submit(sandbox)
     sensor(task_id).execute(context())
-    assert f"Kling task {task_id}: [####################] 100% completed" in task_log.text
+    assert f"Finished after 0 s ({task_id})" in task_log.text
     assert f"Kling task {task_id} is finished: http" in task_log.text
 
 
