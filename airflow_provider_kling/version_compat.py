@@ -11,6 +11,7 @@ from airflow import __version__
 
 _VERSION = tuple(map(int, __version__.split(".")[:2]))
 AIRFLOW_V_3_0_PLUS = _VERSION >= (3, 0)
+AIRFLOW_V_3_1_PLUS = _VERSION >= (3, 1)
 AIRFLOW_V_3_3_PLUS = _VERSION >= (3, 3)
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ else:
 
 __all__ = [
     "AIRFLOW_V_3_0_PLUS",
+    "AIRFLOW_V_3_1_PLUS",
     "AIRFLOW_V_3_3_PLUS",
     "NEVER_EXPIRE",
     "AssetRef",

@@ -59,6 +59,10 @@ def test_no_module_imports_a_test_module() -> None:
     assert imports_of_test_modules(Imports.read(TESTS)) == []
 
 
+def test_what_a_video_shows_is_decided_without_airflow(imports: Imports) -> None:
+    assert imports.ways_to(AIRFLOW_AND_HTTP, "videos_page.cards", except_through="exceptions") == {}
+
+
 def test_only_the_connection_knows_which_apis_there_are(imports: Imports) -> None:
     inside = {module for module in imports.inner if module.startswith(("api.gateway", "api.official"))}
     assert {module for module in imports.inner if imports.inner[module] & inside} - inside == {"client.connection"}
