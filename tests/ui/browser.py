@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Frame, 
 
 from tests.ui.airflows import Airflow
 
-WIDE, PHONE = (1280, 800), (390, 844)
+WIDE, PHONE = (1440, 900), (390, 844)
 PATIENCE = 30.0
 """Seconds to wait for anything in a page; far more than needed, for a busy machine."""
 MOUNT = "/kling/"

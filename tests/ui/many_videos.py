@@ -27,16 +27,19 @@ def fill(dag_id: str, run_id: str, task_id: str, states: list[dict[str, Any]]) -
         for entry in states:
             instance = instances[entry["map_index"]]
             instance.state = entry["state"]
-            for key, value in entry["xcoms"].items():
-                XComModel.set(
-                    key,
-                    value,
+            # As workers write them, in plain JSON; the method of the model for it would encode them twice.
+            session.add_all(
+                XComModel(
+                    key=key,
+                    value=value,
+                    dag_run_id=instance.dag_run.id,
                     dag_id=dag_id,
                     run_id=run_id,
                     task_id=task_id,
                     map_index=instance.map_index,
-                    session=session,
                 )
+                for key, value in entry["xcoms"].items()
+            )
 
 
 if __name__ == "__main__":

@@ -11,19 +11,29 @@ from tests.ui.browser import Ui, own_frame, serious_findings, tab
 from tests.ui.trailer import FOUND, MISSING, OPEN, PATIENCE, PROMPTS, Trailer
 
 
+def variable_of(trailer: Trailer, index: int) -> str:
+    """Return the name of the Variable that takes a decision; the task names it until it is cleared."""
+    return str(trailer.airflow.api.xcom(*trailer.key, key="kling_uncertain", map_index=index)["name"])
+
+
 def word_of(trailer: Trailer, index: int) -> str | None:
-    """Return what the Variable says that the task named."""
-    return trailer.airflow.api.variable(str(trailer.xcoms_of(index)["kling_uncertain"]["name"]))
+    """Return what was decided."""
+    return trailer.airflow.api.variable(variable_of(trailer, index))
 
 
-def post_again(page: Page, frame: Frame) -> Any:
-    """Send what the first decision on the page would send, that there is none, and return the answer."""
+def request_of(frame: Frame) -> tuple[str, dict[str, Any]]:
+    """Return address and body of the request that the page would send for its first submit: there is no job."""
     submit = frame.locator(".decide").first.evaluate(
         """({dataset}) => ({task_id: dataset.task, map_index: Number(dataset.mapIndex), name: dataset.name,
                             token: dataset.token})"""
     )
-    url = frame.locator("#live").get_attribute("data-decisions")
-    return page.request.post(url or "", data={"decision": "none", "submits": [submit]}).json()
+    return frame.locator("#live").get_attribute("data-decisions") or "", {"decision": "none", "submits": [submit]}
+
+
+def is_refused(page: Page, url: str, body: dict[str, Any]) -> bool:
+    """Send a decision on one submit, and tell whether it was not taken."""
+    [result] = page.request.post(url, data=body).json()["results"]
+    return not result["ok"]
 
 
 def until_bought(trailer: Trailer, index: int, count: int) -> None:
@@ -39,6 +49,7 @@ def test_a_job_that_a_person_found_is_taken(ui: Ui, trailer: Trailer) -> None:
     with ui.page("user") as page:
         page.goto(tab(*trailer.key, FOUND))
         frame = own_frame(page)
+        url, body = request_of(frame)
         ui.shoot(page, "decision")
         frame.get_by_role("button", name="I found it: take this id").click()
         dialog = frame.get_by_role("dialog")
@@ -49,12 +60,11 @@ def test_a_job_that_a_person_found_is_taken(ui: Ui, trailer: Trailer) -> None:
         expect(frame.locator(".said")).to_contain_text(job)
         assert word_of(trailer, FOUND) == job
         # A word is given once.
-        assert [result["ok"] for result in post_again(page, frame)["results"]] == [False]
+        assert is_refused(page, url, body)
 
         trailer.airflow.api.clear_task(*trailer.key, map_indexes=[FOUND])
         until_bought(trailer, FOUND, 1)
-        assert [result["ok"] for result in post_again(page, frame)["results"]] == [False]
-    assert word_of(trailer, FOUND) == job
+        assert is_refused(page, url, body)
 
 
 def test_submits_that_a_person_did_not_find_are_sent_again_together(ui: Ui, trailer: Trailer) -> None:

@@ -74,6 +74,6 @@ def test_a_token_of_another_user_decides_nothing(ui: Ui, trailer: Trailer) -> No
     path, _ = decision_on(trailer)
     submit = {"task_id": data["task"], "map_index": OPEN, "name": data["name"], "token": data["token"]}
     with ui.page("op") as page:
-        answer = page.request.post(path, data={"decision": "none", "submits": [submit]})
-    assert [result["ok"] for result in answer.json()["results"]] == [False]
+        answer = page.request.post(path, data={"decision": "none", "submits": [submit]}).json()
+    assert [result["ok"] for result in answer["results"]] == [False]
     assert trailer.airflow.api.variable(data["name"]) is None
