@@ -91,7 +91,10 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "task-decorators": [{"class-name": "airflow_provider_kling.decorators.kling.kling_task", "name": "kling"}],
-        "extra-links": ["airflow_provider_kling.links.kling.KlingVideoLink"],
+        "extra-links": [
+            "airflow_provider_kling.links.kling.KlingVideoLink",
+            "airflow_provider_kling.links.kling.KlingVendorLink",
+        ],
         "config": {
             "kling": {
                 "description": "How Kling tasks wait, and how the record of paid jobs is kept.",

@@ -20,7 +20,7 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, to_seconds
-from airflow_provider_kling.links.kling import KlingVideoLink
+from airflow_provider_kling.links.kling import LINKS
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
 from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
@@ -159,7 +159,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         "extra_body": "json",
         "tags": "json",
     }
-    operator_extra_links = (KlingVideoLink(),)
+    operator_extra_links = LINKS
     ui_color = "#e8f5d0"
 
     def __init__(

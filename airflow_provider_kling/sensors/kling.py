@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, STILL_RUNNING, to_seconds
-from airflow_provider_kling.links.kling import KlingVideoLink
+from airflow_provider_kling.links.kling import LINKS
 from airflow_provider_kling.tasks.failures import sensor_failure
 from airflow_provider_kling.tasks.metrics import measured
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial
@@ -73,7 +73,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
 
     template_fields: Sequence[str] = ("kling_task_id", "kling_conn_id")
     text_fields: ClassVar[Sequence[str]] = ("kling_task_id", "kling_conn_id")
-    operator_extra_links = (KlingVideoLink(),)
+    operator_extra_links = LINKS
     ui_color = "#e8f5d0"
 
     def __init__(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Where the page is mounted in the API server.
 URL_PREFIX = "/kling"
-#: The last segment of the page of a task instance in Airflow's UI; the operator's link leads there.
+#: The last segment of the tab of a task instance in Airflow's UI. `KlingVideoLink` leads there.
 TASK_INSTANCE_ROUTE = "kling"
 
 _RUN = "kling/dags/{DAG_ID}/runs/{RUN_ID}"
