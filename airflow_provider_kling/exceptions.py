@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+#: How errors speak of the connection; its id follows where it is known.
+THE_CONNECTION = "the Airflow connection"
+
+
 class KlingError(Exception):
     """
     Base of every error that this provider raises on purpose.
@@ -176,7 +180,7 @@ class KlingAuthenticationError(KlingPermanentError):
     """The API key is missing, wrong, disabled or used up (HTTP 401; official codes 1000 to 1004)."""
 
     kind = "authentication"
-    default_advice = "Check the password (API key) and host of the Airflow connection."
+    default_advice = f"Check API key and Base URL of {THE_CONNECTION}."
 
 
 class KlingBalanceError(KlingPermanentError):
@@ -204,7 +208,7 @@ class KlingNotFoundError(KlingPermanentError):
     """The server does not know this task id, or has no such API under this address."""
 
     kind = "not_found"
-    default_advice = "Check the task id, and that the connection points at the server that created it."
+    default_advice = f"Check the task id, and that {THE_CONNECTION} leads to the server that created it."
 
 
 class KlingRateLimitError(KlingError):
@@ -226,7 +230,7 @@ class KlingUnavailableError(KlingError):
     """
 
     kind = "unavailable"
-    default_advice = "Nothing was submitted. Check host, path and api of the connection if this lasts."
+    default_advice = f"Nothing was submitted. Check Base URL and API of {THE_CONNECTION} if this lasts."
 
 
 class KlingServerError(KlingError):
@@ -240,7 +244,7 @@ class KlingConnectionError(KlingError):
     """The server was not reached, or the connection broke before the response was complete."""
 
     kind = "connection"
-    default_advice = "Check the host of the Airflow connection, DNS, proxies and TLS."
+    default_advice = f"Check the Base URL of {THE_CONNECTION}, DNS, proxies and TLS."
 
 
 class KlingGenerationFailedError(KlingError):
@@ -276,7 +280,7 @@ class KlingAddressRefusedError(KlingPermanentError):
     kind = "address_refused"
     default_advice = (
         "A server must not make this machine send requests inside its own network. If the video is really there, "
-        "add the host to the connection's extra private_hosts."
+        f"add the host to Private hosts (extra.private_hosts) of {THE_CONNECTION}."
     )
 
 

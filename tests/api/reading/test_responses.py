@@ -1025,11 +1025,11 @@ class TestTheConnectionsRefusalCodes:
         with pytest.raises(KlingUncertainSubmissionError) as caught:
             read_submit(answer(body, http_status))
         ending = (
-            " If the vendor confirms that such a submit is not billed, add to the connection's extra: "
-            f'"refusal_codes": ["{entry}"]'
+            " If the vendor confirms that such a submit is not billed, add to Refusal codes (extra.refusal_codes) "
+            f'of the Airflow connection: ["{entry}"]'
         )
         assert str(caught.value).endswith(ending)
-        [code] = json.loads("{" + str(caught.value).rpartition("extra: ")[2] + "}")["refusal_codes"]
+        [code] = json.loads(str(caught.value).rpartition("connection: ")[2])
         assert is_definite_refusal(answer(body, http_status), [code])
 
     @pytest.mark.parametrize(
