@@ -75,20 +75,28 @@ class KlingError(Exception):
 
     def __str__(self) -> str:
         text = self.message
-        where = [
-            f"Kling task {self.kling_task_id}" if self.kling_task_id and self.kling_task_id not in text else "",
-            f"HTTP {self.http_status}" if self.http_status else "",
-            f"code {self.code}" if self.code else "",
-            f"request {self.request_id}" if self.request_id else "",
-        ]
-        if any(where):
-            text += f" ({', '.join(filter(None, where))})"
+        if ids := self.ids(with_task=str(self.kling_task_id) not in text):
+            text += f" ({ids})"
         text += "."
         if self.server_message:
             text += f" The server reported: “{self.server_message}”."
         if self.advice:
             text += ("\n" if self.advice_on_a_line_of_its_own else " ") + self.advice
         return text
+
+    def ids(self, *, with_task: bool = True) -> str:
+        """
+        Return what a search or the server's support needs, as far as it is known, for example ``HTTP 402``.
+
+        :param with_task: Whether the Kling task is part of it, besides the HTTP status, the code and the request.
+        """
+        known = {
+            "Kling task": self.kling_task_id if with_task else None,
+            "HTTP": self.http_status,
+            "code": self.code,
+            "request": self.request_id,
+        }
+        return ", ".join(f"{name} {value}" for name, value in known.items() if value)
 
     def details(self) -> dict[str, Any]:
         """Return the keyword arguments that, with ``message``, rebuild this error."""
@@ -157,7 +165,7 @@ def short_repr(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-NOT_BILLED = "Nothing was submitted or billed; correct the arguments."
+NOT_BILLED = "Nothing was submitted or billed. Correct the arguments."
 
 
 class KlingValidationError(KlingPermanentError):
@@ -167,13 +175,19 @@ class KlingValidationError(KlingPermanentError):
     default_advice = "Correct the arguments."
 
     @classmethod
-    def from_problems(
-        cls, problems: Sequence[Problem], subject: str = "The video request"
-    ) -> KlingValidationError:
-        """Return one error that lists all problems of a request that was not sent."""
-        listed = "".join(f"\n  - {problem}" for problem in problems)
-        noun = "problem" if len(problems) == 1 else "problems"
-        return cls(f"{subject} has {len(problems)} {noun}:{listed}", advice=NOT_BILLED)
+    def from_problems(cls, problems: Sequence[Problem], subject: str | None = None) -> KlingValidationError:
+        """
+        Return one error for all problems of a request that was not sent: a sentence for one, a list for more.
+
+        :param problems: The problems.
+        :param subject: What has them; None for the request of a video.
+        """
+        if len(problems) == 1:
+            message = f"{subject}: {problems[0]}" if subject else str(problems[0])
+        else:
+            listed = "".join(f"\n  - {problem}" for problem in problems)
+            message = f"{subject or 'The video request'} has {len(problems)} problems:{listed}"
+        return cls(message, advice=NOT_BILLED)
 
 
 class KlingAuthenticationError(KlingPermanentError):
@@ -187,7 +201,7 @@ class KlingBalanceError(KlingPermanentError):
     """The account has no money left (``insufficient_user_quota``, HTTP 402; official codes 1100 to 1102)."""
 
     kind = "balance"
-    default_advice = "Top up the account at the vendor; waiting does not help."
+    default_advice = "Top up the account at the vendor. Waiting does not help."
 
 
 class KlingPermissionError(KlingPermanentError):
@@ -201,7 +215,7 @@ class KlingContentRefusedError(KlingPermanentError):
     """The content policy refused the prompt or an image (official codes 1300, 1301)."""
 
     kind = "content_refused"
-    default_advice = "The same request will be refused again; change the prompt or the image."
+    default_advice = "Change the prompt or the image. The same request will be refused again."
 
 
 class KlingNotFoundError(KlingPermanentError):
@@ -215,7 +229,7 @@ class KlingRateLimitError(KlingError):
     """Too many requests or too many jobs at once (HTTP 429; official codes 1302, 1303); waiting helps."""
 
     kind = "rate_limited"
-    default_advice = "The account's limit is reached; slots free up as running jobs finish."
+    default_advice = "The account's limit is reached. Slots free up as running jobs finish."
 
 
 #: Errors that would be the same for any job of the account.
@@ -264,7 +278,7 @@ class KlingUncertainSubmissionError(KlingPermanentError):
     """A submit may have been accepted and billed, but its task id never arrived."""
 
     kind = "uncertain"
-    default_advice = "It is not sent again automatically: check at the vendor whether a job was made at this time."
+    default_advice = "It is not sent again automatically. Check at the vendor whether a job was made at this time."
     advice_on_a_line_of_its_own = True
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow.providers.common.compat.sdk import BaseOperator, Context
+    from airflow.sdk.bases.decorator import _TaskDecorator as DecoratedFunction
     from airflow.sdk.definitions.asset import AssetRef
     from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
@@ -34,6 +35,11 @@ else:
 
             class TaskDeferralTimeout(TaskDeferralError):  # noqa: N818
                 """Airflow ended a deferral at its timeout; see :func:`normalize_deferral_errors`."""
+
+    try:
+        from airflow.sdk.bases.decorator import _TaskDecorator as DecoratedFunction
+    except ImportError:  # Airflow 2
+        from airflow.decorators.base import _TaskDecorator as DecoratedFunction
 
     try:
         from airflow.sdk.definitions.asset import AssetRef
@@ -53,6 +59,7 @@ __all__ = [
     "AIRFLOW_V_3_3_PLUS",
     "NEVER_EXPIRE",
     "AssetRef",
+    "DecoratedFunction",
     "TaskDeferralError",
     "TaskDeferralTimeout",
     "after_success",

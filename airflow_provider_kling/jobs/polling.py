@@ -310,10 +310,10 @@ class Poller:
 
     def _url_missing(self, job: VideoJob) -> KlingError:
         return KlingServerError(
-            f"Kling task {self.kling_task_id} is completed, but the response contains no video URL",
+            "The job is completed, but the response contains no video URL",
             kling_task_id=self.kling_task_id,
             server_message=job.excerpt,
-            advice="The video was made and paid for; look it up at the vendor under this id.",
+            advice="The video was made and paid for. Look it up at the vendor under this id.",
         )
 
     def _try_other_id(self, *, is_final: bool) -> bool:
@@ -357,8 +357,7 @@ class Poller:
 
     def _checks_exhausted(self, error: KlingError) -> KlingError:
         return error.replace(
-            message=f"Gave up on Kling task {self.kling_task_id} after {self.failures} failed status checks in a "
-            f"row; the last: {error.message}",
+            message=f"Gave up after {self.failures} failed status checks in a row; the last: {error.message}",
             kling_task_id=self.kling_task_id,
             advice=f"{STILL_RUNNING} {error.advice}".strip(),
         )
@@ -368,8 +367,7 @@ class Poller:
         trouble = f"; the last {self.failures} checks failed: {self.last_error}" if self.last_error else ""
         deadline = datetime.fromtimestamp(self.deadline, tz=UTC).isoformat(timespec="seconds")
         return KlingTimeoutError(
-            f"Kling task {self.kling_task_id} was {state} at the deadline {deadline}, "
-            f"after {_duration_text(self._elapsed(now))}{trouble}",
+            f"The job was {state} at the deadline {deadline}, after {_duration_text(self._elapsed(now))}{trouble}",
             kling_task_id=self.kling_task_id,
             advice=STILL_RUNNING,
         )

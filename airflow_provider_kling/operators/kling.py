@@ -23,7 +23,8 @@ from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT, STILL_RU
 from airflow_provider_kling.links.kling import LINKS
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
-from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
+from airflow_provider_kling.tasks.failures import as_task_failures, reporting_failure, task_failure
+from airflow_provider_kling.tasks.import_errors import naming_own_task, naming_task
 from airflow_provider_kling.tasks.metrics import count_submitted, measured
 from airflow_provider_kling.tasks.parse_checks import (
     CheckedPartial,
@@ -162,6 +163,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     operator_extra_links = LINKS
     ui_color = "#e8f5d0"
 
+    @naming_own_task
     def __init__(
         self,
         *,
@@ -253,7 +255,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped task, and check its literal arguments: parsing creates no operator that could."""
         kwargs = with_path_uris(kwargs)
-        check_arguments(kwargs, others_follow=True)
+        with naming_task(kwargs.get("task_id")):
+            check_arguments(kwargs, others_follow=True)
         return CheckedPartial(
             super().partial(**kwargs),
             kwargs,
@@ -267,15 +270,11 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         """What Airflow's UI calls a row of a mapped task: the first words of its prompt, or its hash."""
         return label_of(self.prompt)
 
+    @reporting_failure
     @measured
     def execute(self, context: Context) -> Any:
         """Submit a job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
         return self._without_prompts(partial(self._execute, context))
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume as every waiting task does."""
-        resume = super().resume_execution
-        return self._without_prompts(partial(resume, next_method, next_kwargs, context))
 
     def _execute(self, context: Context) -> Any:
         if is_test_run(context):

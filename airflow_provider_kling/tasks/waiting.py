@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
@@ -13,6 +14,7 @@ from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import STILL_RUNNING
 from airflow_provider_kling.tasks.base import KlingTask
+from airflow_provider_kling.tasks.failures import reporting_failure
 from airflow_provider_kling.tasks.metrics import count_finished, measured
 from airflow_provider_kling.utils.signed_urls import expires_at, mask_signatures
 from airflow_provider_kling.version_compat import (
@@ -117,9 +119,13 @@ class WaitingTask(KlingTask):
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,
         )
 
+    @reporting_failure
     @measured
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume as every operator does; if the trigger crashed, continue to wait for the same job."""
+        return self._without_prompts(partial(self._resume, next_method, next_kwargs, context))
+
+    def _resume(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         try:
             with normalize_deferral_errors():
                 # Bypasses BaseSensorOperator: with soft_fail, it would skip the task for a crashed trigger.

@@ -116,7 +116,7 @@ class TestCompletedWithoutUrl:
         assert isinstance(waiting.on_job(DONE_WITHOUT_URL, grace=GRACE, now=START + GRACE.url - 1), Pause)
         error = error_of(waiting.on_job(DONE_WITHOUT_URL, grace=GRACE, now=START + GRACE.url))
         assert type(error) is KlingServerError
-        assert "task_1 is completed, but the response contains no video URL" in str(error)
+        assert "The job is completed, but the response contains no video URL (Kling task task_1)" in str(error)
         assert "made and paid for" in str(error)
 
 
@@ -169,7 +169,7 @@ class TestTransientFailures:
         error = error_of(waiting.on_error(TROUBLE, grace=GRACE, now=START))
         assert type(error) is KlingServerError
         assert error.http_status == 502
-        assert f"Gave up on Kling task task_1 after {FAILURE_BUDGET} failed status checks in a row" in str(error)
+        assert f"Gave up after {FAILURE_BUDGET} failed status checks in a row" in str(error)
         assert "The job continues at the vendor, and is billed" in str(error)
 
     def test_one_answer_in_between_restores_the_budget(self) -> None:
@@ -231,7 +231,7 @@ class TestDeadline:
     def test_the_message_never_invites_to_submit_again(self) -> None:
         text = str(error_of(poller(timeout=1).on_job(job(), grace=GRACE, now=START + 2)))
         assert "The job continues at the vendor, and is billed" in text
-        assert "another submit would buy a second video" in text
+        assert "Otherwise, or if the task warned that its id is not recorded, it buys a second video" in text
         assert "try again" not in text.lower()
 
     def test_it_reports_failed_checks_at_the_end(self) -> None:

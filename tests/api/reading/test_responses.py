@@ -276,7 +276,8 @@ class TestWhyAJobFailed:
     )
     def test_no_reason_is_said_to_be_none(self, nothing: dict[str, Any]) -> None:
         failure = generation_error(status_of(status="FAILURE", **nothing))
-        assert str(failure).startswith("Kling task task_1 ended as FAILURE, and the server gives no reason.")
+        assert failure.message == "The job ended as FAILURE, and the server gives no reason"
+        assert "Kling task task_1" in str(failure)
 
     @pytest.mark.parametrize(
         "reason",
