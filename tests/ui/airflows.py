@@ -73,7 +73,9 @@ def airflow(version: str, folder: Path) -> Iterator[Airflow]:
     url_with_path = f"http://127.0.0.1:{with_path}{BASE_PATH}"
     environment = {
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join([*(f"{role}:{role}" for role in ROLES), f"{NOBODY}:"]),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
+            [*(f"{role}:{role}" for role in ROLES), f"{NOBODY}:"]
+        ),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         "AIRFLOW__KLING__STREAM_FROM": f"file://{videos}/",
         "PYTHONPATH": str(CHECKOUT),
@@ -110,7 +112,7 @@ def _under(url: str, port: int, environment: Mapping[str, str]) -> dict[str, str
 
 
 def _python(version: str, processes: Processes) -> Path:
-    """Return the interpreter that has this Airflow; another version's is made as ``make test-versions`` makes it."""
+    """Return the interpreter that has this Airflow; ``make test-versions`` uses the same ones."""
     [found] = [known for known in VERSIONS if known.name == version]
     if found == VERSIONS[-1]:
         return Path(sys.executable)

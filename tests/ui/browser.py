@@ -123,7 +123,7 @@ def _closing(context: BrowserContext) -> Iterator[None]:
 
 
 def _errors_of(page: Page) -> list[str]:
-    """Return a list that takes the errors of our pages: in scripts, of the content security policy, of requests."""
+    """Return a list that takes the errors of our pages: scripts, requests, content security policy."""
     errors: list[str] = []
 
     def note(message: ConsoleMessage) -> None:

@@ -16,6 +16,7 @@ STATUSES = {
     **dict.fromkeys(UNCERTAIN, "Needs a decision"),
     WAITING: "Waiting for a slot",
 }
+BACKGROUND = "getComputedStyle(document.querySelector('.card')).backgroundColor"
 PLAYED = "video => video.currentTime > 0.5 && !video.error"
 
 
@@ -101,9 +102,7 @@ def test_the_cards_are_without_barriers_in_both_themes(ui: Ui, trailer: Trailer,
         page.goto(tab(*trailer.key[:2]))
         frame = own_frame(page)
         expect(frame.locator(".card")).to_have_count(len(PROMPTS))
-        red, green, blue = frame.evaluate(
-            "getComputedStyle(document.querySelector('.card')).backgroundColor.match(/[\\d.]+/g).slice(0, 3).map(Number)"
-        )
+        red, green, blue = frame.evaluate(f"{BACKGROUND}.match(/[\\d.]+/g).slice(0, 3).map(Number)")
         assert (red + green + blue < 3 * 128) == dark
         assert serious_findings(frame) == ""
         if dark:
@@ -114,10 +113,9 @@ def test_a_theme_that_is_changed_reaches_the_open_page(ui: Ui, trailer: Trailer)
     with ui.page() as page:
         page.goto(tab(*trailer.key[:2]))
         frame = own_frame(page)
-        colour = "getComputedStyle(document.querySelector('.card')).backgroundColor"
-        light = frame.evaluate(colour)
+        light = frame.evaluate(BACKGROUND)
         page.evaluate("document.documentElement.classList.replace('light', 'dark')")
-        frame.wait_for_function(f"{colour} !== '{light}'")
+        frame.wait_for_function(f"{BACKGROUND} !== '{light}'")
 
 
 def test_a_phone_shows_a_card_without_scrolling_sideways(ui: Ui, trailer: Trailer) -> None:

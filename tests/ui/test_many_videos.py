@@ -22,7 +22,12 @@ def test_all_cards_are_there_in_mapped_order_and_can_be_filtered(ui: Ui, catalog
         # Only the players near the window ask for their file.
         assert len(set(files)) < COUNT // 10
         totals = frame.get_by_role("region", name="Totals")
-        for state, label in {MADE: "Made", MAKING: "In progress", WAITING: "Waiting for a slot", FAILED: "Failed"}.items():
+        for state, label in {
+            MADE: "Made",
+            MAKING: "In progress",
+            WAITING: "Waiting for a slot",
+            FAILED: "Failed",
+        }.items():
             expect(totals.locator("div", has_text=label).first).to_contain_text(str(count_of(state)))
         ui.shoot(page, "many")
 

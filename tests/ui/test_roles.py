@@ -32,7 +32,9 @@ def decision_on(trailer: Trailer) -> tuple[str, dict[str, object]]:
 def test_nobody_gets_in_without_a_login(ui: Ui, trailer: Trailer, with_path: bool) -> None:
     path, body = decision_on(trailer)
     base = ui.base(with_path)
-    seen = {page: requests.get(base + page, timeout=30).status_code for page in [*pages_of(trailer), "kling/videos"]}
+    seen = {
+        page: requests.get(base + page, timeout=30).status_code for page in [*pages_of(trailer), "kling/videos"]
+    }
     assert set(seen.values()) == {401}, seen
     assert requests.post(base + path, json=body, timeout=30).status_code == 401
 

@@ -58,7 +58,10 @@ def catalogue():
     def requests(params: dict) -> list[dict[str, str]]:
         models = ("kling-v3-std-silent", "kling-v3-pro-audio")
         return [
-            {"prompt": f"The sea at {number // 60:02}:{number % 60:02}, view {number}", "model": models[number % 2]}
+            {
+                "prompt": f"The sea at {number // 60:02}:{number % 60:02}, view {number}",
+                "model": models[number % 2],
+            }
             for number in range(params["count"])
         ]
 
