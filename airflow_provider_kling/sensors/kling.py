@@ -68,7 +68,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         final: no retry follows. The job continues at the vendor; clear the sensor to wait again.
     :param soft_fail: Skip the task instead of failing it, for any error that ends the wait.
     :return: The finished video, in the form that ``KlingGenerateOperator`` with ``wait_for_completion`` returns.
-        XCom ``video_url`` has its URL.
+        XCom ``kling_task_id`` has the id of the job, ``video_url`` the URL of the video.
     :raises KlingError: a named subclass, see :mod:`airflow_provider_kling.exceptions`.
     """
 
@@ -126,6 +126,9 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
     @measured
     def execute(self, context: Context) -> Any:
         """Return the video if it is already finished; otherwise wait for it."""
+        with self._as_sensor_failures():
+            # The Videos page shows the tasks of one job together.
+            context["ti"].xcom_push(key="kling_task_id", value=self._task_id)
         if self._is_deferrable:
             return self._execute_deferrable(context)
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import quote
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -27,6 +27,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from airflow_provider_kling.videos_page import decisions, stored_copy
 from airflow_provider_kling.videos_page.cards import (
+    MAX_NAME,
     Amount,
     Card,
     Group,
@@ -46,6 +47,9 @@ from airflow_provider_kling.videos_page.rows import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+
+    from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+    from sqlalchemy.orm import Session
 
 
 #: Runs on the page of a DAG, and on that of all DAGs; and the cards of each that are shown there.
@@ -132,7 +136,7 @@ _of_dag = APIRouter(
 )
 
 
-class Filter:
+class Filter(NamedTuple):
     """
     What the form above the cards selects.
 
@@ -141,15 +145,9 @@ class Filter:
     :param q: Words to search for.
     """
 
-    def __init__(
-        self,
-        status: Annotated[str, Query(max_length=40)] = "",
-        model: Annotated[str, Query(max_length=250)] = "",
-        q: Annotated[str, Query(max_length=200)] = "",
-    ) -> None:
-        self.status = status if status in set(Group) else ""
-        self.model = model
-        self.q = q
+    status: str
+    model: str
+    q: str
 
 
 class Page:
@@ -162,9 +160,7 @@ class Page:
     :param wanted: The filter.
     """
 
-    def __init__(
-        self, request: Request, user: GetUserDep, session: SessionDep, wanted: Annotated[Filter, Depends()]
-    ) -> None:
+    def __init__(self, request: Request, user: BaseUser, session: Session, wanted: Filter) -> None:
         self.user = user
         self.session = session
         self.wanted = wanted
@@ -293,7 +289,20 @@ class Page:
         return HTMLResponse(_TEMPLATES.get_template(template).render(root=self.root, groups=list(Group), **values))
 
 
-PageDep = Annotated[Page, Depends()]
+# A function: the FastAPI of Airflow 3.1 does not read annotations of a class that are texts.
+def _page(
+    *,
+    request: Request,
+    user: GetUserDep,
+    session: SessionDep,
+    status: Annotated[str, Query(max_length=40)] = "",
+    model: Annotated[str, Query(max_length=MAX_NAME)] = "",
+    q: Annotated[str, Query(max_length=200)] = "",
+) -> Page:
+    return Page(request, user, session, Filter(status if status in set(Group) else "", model, q))
+
+
+PageDep = Annotated[Page, Depends(_page)]
 
 
 @_of_dag.get("/runs/{run_id}/tasks/{task_id}/{map_index}")

@@ -377,7 +377,11 @@ def cards_of(rows: Sequence[TaskRow], now: float) -> list[Card]:
 def makes_videos(row: TaskRow) -> bool:
     """Return whether a task submits videos, by its operator: sensors and transfers do not."""
     name = row.operator.lower()
-    return "kling" in name and "sensor" not in name and "storage" not in name
+    return "kling" in name and "sensor" not in name and not _stores(row)
+
+
+def _stores(row: TaskRow) -> bool:
+    return "objectstorage" in row.operator.lower()
 
 
 def kling_task_id_of(row: TaskRow) -> str | None:
@@ -447,7 +451,7 @@ def _status_of_success(row: TaskRow) -> Status:
 
 def _status_of_work(row: TaskRow) -> Status:
     xcoms = row.xcoms
-    if _url(xcoms.get("video_url")):
+    if _url(xcoms.get("video_url")) or _stores(row):
         return Status.STORING
     phase = _phase(xcoms.get("kling_progress"))
     if phase is not None and not (phase is Status.WAITING_FOR_SLOT and kling_task_id_of(row)):

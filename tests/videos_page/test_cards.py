@@ -195,6 +195,14 @@ def test_a_sensor_that_waits_shows_the_progress_of_the_video() -> None:
     assert (found.status, found.percent, found.task_id) == (Status.IN_PROGRESS, 50, "generate")
 
 
+def test_a_running_transfer_stores_the_video() -> None:
+    found = card(
+        row({**SUBMITTED, "return_value": {**RESULT, "path": None}}),
+        row({"kling_task_id": ID}, "running", task_id="store", operator="KlingToObjectStorageOperator"),
+    )
+    assert (found.status, found.video_url) == (Status.STORING, URL)
+
+
 def test_equal_ids_in_two_runs_are_two_cards() -> None:
     other = TaskRow("reel", "second", "generate", -1, "success", "KlingGenerateOperator", xcoms=SUBMITTED)
     assert len(cards_of([row(SUBMITTED), other], NOW)) == 2
