@@ -57,7 +57,7 @@ EVENT = "kling_decision"
 #: Seconds for which the buttons of a page work.
 TOKEN_SECONDS = 3600
 #: Maximum number of submits in one request.
-MAX_SUBMITS = 500
+MAX_SUBMITS = 3000
 #: Seconds after which a request decides on no further submit.
 REQUEST_SECONDS = 20.0
 #: Seconds that the record of one task instance may take to be read.
