@@ -347,7 +347,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 job = self._submit(context, request, is_first_look=refusals == 0)
             except (KlingRateLimitError, KlingUnavailableError) as error:
                 refusals += 1
-                self._await_slot(error, since=since, refusals=refusals)
+                self._await_slot(context, error, since=since, refusals=refusals)
             else:
                 return self._go_on(context, job, request.video)
 
@@ -364,6 +364,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 count_submitted(self)
 
     def _go_on(self, context: Context, job: SubmitResult, video: VideoRequest) -> Any:
+        from airflow_provider_kling.jobs.progress import Sight
         from airflow_provider_kling.jobs.result import shown_request
         from airflow_provider_kling.records import forget_after_success
 
@@ -381,6 +382,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         context["ti"].xcom_push(
             key="kling_request", value=shown_request(self._with_shown_prompts(call.body or {}))
         )
+        if self._is_deferrable:
+            sight = Sight(submitted_at=job.submitted_at, now=(now := time.time()))
+            self._push_progress(context, sight.progress(job.job, now=now))
         with as_task_failures(final=not self._is_found_by_retry(context)):
             result = self._result(context, job, video_seconds=video.duration)
         forget_after_success(self, context)
@@ -396,6 +400,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         return self._wait(
             context,
             job.kling_task_id,
+            started_at=job.submitted_at,
             submitted_at=job.submitted_at,
             video_seconds=video_seconds,
             other_id=job.other_id,
@@ -506,7 +511,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             log=self.log.warning,
         )
 
-    def _await_slot(self, error: KlingError, *, since: float, refusals: int) -> None:
+    def _await_slot(self, context: Context, error: KlingError, *, since: float, refusals: int) -> None:
         """Wait until the account may have a free slot; if deferrable, hold no worker."""
         from airflow_provider_kling.jobs.submit_pauses import pause_for_slot
 
@@ -524,8 +529,10 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         if not self._is_deferrable:
             time.sleep(pause)
             return
+        from airflow_provider_kling.jobs.progress import waiting_for_slot
         from airflow_provider_kling.triggers.kling import KlingSlotTrigger
 
+        self._push_progress(context, waiting_for_slot(now=now))
         self.defer(
             trigger=KlingSlotTrigger(
                 kling_conn_id=self.kling_conn_id,
@@ -552,8 +559,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 self.log.warning(
                     "The trigger crashed (%d); still waiting for Kling task %s", crashes, kling_task_id
                 )
-                other_id = self._pulled(context, "kling_other_id")
-                return self._wait(context, kling_task_id, submitted_at=time.time(), other_id=other_id)
+                return self._wait(
+                    context,
+                    kling_task_id,
+                    started_at=time.time(),
+                    submitted_at=self._pulled(context, "kling_submitted_at"),
+                    other_id=self._pulled(context, "kling_other_id"),
+                )
         # refusals=1, not 0: this attempt may have recorded events before it was deferred.
         return self._obtain(context, since=time.time(), refusals=1)
 
@@ -582,7 +594,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         context: Context,
         kling_task_id: str,
         *,
-        submitted_at: float,
+        started_at: float,
+        submitted_at: float | None,
         video_seconds: int | None = None,
         other_id: str | None = None,
         route: str | None = None,
@@ -590,15 +603,16 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         if self._is_deferrable:
             self._defer_until_finished(
                 kling_task_id,
-                started_at=submitted_at,
+                started_at=started_at,
                 model=self.model,
                 video_seconds=video_seconds,
                 other_id=other_id,
                 route=route,
+                submitted_at=submitted_at,
             )
         video = self._hook.wait_for_video(
             kling_task_id,
-            started_at=submitted_at,
+            started_at=started_at,
             deadline=time.time() + self.timeout,
             poll_interval=self.poll_interval,
             other_id=other_id,

@@ -143,6 +143,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
 
     def _execute_deferrable(self, context: Context) -> KlingVideo:
         from airflow_provider_kling.jobs.polling import Finished
+        from airflow_provider_kling.jobs.progress import Sight
 
         with self._as_sensor_failures():
             now = time.time()
@@ -152,6 +153,8 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
             if isinstance(decision, Finished):
                 return self._publish_result(context, decision.result())
             model = poller.job.model if poller.job else None
+            if poller.job is not None:
+                self._push_progress(context, Sight(submitted_at=None, now=now).progress(poller.job, now=now))
             return self._defer_until_finished(self._task_id, started_at=now, model=model)
 
     def _start_trigger_args(self) -> StartTriggerArgs:
