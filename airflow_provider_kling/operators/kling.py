@@ -347,6 +347,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 job = self._submit(context, request, is_first_look=refusals == 0)
             except (KlingRateLimitError, KlingUnavailableError) as error:
                 refusals += 1
+                # The card of a video that waits shows its prompt.
+                self._push_request(context, request.video)
                 self._await_slot(context, error, since=since, refusals=refusals)
             else:
                 return self._go_on(context, job, request.video)
@@ -365,7 +367,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     def _go_on(self, context: Context, job: SubmitResult, video: VideoRequest) -> Any:
         from airflow_provider_kling.jobs.progress import Sight
-        from airflow_provider_kling.jobs.result import shown_request
         from airflow_provider_kling.records import forget_after_success
 
         self._kling_task_id = job.kling_task_id
@@ -377,11 +378,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         context["ti"].xcom_push(key="kling_submitted_at", value=job.submitted_at)
         if (cost := self._estimate(video)) is not None:
             context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
-        # What was sent: templates are rendered again for the resumed task, and may say something else by then.
-        call = self._hook.connection.api.submit(video)
-        context["ti"].xcom_push(
-            key="kling_request", value=shown_request(self._with_shown_prompts(call.body or {}))
-        )
+        self._push_request(context, video)
         if self._is_deferrable:
             sight = Sight(submitted_at=job.submitted_at, now=(now := time.time()))
             self._push_progress(context, sight.progress(job.job, now=now))
@@ -389,6 +386,14 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             result = self._result(context, job, video_seconds=video.duration)
         forget_after_success(self, context)
         return result
+
+    def _push_request(self, context: Context, video: VideoRequest) -> None:
+        """Push what is sent, since a resumed task renders its templates again, maybe to something else."""
+        from airflow_provider_kling.jobs.result import shown_request
+
+        call = self._hook.connection.api.submit(video)
+        request = shown_request(self._with_shown_prompts(call.body or {}))
+        context["ti"].xcom_push(key="kling_request", value=request)
 
     def _result(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
         from airflow_provider_kling.jobs.result import finished_video

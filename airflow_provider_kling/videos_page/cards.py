@@ -626,7 +626,7 @@ def _with_problem(card: Card, rows: list[tuple[TaskRow, Status]]) -> Card:
         if status is Status.UNCERTAIN and uncertain is None:
             entry = as_mapping(row.xcoms.get("kling_uncertain"))
             name = _intent(entry)
-            sent_at = _moment(entry.get("sent_at"))
+            sent_at = _iso(entry.get("sent_at"))
             uncertain = Uncertain(row.task_id, row.map_index, name, sent_at) if name else None
         if failure is None:
             failure = _failure(row)

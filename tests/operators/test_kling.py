@@ -426,6 +426,7 @@ class TestWaitingForASlot:
         assert "Waiting for a slot, next submit in" in task_log.text
         waiting = ti.pushed["kling_progress"]
         assert (waiting["phase"], waiting["submitted_at"], waiting["percent"]) == ("waiting_for_slot", None, None)
+        assert ti.pushed["kling_request"]["prompt"] == task.prompt
         with pytest.raises(TaskDeferred) as deferred:
             task.submit_again(context(ti), {"status": "slot"})
         queued = ti.pushed["kling_progress"]

@@ -28,7 +28,7 @@ class Ui:
 
     :param browser: The browser.
     :param airflow: The Airflow.
-    :param screenshots: Folder for the pictures.
+    :param screenshots: Folder for the pictures, the last one of a test that failed among them.
     """
 
     def __init__(self, browser: Browser, airflow: Airflow, screenshots: Path) -> None:
@@ -62,7 +62,11 @@ class Ui:
         with _closing(context):
             page = context.new_page()
             errors = _errors_of(page)
-            yield page
+            try:
+                yield page
+            except BaseException:
+                self.shoot(page, "failure")
+                raise
             assert errors == []
 
     def base(self, with_path: bool) -> str:
@@ -82,7 +86,6 @@ class Ui:
 
     def shoot(self, page: Page, name: str) -> None:
         """Take a picture of what is seen."""
-        self._screenshots.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=self._screenshots / f"{name}.png", animations="disabled")
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def ui(running: Airflow, browser: Browser) -> Ui:
     """Return what opens pages of that Airflow."""
-    return Ui(browser, running, SCREENSHOTS / running.version)
+    folder = SCREENSHOTS / running.version
+    shutil.rmtree(folder, ignore_errors=True)
+    return Ui(browser, running, folder)
 
 
 @pytest.fixture(scope="session")

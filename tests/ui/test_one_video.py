@@ -41,8 +41,8 @@ def test_a_run_is_started_and_its_video_is_watched(ui: Ui) -> None:
         airflow.api.wait_for_task(DAG_ID, run_id, TASK_ID, states={"deferred"})
 
         # Airflow's own page of the task leads here, from the submit on.
-        page.goto(f"dags/{DAG_ID}/runs/{run_id.replace('+', '%2B')}/tasks/{TASK_ID}")
-        page.get_by_role("link", name="Kling video").click()
+        page.goto(f"dags/{DAG_ID}/runs/{run_id.replace('+', '%2B')}/tasks/{TASK_ID}/details")
+        page.get_by_role("link", name="Kling video", exact=True).click()
         page.wait_for_url("**/plugin/kling")
         frame = own_frame(page)
         bar = frame.locator("progress[value]:not([value='0'])")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ RESULT = {
 }
 INTENT = {
     "name": "kling_adopt_0123456789ab",
-    "sent_at": NOW - 300,
+    "sent_at": datetime.fromtimestamp(NOW - 300, UTC).isoformat(),
     "model": "kling-v3",
     "seconds": 5,
     "prompt": "A",

@@ -40,7 +40,7 @@ SUBMITTED = {
         "aspect_ratio": "16:9",
     },
 }
-INTENT = {"name": "kling_adopt_0123456789ab", "sent_at": 1_700_000_000.0}
+INTENT = {"name": "kling_adopt_0123456789ab", "sent_at": "2026-11-14T22:13:20+00:00"}
 
 
 @pytest.fixture(autouse=True)
