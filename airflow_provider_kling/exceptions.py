@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+#: How errors speak of the connection; its id follows where it is known.
+THE_CONNECTION = "the Airflow connection"
+
+
 class KlingError(Exception):
     """
     Base of every error that this provider raises on purpose.
@@ -71,20 +75,28 @@ class KlingError(Exception):
 
     def __str__(self) -> str:
         text = self.message
-        where = [
-            f"Kling task {self.kling_task_id}" if self.kling_task_id and self.kling_task_id not in text else "",
-            f"HTTP {self.http_status}" if self.http_status else "",
-            f"code {self.code}" if self.code else "",
-            f"request {self.request_id}" if self.request_id else "",
-        ]
-        if any(where):
-            text += f" ({', '.join(filter(None, where))})"
+        if ids := self.ids(with_task=str(self.kling_task_id) not in text):
+            text += f" ({ids})"
         text += "."
         if self.server_message:
             text += f" The server reported: “{self.server_message}”."
         if self.advice:
             text += ("\n" if self.advice_on_a_line_of_its_own else " ") + self.advice
         return text
+
+    def ids(self, *, with_task: bool = True) -> str:
+        """
+        Return what a search or the server's support needs, as far as it is known, for example ``HTTP 402``.
+
+        :param with_task: Whether the Kling task is part of it, besides the HTTP status, the code and the request.
+        """
+        known = {
+            "Kling task": self.kling_task_id if with_task else None,
+            "HTTP": self.http_status,
+            "code": self.code,
+            "request": self.request_id,
+        }
+        return ", ".join(f"{name} {value}" for name, value in known.items() if value)
 
     def details(self) -> dict[str, Any]:
         """Return the keyword arguments that, with ``message``, rebuild this error."""
@@ -153,7 +165,7 @@ def short_repr(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-NOT_BILLED = "Nothing was submitted or billed; correct the arguments."
+NOT_BILLED = "Nothing was submitted or billed. Correct the arguments."
 
 
 class KlingValidationError(KlingPermanentError):
@@ -163,27 +175,33 @@ class KlingValidationError(KlingPermanentError):
     default_advice = "Correct the arguments."
 
     @classmethod
-    def from_problems(
-        cls, problems: Sequence[Problem], subject: str = "The video request"
-    ) -> KlingValidationError:
-        """Return one error that lists all problems of a request that was not sent."""
-        listed = "".join(f"\n  - {problem}" for problem in problems)
-        noun = "problem" if len(problems) == 1 else "problems"
-        return cls(f"{subject} has {len(problems)} {noun}:{listed}", advice=NOT_BILLED)
+    def from_problems(cls, problems: Sequence[Problem], subject: str | None = None) -> KlingValidationError:
+        """
+        Return one error for all problems of a request that was not sent: a sentence for one, a list for more.
+
+        :param problems: The problems.
+        :param subject: What has them; None for the request of a video.
+        """
+        if len(problems) == 1:
+            message = f"{subject}: {problems[0]}" if subject else str(problems[0])
+        else:
+            listed = "".join(f"\n  - {problem}" for problem in problems)
+            message = f"{subject or 'The video request'} has {len(problems)} problems:{listed}"
+        return cls(message, advice=NOT_BILLED)
 
 
 class KlingAuthenticationError(KlingPermanentError):
     """The API key is missing, wrong, disabled or used up (HTTP 401; official codes 1000 to 1004)."""
 
     kind = "authentication"
-    default_advice = "Check the password (API key) and host of the Airflow connection."
+    default_advice = f"Check API key and Base URL of {THE_CONNECTION}."
 
 
 class KlingBalanceError(KlingPermanentError):
     """The account has no money left (``insufficient_user_quota``, HTTP 402; official codes 1100 to 1102)."""
 
     kind = "balance"
-    default_advice = "Top up the account at the vendor; waiting does not help."
+    default_advice = "Top up the account at the vendor. Waiting does not help."
 
 
 class KlingPermissionError(KlingPermanentError):
@@ -197,21 +215,21 @@ class KlingContentRefusedError(KlingPermanentError):
     """The content policy refused the prompt or an image (official codes 1300, 1301)."""
 
     kind = "content_refused"
-    default_advice = "The same request will be refused again; change the prompt or the image."
+    default_advice = "Change the prompt or the image. The same request will be refused again."
 
 
 class KlingNotFoundError(KlingPermanentError):
     """The server does not know this task id, or has no such API under this address."""
 
     kind = "not_found"
-    default_advice = "Check the task id, and that the connection points at the server that created it."
+    default_advice = f"Check the task id, and that {THE_CONNECTION} leads to the server that created it."
 
 
 class KlingRateLimitError(KlingError):
     """Too many requests or too many jobs at once (HTTP 429; official codes 1302, 1303); waiting helps."""
 
     kind = "rate_limited"
-    default_advice = "The account's limit is reached; slots free up as running jobs finish."
+    default_advice = "The account's limit is reached. Slots free up as running jobs finish."
 
 
 #: Errors that would be the same for any job of the account.
@@ -226,7 +244,7 @@ class KlingUnavailableError(KlingError):
     """
 
     kind = "unavailable"
-    default_advice = "Nothing was submitted. Check host, path and api of the connection if this lasts."
+    default_advice = f"Nothing was submitted. Check Base URL and API of {THE_CONNECTION} if this lasts."
 
 
 class KlingServerError(KlingError):
@@ -240,7 +258,7 @@ class KlingConnectionError(KlingError):
     """The server was not reached, or the connection broke before the response was complete."""
 
     kind = "connection"
-    default_advice = "Check the host of the Airflow connection, DNS, proxies and TLS."
+    default_advice = f"Check the Base URL of {THE_CONNECTION}, DNS, proxies and TLS."
 
 
 class KlingGenerationFailedError(KlingError):
@@ -260,7 +278,7 @@ class KlingUncertainSubmissionError(KlingPermanentError):
     """A submit may have been accepted and billed, but its task id never arrived."""
 
     kind = "uncertain"
-    default_advice = "It is not sent again automatically: check at the vendor whether a job was made at this time."
+    default_advice = "It is not sent again automatically. Check at the vendor whether a job was made at this time."
     advice_on_a_line_of_its_own = True
 
 
@@ -276,7 +294,7 @@ class KlingAddressRefusedError(KlingPermanentError):
     kind = "address_refused"
     default_advice = (
         "A server must not make this machine send requests inside its own network. If the video is really there, "
-        "add the host to the connection's extra private_hosts."
+        f"add the host to Private hosts (extra.private_hosts) of {THE_CONNECTION}."
     )
 
 

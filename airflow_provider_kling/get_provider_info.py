@@ -5,69 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-UI_FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden-fields": ["schema", "port"],
-    "relabeling": {"host": "Base URL", "login": "Access key", "password": "API key"},
-    "placeholders": {
-        "host": "https://api.example.com; for official, if empty: https://api-singapore.klingai.com",
-        "login": "stays empty, unless an access key and its secret key are used",
-        "password": "sk-..., api-key-kling-..., or the secret key of the access key",
-    },
-}
-
-
-def _field(label: str, description: str, type_: str) -> dict[str, Any]:
-    return {"label": label, "description": description, "schema": {"type": [type_, "null"]}}
-
-
-CONN_FIELDS: dict[str, dict[str, Any]] = {
-    "api": {
-        "label": "API",
-        "description": (
-            "The API that is served at the base URL: gateway (default) for POST /v1/video/generations, official "
-            "for Kling's own platform and resellers with the same API."
-        ),
-        "schema": {"type": ["string", "null"], "enum": ["gateway", "official", None]},
-    },
-    "connect_timeout": _field("Connect timeout", "Seconds to reach the server (default 10).", "number"),
-    "read_timeout": _field("Read timeout", "Seconds to wait for the response (default 60).", "number"),
-    "max_requests_per_second": _field(
-        "Requests per second",
-        "Rate limit of status requests per process, shared by all waiting videos (default 50).",
-        "number",
-    ),
-    "private_hosts": _field(
-        "Private hosts",
-        "Hosts inside this network that a video URL may lead to, separated by commas: host (ports 80 and 443), "
-        "host:port or https://host:port (default none).",
-        "string",
-    ),
-    "prices": _field(
-        "Prices",
-        'JSON: the price of a second of video by model, and the currency, such as {"currency": "USD", '
-        '"kling-v3-std-silent": 0.084}; for estimates and max_cost (default none).',
-        "string",
-    ),
-    "probe": {
-        "label": "Probe before a submit",
-        "description": "Whether a free request first checks that the API is available (default true).",
-        # Without a default, the form shows the switch as off.
-        "schema": {"type": ["boolean", "null"], "default": True},
-    },
-    "proxy": _field("Proxy", "URL of an HTTP proxy; if empty, the environment's variables are used.", "string"),
-    "refusal_codes": _field(
-        "Refusal codes",
-        "The vendor's error codes that prove that a submit bought nothing, separated by commas (default none).",
-        "string",
-    ),
-    "trust_env": {
-        "label": "Use proxy variables",
-        "description": "Whether HTTP_PROXY and similar variables are used (default true).",
-        # Without a default, the form shows the switch as off.
-        "schema": {"type": ["boolean", "null"], "default": True},
-    },
-    "verify": _field("Verify TLS", "true, false, or the path of a CA bundle (default true).", "string"),
-}
+from airflow_provider_kling.connection_form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -77,7 +15,11 @@ def get_provider_info() -> dict[str, Any]:
         "name": "Kling",
         "description": "Generate Kling videos as dependable steps of a DAG: submit, wait without a worker, store.",
         "integrations": [
-            {"integration-name": "Kling", "external-doc-url": "https://klingai.com", "tags": ["ai", "video"]}
+            {
+                "integration-name": "Kling",
+                "external-doc-url": "https://kling.ai/document-api",
+                "tags": ["ai", "video"],
+            }
         ],
         "hooks": _modules("hooks.kling"),
         "operators": _modules("operators.kling"),

@@ -103,6 +103,12 @@ class TaskLog:
     def text(self) -> str:
         return "\n".join(str(line["event"]) for line in self.lines) + self.standard.text
 
+    @property
+    def errors(self) -> list[str]:
+        """The messages of the ERROR lines."""
+        lines = [str(line["event"]) for line in self.lines if line["log_level"] == "error"]
+        return lines + [record.getMessage() for record in self.standard.records if record.levelname == "ERROR"]
+
 
 @pytest.fixture
 def task_log(caplog: pytest.LogCaptureFixture) -> Iterator[TaskLog]:

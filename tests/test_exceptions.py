@@ -256,5 +256,10 @@ class TestProblem:
         error = KlingValidationError.from_problems([Problem("a", 1, "must be 2"), Problem("b", 3, "must be 4")])
         assert str(error) == (
             "The video request has 2 problems:\n  - a=1: must be 2\n  - b=3: must be 4"
-            ". Nothing was submitted or billed; correct the arguments."
+            ". Nothing was submitted or billed. Correct the arguments."
         )
+
+    def test_a_single_one_is_a_sentence(self) -> None:
+        problem = Problem("a", 1, "must be 2")
+        assert KlingValidationError.from_problems([problem]).message == "a=1: must be 2"
+        assert KlingValidationError.from_problems([problem], subject="It").message == "It: a=1: must be 2"

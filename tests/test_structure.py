@@ -26,7 +26,7 @@ LAYERS = {
     "api": Layer(("api",), imports=("errors",), without=AIRFLOW_AND_HTTP, except_through="exceptions"),
     "airflow": Layer(("version_compat", "get_provider_info"), imports=("errors",)),
     "errors": Layer(("", "exceptions"), imports=("utils",), without=HTTP),
-    "utils": Layer(("utils",)),
+    "utils": Layer(("utils", "connection_form")),
     "sandbox": Layer(("sandbox",), without=frozenset({"airflow"})),
 }
 """What may import what; a layer reaches those below the ones that it imports, too."""

@@ -37,6 +37,7 @@ from airflow_provider_kling.client.rate_limiter import RateLimiter
 from airflow_provider_kling.client.response_body import CONTENT_ENCODING, ResponseBody
 from airflow_provider_kling.client.status_batch import StatusBatches, queue_timeout_error
 from airflow_provider_kling.exceptions import (
+    THE_CONNECTION,
     KlingAuthenticationError,
     KlingConnectionError,
     KlingError,
@@ -164,7 +165,7 @@ class SharedClient:
                 if renewed.connection.credentials == session.connection.credentials:
                     renewed.key_rejected = True
                     if renewed.is_unconfirmed:
-                        raise unconfirmed_refusal(error) from None
+                        raise unconfirmed_refusal(session.connection.conn_id, error) from None
                     raise
                 return await renewed.get_videos(kling_task_ids, route)
         finally:
@@ -331,9 +332,7 @@ class _OpenSession:
         found, is_confirmed = await _resolve_connection(conn_id)
         connection = _with_environment(found)
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=MAX_SOCKETS, ssl=await _tls(connection.verify), socket_factory=_socket
-            ),
+            connector=aiohttp.TCPConnector(limit=MAX_SOCKETS, ssl=await _tls(connection), socket_factory=_socket),
             timeout=aiohttp.ClientTimeout(
                 total=connection.connect_timeout + connection.read_timeout,
                 sock_connect=connection.connect_timeout,
@@ -417,7 +416,9 @@ class _OpenSession:
             if self.retired:
                 await self.retire()
         # Outside of the except block: aiohttp's errors contain addresses, passwords and headers unmasked.
-        raise KlingConnectionError(f"{call.method} {url} failed: {reason}")
+        raise KlingConnectionError(
+            f"{call.method} {url} failed: {reason}", advice=connection.named(KlingConnectionError.default_advice)
+        )
 
     async def retire(self) -> None:
         """Close the session once no request is in flight: closing it earlier would cancel those requests."""
@@ -475,7 +476,8 @@ def _with_environment(connection: KlingConnection) -> KlingConnection:
     except ValueError as error:
         raise KlingValidationError(
             f"The environment's proxy for {connection.base_url} cannot be used: it {error}",
-            advice="Correct it, or set the connection's extra proxy, or trust_env to false.",
+            advice="Correct it, or set Proxy (extra.proxy) or switch off Use proxy variables (extra.trust_env) in "
+            f"{connection.named(THE_CONNECTION)}.",
         ) from None
 
 
@@ -487,14 +489,18 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
     return made
 
 
-async def _tls(verify: bool | str) -> Any:
+async def _tls(connection: KlingConnection) -> Any:
+    verify = connection.verify
     if verify is False:
         return False
     try:
         # Reading certificates from disk would block the loop.
         return await asyncio.to_thread(_trusting, None if verify is True else Path(str(verify)))
     except OSError as error:
-        raise KlingConnectionError(f"The CA bundle {verify} cannot be used: {error}") from error
+        raise KlingConnectionError(
+            f"The CA bundle {verify} cannot be used: {error}",
+            advice=f"Check Verify TLS (extra.verify) of {connection.named(THE_CONNECTION)}, and the file.",
+        ) from error
 
 
 def _trusting(authorities: Path | None) -> ssl.SSLContext:

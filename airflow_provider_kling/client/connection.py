@@ -33,7 +33,8 @@ from airflow_provider_kling.client.pasted_keys import (
     without_key,
 )
 from airflow_provider_kling.client.redaction import Masks, redact_outcome
-from airflow_provider_kling.exceptions import KlingError, KlingValidationError, Problem
+from airflow_provider_kling.connection_form import field_name
+from airflow_provider_kling.exceptions import THE_CONNECTION, KlingError, KlingValidationError, Problem, short_repr
 from airflow_provider_kling.utils.coerce import parse_number
 from airflow_provider_kling.utils.masking import SecretMask, forms_of
 
@@ -60,7 +61,13 @@ MAX_HIDDEN = 200
 RENEW_BEFORE = 60.0
 #: Rate limit of status requests per second, shared by all waiting videos of a process.
 MAX_REQUESTS_PER_SECOND = 50.0
-_BASE_URL = "must be the API's base URL, such as https://api.example.com"
+_BASE_URL = "must be the address of the API, such as https://api.example.com"
+_PORT = "must be 1 to 65535, or 0 for that of the Base URL"
+#: The spellings of a switch.
+_SWITCH = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
 #: The APIs that a connection can name, and their classes.
 APIS: dict[str, _ApiClass] = {"gateway": GatewayApi, "official": OfficialApi}
 DEFAULT_API = "gateway"
@@ -77,6 +84,8 @@ EXTRAS = (
     "prices",
     "probe",
 )
+#: Where a text speaks of the Airflow connection without its id.
+_UNNAMED = re.compile(rf"{THE_CONNECTION}(?! ['\"])")
 #: URL parsers differ here: some end the host at a backslash, some drop white space inside it.
 _AMBIGUOUS_HOST = re.compile(r"[^/?#]*//[^/?#]*[\x00-\x20\x7f\\]")
 #: The ports of the schemes.
@@ -145,6 +154,7 @@ class KlingConnection:
     :param prices: What a second of video costs, for estimates; None if unknown. No part of what is sent.
     :param probe: Whether a free status request precedes each submit, which is not sent if the API is unavailable.
     :param unknown_extras: Names of extras that are not read, for a warning: most are typing errors.
+    :param conn_id: The Airflow connection, for messages.
     """
 
     base_url: str
@@ -161,6 +171,7 @@ class KlingConnection:
     prices: Prices | None = field(default=None, compare=False)
     probe: bool = True
     unknown_extras: tuple[str, ...] = ()
+    conn_id: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         return f"KlingConnection({self.base_url!r})"
@@ -205,15 +216,16 @@ class KlingConnection:
         refusal_codes = _codes(extra.get("refusal_codes", ""), problems)
         prices = _prices(extra.get("prices"), problems)
         numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
+        trust_env, probe = (_switch(name, extra, problems) for name in ("trust_env", "probe"))
         fields = {"host": host, "schema": schema, "login": None if kind.takes_login else login, "port": port}
         misplaced = {problem.field: problem for problem in misplaced_keys(fields, extra, frozenset(EXTRAS))}
         problems = [problem for problem in problems if problem.field not in misplaced]
         problems = [*misplaced.values(), *(p._replace(value=without_key(p.value)) for p in problems)]
         if problems:
-            listed = "".join(f"\n  - {problem}" for problem in problems)
+            listed = "".join(f"\n  - {_described(problem)}" for problem in problems)
             raise KlingValidationError(
                 f"The Airflow connection {conn_id!r} cannot be used:{listed}",
-                advice="Correct the connection; its host is the API's base URL, and its password the key.",
+                advice="Correct it under Admin > Connections, or where it is stored.",
             )
         return cls(
             base_url=base_url,
@@ -221,12 +233,13 @@ class KlingConnection:
             credentials=credentials,
             verify=_parse_bool_or_path(extra.get("verify", True)),
             proxy=proxy,
-            trust_env=bool(_parse_bool_or_path(extra.get("trust_env", True))),
+            trust_env=trust_env,
             private_hosts=private_hosts,
             refusal_codes=refusal_codes,
             prices=prices,
-            probe=bool(_parse_bool_or_path(extra.get("probe", True))),
+            probe=probe,
             unknown_extras=tuple(sorted(map(without_key, extra.keys() - set(EXTRAS)))),
+            conn_id=conn_id,
             **numbers,
         )
 
@@ -305,8 +318,17 @@ class KlingConnection:
         self._secrets.hide(texts)
 
     def redacted(self, call: Callable[[], T]) -> T:
-        """Return what a call returns, or raise the KlingError that it raises, with every text masked."""
-        return redact_outcome(call, Masks(self._secrets.mask.in_excerpt, self._secrets.whole_key_mask))
+        """
+        Return what a call returns, or raise the KlingError that it raises.
+
+        Every text is masked, and errors that speak of the Airflow connection name it.
+        """
+        masks = Masks(self._secrets.mask.in_excerpt, self._secrets.whole_key_mask, sentence=self.named)
+        return redact_outcome(call, masks)
+
+    def named(self, text: str) -> str:
+        """Return a text about the Airflow connection with its id; the APIs, which write most of them, lack it."""
+        return _UNNAMED.sub(lambda match: f"{match[0]} {self.conn_id!r}", text) if self.conn_id else text
 
     @cached_property
     def _secrets(self) -> _Secrets:
@@ -368,6 +390,13 @@ class _Secrets:
         )
 
 
+def _described(problem: Problem) -> str:
+    name = field_name(problem.field)
+    if problem.value in (None, ""):
+        return f"{name} is empty: it {problem.expected}"
+    return f"{name}={short_repr(problem.value)}: it {problem.expected}"
+
+
 def _api_named(name: Any, problems: list[Problem]) -> _ApiClass:
     if not isinstance(name, str) or name not in APIS:
         problems.append(Problem("extra.api", name, f"must be one of {', '.join(APIS)}"))
@@ -419,17 +448,22 @@ def _base_url(
     scheme, prefix = ("https", schema or "") if (schema or "").lower() not in ("http", "https") else (schema, "")
     try:
         parts = urlsplit(host if "://" in host else f"{scheme}://{_bracketed(host)}")
-        name, port = _ascii_host(parts.hostname or ""), parts.port or port
+        name = _ascii_host(parts.hostname or "")
+        own_port = parts.port
     except ValueError:
         problems.append(Problem("host", shown, _BASE_URL))
         return ""
     if parts.username or parts.password or parts.query or parts.fragment:
-        problems.append(Problem("host", "***", "must be a plain base URL, without user, query or fragment"))
+        problems.append(Problem("host", "***", "must be a plain URL, without user, query or fragment"))
     elif parts.scheme not in ("http", "https") or not re.fullmatch(r"[^\x00-\x20\x7f/\\]+", name):
         problems.append(Problem("host", shown, _BASE_URL))
     elif port and not 0 < port < 65536:
-        problems.append(Problem("port", port, "must be 1 to 65535"))
-    netloc = _bracketed(name) + (f":{port}" if port else "")
+        problems.append(Problem("port", port, _PORT))
+    elif port and own_port and port != own_port:
+        expected = f"must be that of the Base URL, which has {own_port}, or 0"
+        problems.append(Problem("port", port, expected))
+    port = own_port or port
+    netloc = _bracketed(name) + (f":{port}" if port and port != _PORTS.get(parts.scheme) else "")
     path = api.base_path("/".join(filter(None, (parts.path.strip("/"), prefix.strip("/")))))
     return f"{parts.scheme}://{netloc}" + (f"/{path}" if path else "")
 
@@ -447,7 +481,7 @@ def _port(port: Any, problems: list[Problem]) -> int | None:
     """Return a port, which is a text in a connection that is stored as JSON."""
     text = str(port or "").strip()
     if re.fullmatch(r"-?[0-9]{0,10}", text) is None or text == "-":
-        problems.append(Problem("port", port, "must be 1 to 65535"))
+        problems.append(Problem("port", port, _PORT))
         return None
     return int(text) if text else None
 
@@ -472,17 +506,16 @@ def _positive(name: str, extra: Mapping[str, Any], default: float, problems: lis
 
 def _parse_bool_or_path(value: Any) -> bool | str:
     """Return the boolean for any common spelling; any other text (a path) stays as it is."""
-    words = {
-        "true": True,
-        "1": True,
-        "yes": True,
-        "on": True,
-        "false": False,
-        "0": False,
-        "no": False,
-        "off": False,
-    }
-    return words.get(str(value).strip().lower(), str(value))
+    return _SWITCH.get(str(value).strip().lower(), str(value))
+
+
+def _switch(name: str, extra: Mapping[str, Any], problems: list[Problem]) -> bool:
+    """Return the value of a switch, which is on by default."""
+    value = _parse_bool_or_path(extra.get(name, True))
+    if isinstance(value, bool):
+        return value
+    problems.append(Problem(f"extra.{name}", extra[name], "must be true or false"))
+    return True
 
 
 def _private_hosts(value: Any, problems: list[Problem]) -> tuple[PrivateHost, ...]:

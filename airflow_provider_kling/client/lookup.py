@@ -41,21 +41,23 @@ def connection_from(conn_id: str, found: Any, extra: Mapping[str, Any]) -> Kling
         log.warning("Connection %r has extras that are not read: %s", conn_id, names)
     if connection.credentials.login and not connection.api.takes_login:
         log.warning(
-            "The login of connection %r is not read; an access key needs the extra api = official", conn_id
+            "The Access key (login) of connection %r is not read; it needs the API (extra.api) official", conn_id
         )
     return connection
 
 
-def unconfirmed_refusal(error: KlingAuthenticationError) -> KlingError:
+def unconfirmed_refusal(conn_id: str, error: KlingAuthenticationError) -> KlingError:
     """
     Return the error for a refused key that Airflow could not be asked for again.
 
     The key may have been replaced, so a wait goes on until the connection can be looked up.
 
+    :param conn_id: The Airflow connection.
     :param error: The refusal.
     """
     details = error.details() | {
-        "advice": "The connection could not be looked up again; see whether Airflow can reach where it is."
+        "advice": f"The connection {conn_id!r} could not be looked up again, in case the key was replaced: check "
+        "that Airflow can reach the backend that stores it."
     }
     return KlingError(error.message, **details)
 

@@ -86,7 +86,7 @@ def key_problem(key: str) -> Problem | None:
     elif not key.isascii() or not key.isprintable():
         expected = "holds characters that no API key has"
     elif re.match(r"\w+://", key):
-        expected = "holds a URL, which belongs in the host; it must hold the API key alone"
+        expected = "holds a URL, which belongs in the Base URL; it must hold the API key alone"
     elif " " in key or key[0] in "{[<$" or _NAMED.match(key):
         expected = "holds more than the API key; it must hold the key alone"
     elif _PLACEHOLDER.fullmatch(key):
@@ -130,7 +130,7 @@ def misplaced_keys(
     :param extra: Its extras.
     :param known: Names of the extras that are read.
     """
-    expected = "holds what looks like an API key; a key belongs in the password, and nowhere else"
+    expected = "holds what looks like an API key; a key belongs in the field API key (password), and nowhere else"
     for name, value in fields.items():
         if _CHECKS.get(name, looks_like_key)(_text(value)):
             yield Problem(name, MASK, expected)

@@ -52,7 +52,8 @@ def queue_timeout_error() -> KlingRateLimitError:
     return KlingRateLimitError(
         "No status request could be sent before the deadline: the connection's rate limit, other requests "
         "on it or a slow server held the queue",
-        advice="Raise its max_requests_per_second, if the server allows more, or the timeout.",
+        advice="Raise its Requests per second (extra.max_requests_per_second), if the server allows more, or the "
+        "timeout.",
     )
 
 

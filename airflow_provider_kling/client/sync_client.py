@@ -252,7 +252,9 @@ class SyncClient:
                 most_containers=MAX_CONTAINERS if body is None else MAX_SUBMIT_CONTAINERS,
             )
         # Outside of the except block: the text of the error may contain the key, which some servers echo.
-        raise KlingConnectionError(f"{call.method} {url} failed: {reason}")
+        raise KlingConnectionError(
+            f"{call.method} {url} failed: {reason}", advice=connection.named(KlingConnectionError.default_advice)
+        )
 
     def _search(
         self,
@@ -307,7 +309,8 @@ class Submitting:
         try:
             response = self._client.probe(session=self._session)
         except KlingConnectionError as error:
-            raise KlingUnavailableError(error.message) from error
+            advice = connection.named(KlingUnavailableError.default_advice)
+            raise KlingUnavailableError(error.message, advice=advice) from error
         except KlingServerError as error:
             log.warning("Before the submit: %s", error)
             return

@@ -23,7 +23,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from airflow_provider_kling.client.connection import origin
 from airflow_provider_kling.client.redaction import redacted_logs
-from airflow_provider_kling.exceptions import KlingAddressRefusedError, KlingPermanentError
+from airflow_provider_kling.exceptions import THE_CONNECTION, KlingAddressRefusedError, KlingPermanentError
 from airflow_provider_kling.utils.addresses import is_public, parse_address, private_reason
 
 if TYPE_CHECKING:
@@ -317,5 +317,6 @@ def _refusal(host: str, port: int | None, reason: str) -> KlingAddressRefusedErr
     return KlingAddressRefusedError(
         f"The video URL leads to {host}, which is {reason}, inside this network",
         advice="A server must not make this machine send requests inside its own network (SSRF protection). If "
-        f"the video is really there, add {entry}:{port} to the connection's extra private_hosts.",
+        f"the video is really there, add {entry}:{port} to Private hosts (extra.private_hosts) of "
+        f"{THE_CONNECTION}.",
     )

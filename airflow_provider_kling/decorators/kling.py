@@ -4,21 +4,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.providers.common.compat.sdk import (
     SET_DURING_EXECUTION,
     DecoratedOperator,
     context_merge,
     determine_kwargs,
-    task_decorator_factory,
 )
 
 from airflow_provider_kling.api.request import REQUEST_FIELDS
 from airflow_provider_kling.exceptions import KlingValidationError, Problem, short_repr
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
-from airflow_provider_kling.tasks.parse_checks import check_arguments
+from airflow_provider_kling.tasks.import_errors import named, naming_task
+from airflow_provider_kling.tasks.parse_checks import check_arguments, check_paths_of_rows
+from airflow_provider_kling.utils.coerce import with_uris
 from airflow_provider_kling.utils.signed_urls import mask_signatures
+from airflow_provider_kling.version_compat import DecoratedFunction
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -70,11 +72,10 @@ class _KlingDecoratedOperator(DecoratedOperator, KlingGenerateOperator):
         self._returned: list[str] = []
         if kwargs.get("multiple_outputs") and not self.wait_for_completion:
             problem = Problem("multiple_outputs", True, "needs wait_for_completion=True: an id is only one output")
-            raise KlingValidationError.from_problems([problem], subject="The task")
+            raise named(KlingValidationError.from_problems([problem]), self.task_id)
 
-    def execute(self, context: Context) -> Any:
-        """Submit what the function returns; that of Airflow 3.0's own base fails once this has returned."""
-        return KlingGenerateOperator.execute(self, context)
+    #: That of Airflow 3.0's own base for decorated tasks fails once this one has returned.
+    execute = KlingGenerateOperator.execute
 
     def _submit_request(self, context: Context) -> SubmitRequest:
         context_merge(context, self.op_kwargs)
@@ -121,6 +122,29 @@ def _masked(value: Any) -> Any:
     return mask_signatures(value) if isinstance(value, str) else value
 
 
+class _KlingTask(DecoratedFunction):  # type: ignore[type-arg]
+    """A decorated function. Mapped, it makes no operator that could check the paths of its rows."""
+
+    def expand(self, **map_kwargs: Any) -> Any:
+        """Map over lists of arguments of the function."""
+        self._check_paths()
+        return super().expand(**map_kwargs)
+
+    def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
+        """Map over a list of arguments of the function."""
+        self._check_paths()
+        return super().expand_kwargs(kwargs, strict=strict)
+
+    def _check_paths(self) -> None:
+        with naming_task(_task_id(self.function, self.kwargs)):
+            check_paths_of_rows({name: with_uris(self.kwargs.get(name)) for name in ("save_to", "last_frame_to")})
+
+
+def _task_id(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Return the id of the task that a function becomes, without those of task groups."""
+    return kwargs.get("task_id") or getattr(function, "__name__", None)
+
+
 def kling_task(
     python_callable: Callable[..., Any] | None = None, *, multiple_outputs: bool = False, **kwargs: Any
 ) -> TaskDecorator:
@@ -134,11 +158,18 @@ def kling_task(
     :return: The decorated function, to call, map or override as every task.
     :raises KlingValidationError: if a literal argument is wrong.
     """
-    # A mapped task makes no operator when its DAG is parsed.
-    check_arguments({name: value for name, value in kwargs.items() if value is not None}, others_follow=True)
-    return task_decorator_factory(
-        python_callable=python_callable,
-        multiple_outputs=multiple_outputs,
-        decorated_operator_class=_KlingDecoratedOperator,
-        **kwargs,
-    )
+
+    def decorate(function: Callable[..., Any]) -> _KlingTask:
+        # A mapped task makes no operator when its DAG is parsed.
+        with naming_task(_task_id(function, kwargs)):
+            check_arguments(
+                {name: value for name, value in kwargs.items() if value is not None}, others_follow=True
+            )
+        return _KlingTask(
+            function=function,
+            multiple_outputs=multiple_outputs,
+            operator_class=_KlingDecoratedOperator,
+            kwargs=kwargs,
+        )
+
+    return cast("TaskDecorator", decorate if python_callable is None else decorate(python_callable))

@@ -14,6 +14,7 @@ from airflow_provider_kling.api.images import stored_images
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.client.lookup import connection_from, lookup_error, unconfirmed_refusal
 from airflow_provider_kling.client.sync_client import SyncClient
+from airflow_provider_kling.connection_form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingError,
@@ -67,8 +68,6 @@ class KlingHook(HttpHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the connection form's labels, for Airflow versions that call this method (before 3.2)."""
-        from airflow_provider_kling.get_provider_info import UI_FIELD_BEHAVIOUR
-
         # In these versions the keys have underscores.
         return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
 
@@ -77,16 +76,26 @@ class KlingHook(HttpHook):
         """Return the connection form's own fields, for Airflow versions that call this method (before 3.2)."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
-        from wtforms import StringField
+        from wtforms import IntegerField, StringField
+        from wtforms.validators import NumberRange, Optional, any_of
 
-        from airflow_provider_kling.get_provider_info import CONN_FIELDS
-
-        return {
-            name: StringField(
-                lazy_gettext(field["label"]), widget=BS3TextFieldWidget(), description=field["description"]
+        # In Airflow 2 every field may be empty: it checks the fields of all connection types, whichever is chosen.
+        def widget(field: dict[str, Any]) -> Any:
+            schema, field_class, check = field["schema"], StringField, []
+            if "minimum" in schema:
+                field_class, check = IntegerField, [NumberRange(min=schema["minimum"])]
+            elif "enum" in schema:
+                check = [any_of(schema["enum"])]
+            elif "boolean" in schema["type"]:
+                check = [any_of(["true", "false"])]  # Airflow 2 forgets a box that is not ticked
+            return field_class(
+                lazy_gettext(field["label"]),
+                validators=[Optional(), *check],
+                widget=BS3TextFieldWidget(),
+                description=field["description"],
             )
-            for name, field in CONN_FIELDS.items()
-        }
+
+        return {name: widget(field) for name, field in CONN_FIELDS.items()}
 
     @cached_property
     def connection(self) -> KlingConnection:
@@ -236,7 +245,7 @@ class KlingHook(HttpHook):
             try:
                 is_another = self._renew()
             except KlingError:
-                raise unconfirmed_refusal(error) from None
+                raise unconfirmed_refusal(self.kling_conn_id, error) from None
             if not is_another:
                 raise
             return self.client.get_video(kling_task_id, route=route)
@@ -303,7 +312,8 @@ class KlingHook(HttpHook):
         try:
             return self.client.describe()
         except KlingError as error:
-            return False, str(error)
+            # The button in the UI tests a copy of the connection, whose random id says nothing.
+            return False, str(error).replace(f" {self.kling_conn_id!r}", "")
 
     def _resolve_connection(self) -> KlingConnection:
         try:

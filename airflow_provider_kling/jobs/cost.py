@@ -57,8 +57,8 @@ def check_cost(cost: Cost | None, max_cost: float, request: VideoRequest, *, con
         names = " or ".join(map(repr, dict.fromkeys(price_names(request))))
         raise KlingValidationError(
             f"{limit} cannot be kept: the connection {conn_id!r} has no price for this video",
-            advice=f"This attempt submitted nothing. Add the price of a second under {names} to the extra prices "
-            "of the connection, or remove max_cost.",
+            advice=f"This attempt submitted nothing. Add the price of a second under {names} to Prices "
+            f"(extra.prices) of the connection {conn_id!r}, or remove max_cost.",
         )
     if cost.amount > max_cost:
         raise KlingValidationError(

@@ -11,9 +11,10 @@ FORMAT = 1
 DEFAULT_TIMEOUT = 4 * 3600.0
 #: Lists the conditions, since another request, or another connection, buys another video.
 STILL_RUNNING = (
-    "The job continues at the vendor, and is billed. A retry, or a clear without on_clear='resubmit', waits for "
-    "the same job if request, connection and take are the same (new signatures of media URLs aside), unless the "
-    "task warned that its id is not recorded; another submit would buy a second video."
+    "The job continues at the vendor, and is billed. "
+    "A retry, or a clear without on_clear='resubmit', waits for the same job. "
+    "That needs the same request, connection and take (new signatures of media URLs aside). "
+    "Otherwise, or if the task warned that its id is not recorded, it buys a second video."
 )
 
 

@@ -149,14 +149,14 @@ def generation_error(job: VideoJob) -> KlingError:
     """Return the error of a job that failed."""
     if job.is_gone:
         return KlingGenerationFailedError(
-            f"Kling task {job.kling_task_id} is {job.raw_status}: the vendor no longer keeps it",
+            f"The job is {job.raw_status}: the vendor no longer keeps it",
             kling_task_id=job.kling_task_id,
             code=job.error_code,
             server_message=job.error or job.excerpt,
         )
     kind = KlingContentRefusedError if job.content_refused else KlingGenerationFailedError
     return kind(
-        f"Kling task {job.kling_task_id} ended as {job.raw_status or job.status}"
+        f"The job ended as {job.raw_status or job.status}"
         + ("" if job.error else ", and the server gives no reason"),
         kling_task_id=job.kling_task_id,
         code=job.error_code,
@@ -183,7 +183,7 @@ def task_reference(value: Any) -> tuple[str, str | None]:
     if not isinstance(task, str) or not task.strip() or is_nothing(task):
         hint = f"; {FOUND_NOTHING}" if is_nothing(value) or isinstance(task, str) else ""
         problem = Problem("the Kling task", value, f"must be a task id or a finished video{hint}")
-        raise KlingValidationError(str(problem), advice="Nothing was requested; correct the argument.")
+        raise KlingValidationError(str(problem), advice="Nothing was requested. Correct the argument.")
     return task.strip(), url if isinstance(url, str) and url and not is_nothing(url) else None
 
 

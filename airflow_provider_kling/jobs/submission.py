@@ -161,7 +161,7 @@ class Submitter:
             job = self._state_of(last)
         if job is not None and job.is_gone:
             raise KlingNotFoundError(
-                f"The file of Kling task {job.kling_task_id} is gone: the job is {job.raw_status} at the vendor",
+                f"The file of the job is gone: the job is {job.raw_status} at the vendor",
                 kling_task_id=job.kling_task_id,
                 server_message=job.error or job.excerpt,
                 advice=advice_if_gone(last),
@@ -285,7 +285,7 @@ class Submitter:
             finding = look_up(submit.client_token or "", sleep=self.sleep, log=self.log, exists=exists)
         except KlingError as error:
             advice = (
-                f"{error.advice} The submit of {iso(submit.sent_at)} may have been accepted and billed: clear "
+                f"{error.advice} The submit of {iso(submit.sent_at)} may have been accepted and billed. Clear "
                 "this task after that, and it is looked up again."
             )
             raise error.replace(advice=advice) from None
@@ -802,5 +802,5 @@ class Submitter:
 def _exhausted(refused: int) -> KlingError:
     return KlingServerError(
         f"{refused} submits of this request were refused, so no more are sent",
-        advice="Nothing was bought. The log has the reasons; clear this task to try again.",
+        advice="Nothing was bought. The log has the reasons. Clear this task to try again.",
     )

@@ -24,8 +24,8 @@ def uncertain_error(
     when = "at a time unknown" if submit.sent_at == SENT_AT_UNKNOWN else f"sent {iso(submit.sent_at)}"
     offered = details.get("offered")
     advice = (
-        f"Look for it at the vendor, set the Airflow Variable {variable_name(submit.id)} to its id, or to none if "
-        "there is none, and clear this task."
+        f"Look for it at the vendor. Set the Airflow Variable {variable_name(submit.id)} to its id, or to none if "
+        "there is none. Then clear this task."
     )
     if offered:
         advice += f" The response named the id {offered}."
@@ -33,7 +33,7 @@ def uncertain_error(
         advice += " The request has changed since: the changed one is submitted after that."
     if submit.client_token:
         advice += (
-            f" It was sent with the external_task_id {submit.client_token}; a clear of this task asks the server "
+            f" It was sent with the external_task_id {submit.client_token}. A clear of this task asks the server "
             "for that again."
         )
     if hint := details.get("hint"):

@@ -22,7 +22,7 @@ import requests
 
 from airflow_provider_kling.client.connection import origin
 from airflow_provider_kling.client.transport import TRANSPORT_ERRORS, BoundedAdapter
-from airflow_provider_kling.exceptions import KlingConnectionError, KlingDownloadError
+from airflow_provider_kling.exceptions import KlingAddressRefusedError, KlingConnectionError, KlingDownloadError
 from airflow_provider_kling.media.facts import VideoFacts, facts_of
 from airflow_provider_kling.media.mp4 import HEAD_BYTES, MAX_BYTES, Mp4BoxReader, is_video
 from airflow_provider_kling.utils.text import clean_text
@@ -275,6 +275,8 @@ def opened(client: SyncClient, url: str, *, seconds: float, headers: Mapping[str
                     yield response
                     return
                 url = _address(connection, url, _location(response))
+        except KlingAddressRefusedError as error:
+            raise error.replace(advice=connection.named(error.advice)) from None
         except TRANSPORT_ERRORS as error:
             # The query of a pre-signed link holds its signature, and is sent in another spelling than in the URL.
             reason = re.sub(r"\?\S*", "?...", f"{type(error).__name__}: {error}")

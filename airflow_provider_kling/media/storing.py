@@ -202,5 +202,5 @@ def _not_found_at(location: VideoLocation, error: KlingDownloadError) -> KlingDo
     return error.replace(
         message=f"{error.message}, and the API gives no other URL of Kling task {error.kling_task_id}",
         server_message=location.status_body,
-        advice="The video was made and paid for; look it up at the vendor under this id.",
+        advice="The video was made and paid for. Look it up at the vendor under this id.",
     )

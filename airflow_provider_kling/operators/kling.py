@@ -23,7 +23,8 @@ from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT, STILL_RU
 from airflow_provider_kling.links.kling import LINKS
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
-from airflow_provider_kling.tasks.failures import as_task_failures, task_failure
+from airflow_provider_kling.tasks.failures import as_task_failures, reporting_failure, task_failure
+from airflow_provider_kling.tasks.import_errors import naming_own_task, naming_task
 from airflow_provider_kling.tasks.metrics import count_submitted, measured
 from airflow_provider_kling.tasks.parse_checks import (
     CheckedPartial,
@@ -162,6 +163,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     operator_extra_links = LINKS
     ui_color = "#e8f5d0"
 
+    @naming_own_task
     def __init__(
         self,
         *,
@@ -253,7 +255,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped task, and check its literal arguments: parsing creates no operator that could."""
         kwargs = with_path_uris(kwargs)
-        check_arguments(kwargs, others_follow=True)
+        with naming_task(kwargs.get("task_id")):
+            check_arguments(kwargs, others_follow=True)
         return CheckedPartial(
             super().partial(**kwargs),
             kwargs,
@@ -267,15 +270,11 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         """What Airflow's UI calls a row of a mapped task: the first words of its prompt, or its hash."""
         return label_of(self.prompt)
 
+    @reporting_failure
     @measured
     def execute(self, context: Context) -> Any:
         """Submit a job, or join the one an earlier attempt bought; then return its id, or wait for the video."""
         return self._without_prompts(partial(self._execute, context))
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume as every waiting task does."""
-        resume = super().resume_execution
-        return self._without_prompts(partial(resume, next_method, next_kwargs, context))
 
     def _execute(self, context: Context) -> Any:
         if is_test_run(context):
@@ -348,7 +347,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 job = self._submit(context, request, is_first_look=refusals == 0)
             except (KlingRateLimitError, KlingUnavailableError) as error:
                 refusals += 1
-                self._await_slot(error, since=since, refusals=refusals)
+                # The card of a video that waits shows its prompt.
+                self._push_request(context, request.video)
+                self._await_slot(context, error, since=since, refusals=refusals)
             else:
                 return self._go_on(context, job, request.video)
 
@@ -367,7 +368,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 count_submitted(self)
 
     def _go_on(self, context: Context, job: SubmitResult, video: VideoRequest) -> Any:
-        from airflow_provider_kling.jobs.result import shown_request
+        from airflow_provider_kling.jobs.progress import Sight
         from airflow_provider_kling.records import forget_after_success
 
         self._kling_task_id = job.kling_task_id
@@ -377,14 +378,11 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
         context["ti"].xcom_push(key="kling_submitted_at", value=job.submitted_at)
-        # Some requests name it in their path alone.
-        context["ti"].xcom_push(key="kling_model", value=video.model)
         self._push_estimate(context, video)
-        # What was sent: templates are rendered again for the resumed task, and may say something else by then.
-        call = self._hook.connection.api.submit(video)
-        context["ti"].xcom_push(
-            key="kling_request", value=shown_request(self._with_shown_prompts(call.body or {}))
-        )
+        self._push_request(context, video)
+        if self._is_deferrable:
+            sight = Sight(submitted_at=job.submitted_at, now=(now := time.time()))
+            self._push_progress(context, sight.progress(job.job, now=now))
         with as_task_failures(final=not self._is_found_by_retry(context)):
             result = self._result(context, job, video_seconds=video.duration)
         forget_after_success(self, context)
@@ -393,6 +391,16 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     def _push_estimate(self, context: Context, video: VideoRequest) -> None:
         if (cost := self._estimate(video)) is not None:
             context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
+
+    def _push_request(self, context: Context, video: VideoRequest) -> None:
+        """Push what is sent, since a resumed task renders its templates again, maybe to something else."""
+        from airflow_provider_kling.jobs.result import shown_request
+
+        call = self._hook.connection.api.submit(video)
+        request = shown_request(self._with_shown_prompts(call.body or {}))
+        context["ti"].xcom_push(key="kling_request", value=request)
+        # Some requests name it in their path alone.
+        context["ti"].xcom_push(key="kling_model", value=video.model)
 
     def _result(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
         from airflow_provider_kling.jobs.result import finished_video
@@ -404,6 +412,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         return self._wait(
             context,
             job.kling_task_id,
+            started_at=job.submitted_at,
             submitted_at=job.submitted_at,
             video_seconds=video_seconds,
             other_id=job.other_id,
@@ -514,7 +523,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             log=self.log.warning,
         )
 
-    def _await_slot(self, error: KlingError, *, since: float, refusals: int) -> None:
+    def _await_slot(self, context: Context, error: KlingError, *, since: float, refusals: int) -> None:
         """Wait until the account may have a free slot; if deferrable, hold no worker."""
         from airflow_provider_kling.jobs.submit_pauses import pause_for_slot
 
@@ -527,12 +536,15 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 f"(submit_timeout={self.submit_timeout:g})"
             )
         pause = min(pause_for_slot(error, refusals), remaining)
-        self.log.info("%s Trying again in %.0f s at the latest.", error, pause)
+        awaited = "a slot" if isinstance(error, KlingRateLimitError) else "the API"
+        self.log.info("Waiting for %s, next submit in %.0f s at the latest. %s", awaited, pause, error)
         if not self._is_deferrable:
             time.sleep(pause)
             return
+        from airflow_provider_kling.jobs.progress import waiting_for_slot
         from airflow_provider_kling.triggers.kling import KlingSlotTrigger
 
+        self._push_progress(context, waiting_for_slot(now=now))
         self.defer(
             trigger=KlingSlotTrigger(
                 kling_conn_id=self.kling_conn_id,
@@ -559,8 +571,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 self.log.warning(
                     "The trigger crashed (%d); still waiting for Kling task %s", crashes, kling_task_id
                 )
-                other_id = self._pulled(context, "kling_other_id")
-                return self._wait(context, kling_task_id, submitted_at=time.time(), other_id=other_id)
+                return self._wait(
+                    context,
+                    kling_task_id,
+                    started_at=time.time(),
+                    submitted_at=self._pulled(context, "kling_submitted_at"),
+                    other_id=self._pulled(context, "kling_other_id"),
+                )
         # refusals=1, not 0: this attempt may have recorded events before it was deferred.
         return self._obtain(context, since=time.time(), refusals=1)
 
@@ -589,7 +606,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         context: Context,
         kling_task_id: str,
         *,
-        submitted_at: float,
+        started_at: float,
+        submitted_at: float | None,
         video_seconds: int | None = None,
         other_id: str | None = None,
         route: str | None = None,
@@ -597,15 +615,16 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         if self._is_deferrable:
             self._defer_until_finished(
                 kling_task_id,
-                started_at=submitted_at,
+                started_at=started_at,
                 model=self.model,
                 video_seconds=video_seconds,
                 other_id=other_id,
                 route=route,
+                submitted_at=submitted_at,
             )
         video = self._hook.wait_for_video(
             kling_task_id,
-            started_at=submitted_at,
+            started_at=started_at,
             deadline=time.time() + self.timeout,
             poll_interval=self.poll_interval,
             other_id=other_id,

@@ -19,7 +19,8 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, STILL_RUNNING, to_seconds
 from airflow_provider_kling.links.kling import LINKS
-from airflow_provider_kling.tasks.failures import sensor_failure
+from airflow_provider_kling.tasks.failures import reporting_failure, sensor_failure
+from airflow_provider_kling.tasks.import_errors import naming_own_task, naming_task
 from airflow_provider_kling.tasks.metrics import measured
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial
 from airflow_provider_kling.tasks.waiting import BACKSTOP, WaitingTask, deferral_timeout
@@ -76,6 +77,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
     operator_extra_links = LINKS
     ui_color = "#e8f5d0"
 
+    @naming_own_task
     def __init__(
         self,
         *,
@@ -109,7 +111,10 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         :raises ValueError: for ``start_from_trigger``.
         """
         if kwargs.get("start_from_trigger"):
-            raise ValueError("start_from_trigger=True cannot be mapped: Airflow starts mapped tasks on a worker")
+            with naming_task(kwargs.get("task_id")):
+                raise ValueError(
+                    "start_from_trigger=True cannot be mapped: Airflow starts mapped tasks on a worker"
+                )
         return CheckedPartial(super().partial(**kwargs), kwargs, labelled_by=("kling_task_id",))
 
     @property
@@ -117,6 +122,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         """What Airflow's UI calls this row: the id of the job."""
         return self._task_id
 
+    @reporting_failure
     @measured
     def execute(self, context: Context) -> Any:
         """Return the video if it is already finished; otherwise wait for it."""
@@ -137,6 +143,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
 
     def _execute_deferrable(self, context: Context) -> KlingVideo:
         from airflow_provider_kling.jobs.polling import Finished
+        from airflow_provider_kling.jobs.progress import Sight
 
         with self._as_sensor_failures():
             now = time.time()
@@ -146,6 +153,8 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
             if isinstance(decision, Finished):
                 return self._publish_result(context, decision.result())
             model = poller.job.model if poller.job else None
+            if poller.job is not None:
+                self._push_progress(context, Sight(submitted_at=None, now=now).progress(poller.job, now=now))
             return self._defer_until_finished(self._task_id, started_at=now, model=model)
 
     def _start_trigger_args(self) -> StartTriggerArgs:

@@ -12,6 +12,7 @@ from airflow_provider_kling.exceptions import KlingValidationError, Problem
 from airflow_provider_kling.jobs.limits import to_seconds
 from airflow_provider_kling.jobs.shown_prompt import prompts_in
 from airflow_provider_kling.media.path_template import is_distinct, template_problem
+from airflow_provider_kling.tasks.import_errors import named
 from airflow_provider_kling.tasks.rendered import rendered_tags
 from airflow_provider_kling.utils.coerce import parse_number, with_uris
 
@@ -67,10 +68,26 @@ def check_storing(arguments: Mapping[str, Any]) -> None:
         if isinstance(path, str) and (problem := template_problem(path))
     ]
     if problems:
-        raise KlingValidationError.from_problems(problems, subject="The task")
+        raise KlingValidationError.from_problems(problems)
     max_bytes = arguments.get("max_bytes")
     if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1):
         raise ValueError(f"max_bytes={max_bytes!r} must be a positive whole number, or None for no limit")
+
+
+def check_paths_of_rows(paths: Mapping[str, Any]) -> None:
+    """
+    Raise for a literal path that would be one file for all rows of a mapped task.
+
+    :param paths: Paths that are not mapped, by the name of their argument.
+    :raises KlingValidationError: naming the first one.
+    """
+    for name, path in paths.items():
+        if isinstance(path, str) and not is_distinct(path):
+            reason = (
+                "is one file for all rows: write {map_index}, {kling_task_id} or {slug} into it, or end it with a "
+                "slash (/) for a folder"
+            )
+            raise KlingValidationError.from_problems([Problem(name, path, reason)])
 
 
 def _check_save_to(arguments: Mapping[str, Any]) -> None:
@@ -78,10 +95,10 @@ def _check_save_to(arguments: Mapping[str, Any]) -> None:
     if save_to is not None and arguments.get("wait_for_completion") is False:
         reason = "contradicts save_to: only a finished video can be stored"
         problem = Problem("wait_for_completion", False, reason)
-        raise KlingValidationError.from_problems([problem], subject="The task")
+        raise KlingValidationError.from_problems([problem])
     if save_to is None and (alone := next((name for name in _NEED_SAVE_TO if arguments.get(name)), None)):
         problem = Problem(alone, arguments[alone], "needs save_to, which says where the video is stored")
-        raise KlingValidationError.from_problems([problem], subject="The task")
+        raise KlingValidationError.from_problems([problem])
 
 
 def with_path_uris(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +136,7 @@ def _check_settings(arguments: Mapping[str, Any]) -> None:
         value = arguments.get(name, choices[0])
         if (isinstance(value, str) or _is_literal(value)) and value not in choices:
             problem = Problem(name, value, f"must be one of {', '.join(choices)}")
-            raise KlingValidationError.from_problems([problem], subject="The task")
+            raise KlingValidationError.from_problems([problem])
     for name in _DURATIONS:
         if isinstance(arguments.get(name), (str, int, float, timedelta)):
             to_seconds(name, arguments[name])
@@ -202,15 +219,8 @@ class CheckedPartial:
 
     def _check(self, values: Mapping[str, Any], mapped: Collection[str]) -> None:
         try:
-            for name in self._paths:
-                path = self._given.get(name)
-                if isinstance(path, str) and name not in mapped and not is_distinct(path):
-                    reason = (
-                        "is one file for all rows: write {map_index}, {kling_task_id} or {slug} into it, or end "
-                        "it with a slash (/) for a folder"
-                    )
-                    raise KlingValidationError.from_problems([Problem(name, path, reason)], subject="The task")
+            check_paths_of_rows({name: self._given.get(name) for name in self._paths if name not in mapped})
             self._literal_check({**self._given, **values})
-        except (KlingValidationError, ValueError):
+        except (KlingValidationError, ValueError) as error:
             self._partial._expand_called = True  # otherwise Airflow also warns that it was never mapped
-            raise
+            raise named(error, self._partial.kwargs.get("task_id")) from None

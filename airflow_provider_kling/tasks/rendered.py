@@ -107,7 +107,7 @@ def rendered_tags(tags: Any) -> dict[str, Any] | None:
         if isinstance(found, Mapping):
             return dict(json.loads(json.dumps({name: _as_json(value) for name, value in found.items()})))
     expected = "must be a dict of names and texts"
-    raise KlingValidationError.from_problems([Problem("tags", tags, expected)], subject="The task")
+    raise KlingValidationError.from_problems([Problem("tags", tags, expected)])
 
 
 def _as_json(value: Any) -> Any:

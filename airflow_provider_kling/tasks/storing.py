@@ -198,7 +198,7 @@ class StoringTask(LineageTask, KlingTask):
         :param prompt: The prompt, for ``{slug}``.
         :param status_body: See :class:`~airflow_provider_kling.media.storing.VideoLocation`.
         :return: The video, with what is known of its file.
-        :raises KlingError: a named error; the log then says that the video is finished, and not stored.
+        :raises KlingError: a named error; its advice then says that the video is finished, and not stored.
         """
         from airflow_provider_kling.jobs.result import complete_video
         from airflow_provider_kling.media.path_template import file_values
@@ -246,11 +246,8 @@ class StoringTask(LineageTask, KlingTask):
             if beside := files.get("sidecar"):
                 self._store_sidecar(result, beside)
         except KlingError as error:
-            # Airflow logs the error itself, with its traceback.
-            self.log.error(  # noqa: TRY400
-                "The video of Kling task %s is finished and paid for; it %s", kling_task_id, state
-            )
-            raise error.replace(kling_task_id=kling_task_id) from error.__cause__
+            advice = f"{error.advice} The video is finished and paid for. It {state}.".strip()
+            raise error.replace(kling_task_id=kling_task_id, advice=advice) from error.__cause__
         self._storing = None
         count_stored(self, result)
         self._collect_lineage(self._hook, tuple(filter(None, (result["path"], result["last_frame_path"]))))
@@ -293,7 +290,7 @@ class StoringTask(LineageTask, KlingTask):
         is_finished = job.status == "completed" or (was_finished and not job.is_known_status)
         if url is None or not is_finished:
             raise KlingError(
-                f"Kling task {kling_task_id} has no video to store yet: it is {job.raw_status}",
+                f"The job has no video to store yet: it is {job.raw_status}",
                 kling_task_id=kling_task_id,
                 server_message=job.excerpt,
                 advice="Wait for it first, with a KlingTaskSensor or wait_for_completion=True.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
@@ -13,6 +14,7 @@ from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import STILL_RUNNING
 from airflow_provider_kling.tasks.base import KlingTask
+from airflow_provider_kling.tasks.failures import reporting_failure
 from airflow_provider_kling.tasks.metrics import count_finished, measured
 from airflow_provider_kling.utils.signed_urls import expires_at, mask_signatures
 from airflow_provider_kling.version_compat import (
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_kling.jobs.progress import Progress
     from airflow_provider_kling.jobs.result import KlingVideo
 
 #: Margin of Airflow's own deferral timeout over the trigger's deadline, so that the trigger reports the timeout
@@ -85,6 +88,7 @@ class WaitingTask(KlingTask):
         video_seconds: int | None = None,
         other_id: str | None = None,
         route: str | None = None,
+        submitted_at: float | None = None,
     ) -> NoReturn:
         """
         Defer until a job is finished; ``execute_complete`` receives the event.
@@ -95,6 +99,7 @@ class WaitingTask(KlingTask):
         :param video_seconds: The requested length of the video, if known.
         :param other_id: A second id that the submit returned, if it did.
         :param route: The job's status route, if it is known.
+        :param submitted_at: When the job was submitted (epoch seconds), if it is known.
         """
         from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 
@@ -112,14 +117,28 @@ class WaitingTask(KlingTask):
                 route=route or self._hook.status_route,
                 deferred_at=now,
                 other_id=other_id,
+                submitted_at=submitted_at,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,
         )
 
+    def _push_progress(self, context: Context, progress: Progress) -> None:
+        """Push what is known of a video before the task is deferred; the triggerer goes on from there."""
+        from airflow_provider_kling.jobs.progress import PROGRESS_KEY
+
+        try:
+            context["ti"].xcom_push(key=PROGRESS_KEY, value=progress)
+        except Exception as error:  # noqa: BLE001 - an XCom backend may raise anything, and the job may be paid
+            cast("BaseOperator", self).log.warning("The progress could not be written to XCom: %s", error)
+
+    @reporting_failure
     @measured
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume as every operator does; if the trigger crashed, continue to wait for the same job."""
+        return self._without_prompts(partial(self._resume, next_method, next_kwargs, context))
+
+    def _resume(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         try:
             with normalize_deferral_errors():
                 # Bypasses BaseSensorOperator: with soft_fail, it would skip the task for a crashed trigger.

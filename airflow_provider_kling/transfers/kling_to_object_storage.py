@@ -11,6 +11,8 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_kling.jobs.limits import to_seconds
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
+from airflow_provider_kling.tasks.failures import reporting_failure
+from airflow_provider_kling.tasks.import_errors import naming_own_task, naming_task
 from airflow_provider_kling.tasks.metrics import measured
 from airflow_provider_kling.tasks.parse_checks import CheckedPartial, check_storing, with_path_uris
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
@@ -68,6 +70,7 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"video": "json"}
     ui_color = "#e8f5d0"
 
+    @naming_own_task
     def __init__(
         self,
         *,
@@ -97,7 +100,8 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
     def partial(cls, **kwargs: Any) -> Any:
         """Prepare a mapped task, and check its literal arguments: parsing creates no operator that could."""
         kwargs = with_path_uris(kwargs)
-        check_storing(kwargs)
+        with naming_task(kwargs.get("task_id")):
+            check_storing(kwargs)
         return CheckedPartial(
             super().partial(**kwargs),
             kwargs,
@@ -114,6 +118,7 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         prompt = prompt_of(given_video(self.video).get("request"))
         return label_of(prompt) or task_reference(self.video)[0]
 
+    @reporting_failure
     @measured
     def execute(self, context: Context) -> KlingVideo:
         """Store the video and return it."""

@@ -90,17 +90,19 @@ def transfer_once(base_url: str, url: str, target: Path) -> Download:
 
 def _transfer(url: str, target: str) -> Download:
     from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
+    from tests.task_context import context
 
     def task_for(video_url: str) -> KlingToObjectStorageOperator:
         video = {"kling_task_id": "task_1", "video_url": video_url}
         return KlingToObjectStorageOperator(task_id="store", video=video, path=f"file://{target}")
 
-    task_for(url.replace(str(SIZE), str(SMALL_SIZE))).execute({})
+    task_for(url.replace(str(SIZE), str(SMALL_SIZE))).execute(context())
     Path(target).unlink()
     task = task_for(url)
+    run = context()
     idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     before, start = _cpu(resource.RUSAGE_SELF), time.monotonic()
-    task.execute({})
+    task.execute(run)
     seconds, cpu = time.monotonic() - start, _cpu(resource.RUSAGE_SELF) - before
     return Download(seconds, cpu, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle) / 1024)
 

@@ -425,7 +425,7 @@ class TestTheConnection:
         assert of_worker == of_triggerer
         with (
             worker() as get_video,
-            pytest.raises(KlingError, match=r"extra.api='no-such-api': must be one of gateway"),
+            pytest.raises(KlingError, match=r"API \(extra.api\)='no-such-api': it must be one of gateway"),
         ):
             get_video("task_1")
 

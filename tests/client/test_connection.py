@@ -53,7 +53,13 @@ class TestBaseUrl:
             ({"host": "api.example.com", "port": 8443}, "https://api.example.com:8443"),
             ({"host": "api.example.com:8443"}, "https://api.example.com:8443"),
             ({"host": "http://127.0.0.1:8990"}, "http://127.0.0.1:8990"),
-            ({"host": "api.example.com:8443", "port": 9}, "https://api.example.com:8443"),
+            ({"host": "api.example.com:8443", "port": 8443}, "https://api.example.com:8443"),
+            ({"host": "api.example.com:8443", "port": 0}, "https://api.example.com:8443"),
+            ({"host": "api.example.com", "port": 0}, "https://api.example.com"),
+            ({"host": "api.example.com", "port": 443}, "https://api.example.com"),
+            ({"host": "http://api.example.com:80", "port": "80"}, "http://api.example.com"),
+            ({"host": "http://api.example.com", "port": 443}, "http://api.example.com:443"),
+            ({"host": None, "port": 443, "extra": {"api": "official"}}, "https://api-singapore.klingai.com"),
             ({"host": "https://gw.example.com/kling"}, "https://gw.example.com/kling"),
             ({"host": "gw.example.com/team/kling/"}, "https://gw.example.com/team/kling"),
             ({"host": "gw.example.com", "schema": "kling/api"}, "https://gw.example.com/kling/api"),
@@ -118,11 +124,15 @@ class TestBaseUrl:
     def test_what_is_no_base_url_is_refused(self, host: str | None) -> None:
         message = refusal(host=host)
         assert "connection 'kling_default' cannot be used" in message
-        assert "\n  - host=" in message
+        assert "\n  - Base URL (host)" in message
 
     @pytest.mark.parametrize("port", [-1, 99_999])
     def test_a_port_that_cannot_be_is_refused(self, port: int) -> None:
         assert "\n  - " in refusal(port=port)
+
+    def test_a_port_that_differs_from_that_of_the_base_url_is_refused(self) -> None:
+        message = refusal(host="api.example.com:8443", port=9)
+        assert "\n  - Port (port)=9: it must be that of the Base URL, which has 8443, or 0." in message
 
     @pytest.mark.parametrize(
         "host",
@@ -137,7 +147,7 @@ class TestBaseUrl:
     )
     def test_a_key_typed_into_the_host_is_refused_and_not_shown(self, host: str) -> None:
         message = refusal(host=host)
-        assert "host='***'" in message
+        assert "Base URL (host)='***': it must be" in message
         assert KEY not in message
 
     @given(st.text(), st.none() | st.text(max_size=8), st.none() | st.integers(-(10**6), 10**6))
@@ -153,7 +163,7 @@ class TestBaseUrl:
 class TestKey:
     @pytest.mark.parametrize("password", [None, "", "  "])
     def test_no_key_is_refused(self, password: str | None) -> None:
-        assert "password='': must hold the API key" in refusal(password=password)
+        assert "API key (password) is empty: it must hold the API key" in refusal(password=password)
 
     @pytest.mark.parametrize("password", ["sk-ключ", "sk-a\nX-Evil: 1", "sk-\x00", "sk-\u200b1"])
     def test_a_key_that_cannot_be_one_is_refused_and_not_shown(self, password: str) -> None:
@@ -173,6 +183,10 @@ class TestKey:
 
 
 class TestExtras:
+    @pytest.mark.parametrize("name", ["probe", "trust_env"])
+    def test_a_switch_that_is_neither_on_nor_off_is_refused(self, name: str) -> None:
+        assert f"(extra.{name})='maybe': it must be true or false" in refusal(extra={name: "maybe"})
+
     def test_the_defaults(self) -> None:
         connection = parse()
         assert (connection.connect_timeout, connection.read_timeout) == (10.0, 60.0)
@@ -254,7 +268,7 @@ class TestExtras:
     @pytest.mark.parametrize("name", ["connect_timeout", "read_timeout"])
     @pytest.mark.parametrize("value", [0, -1, "soon", True, [5], math.nan, math.inf, "-3"])
     def test_a_timeout_that_is_none_is_refused(self, name: str, value: Any) -> None:
-        assert f"extra.{name}={value!r}: must be a positive number" in refusal(extra={name: value})
+        assert f"(extra.{name})={value!r}: it must be a positive number" in refusal(extra={name: value})
 
     @pytest.mark.parametrize(
         ("given", "expected"),
@@ -284,7 +298,7 @@ class TestExtras:
     )
     def test_what_is_no_proxy_is_refused_and_not_shown(self, proxy: str) -> None:
         message = refusal(extra={"proxy": proxy})
-        assert "extra.proxy='***': must be the http(s) URL of a proxy" in message
+        assert "Proxy (extra.proxy)='***': it must be the http(s) URL of a proxy" in message
         assert "hunter2" not in message
 
     @given(st.text())
@@ -295,9 +309,16 @@ class TestExtras:
 
     def test_all_problems_are_reported_at_once(self) -> None:
         message = refusal(host="", password="", extra={"connect_timeout": 0, "read_timeout": "x"})
-        for name in ("host", "password", "extra.connect_timeout", "extra.read_timeout"):
-            assert f"\n  - {name}=" in message
-        assert "its host is the API's base URL, and its password the key" in message
+        assert message.splitlines() == [
+            "The Airflow connection 'kling_default' cannot be used:",
+            "  - Base URL (host) is empty: it must be the address of the API, such as https://api.example.com",
+            "  - API key (password) is empty: it must hold the API key",
+            "  - Connect timeout (extra.connect_timeout)=0: it must be a positive number",
+            (
+                "  - Read timeout (extra.read_timeout)='x': it must be a positive number. "
+                "Correct it under Admin > Connections, or where it is stored."
+            ),
+        ]
 
 
 class TestWhereTheKeyMayGo:
@@ -439,7 +460,7 @@ class TestPrivateHosts:
     )
     def test_an_invalid_entry_is_reported(self, entry: str) -> None:
         message = refusal(extra={"private_hosts": f"other.local, {entry}"})
-        assert "extra.private_hosts=" in message
+        assert "Private hosts (extra.private_hosts)=" in message
         assert "must be host, host:port or scheme://host:port" in message
         assert "hunter2" not in message
 

@@ -157,7 +157,7 @@ def test_an_unusable_proxy_is_reported_without_its_password(
     connect: Connect, call: Callable[[KlingHook], Any], proxy: str
 ) -> None:
     hook = KlingHook(connect("http://kling.example.com", KEY, proxy=proxy))
-    with pytest.raises(KlingValidationError, match="extra.proxy='\\*\\*\\*': must be the http"), told_safely():
+    with pytest.raises(KlingValidationError, match="='\\*\\*\\*': it must be the http"), told_safely():
         call(hook)
 
 

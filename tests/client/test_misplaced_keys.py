@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_kling.client.connection import KlingConnection
+from airflow_provider_kling.connection_form import field_name
 from airflow_provider_kling.exceptions import KlingValidationError
 
 KEY = "sk-aa1bb2cc3dd4ee5ff6aa7bb8cc9dd0ee"
@@ -42,14 +43,14 @@ class TestAProxy:
     )
     def test_whose_host_is_a_key(self, key: str, form: str) -> None:
         shown = refusal(extra={"proxy": form.format(key)})
-        assert "extra.proxy='***'" in shown
+        assert "Proxy (extra.proxy)='***'" in shown
         assert key not in shown
 
     @pytest.mark.parametrize("key", [KEY, PAIR])
     @pytest.mark.parametrize("form", ["http://proxy.example.com/{}", "http://u:p@proxy.example.com:3128/?key={}"])
     def test_whose_path_holds_a_key(self, key: str, form: str) -> None:
         shown = refusal(extra={"proxy": form.format(key)})
-        assert "extra.proxy='***'" in shown
+        assert "Proxy (extra.proxy)='***'" in shown
         assert key not in shown
 
     @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ class TestAnId:
     )
     def test_where_none_belongs_is_a_key(self, key: str, field: str, fields: dict[str, Any]) -> None:
         shown = refusal(**json.loads(json.dumps(fields).replace("{}", key)))
-        assert f"{field}='***'" in shown
+        assert f"{field_name(field)}='***'" in shown
         assert key not in shown
 
     @pytest.mark.parametrize("pair", [PAIR, f"{HEX}:{HEX}", PAIR.upper()])
@@ -213,7 +214,7 @@ class TestAPassword:
     )
     def test_that_is_no_key_is_refused_and_not_shown(self, pasted: str, hint: str) -> None:
         shown = refusal(password=pasted)
-        assert "password='***': " in shown
+        assert "API key (password)='***': " in shown
         assert hint in shown
         assert KEY[3:] not in shown
 

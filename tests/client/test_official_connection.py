@@ -16,6 +16,7 @@ from airflow_provider_kling.api.official.api import OfficialApi
 from airflow_provider_kling.api.request import VideoRequest
 from airflow_provider_kling.client.async_client import shared_client
 from airflow_provider_kling.client.connection import RENEW_BEFORE, KlingConnection
+from airflow_provider_kling.connection_form import field_name
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingDuplicateSubmissionError,
@@ -79,7 +80,7 @@ class TestTheFields:
 
     def test_and_is_a_misplaced_key_for_a_gateway(self) -> None:
         shown = refusal(host="gw.example.com", login=ACCESS_KEY, password=SECRET_KEY, extra={})
-        assert "login='***': holds what looks like an API key" in shown
+        assert "Access key (login)='***': it holds what looks like an API key" in shown
 
     @pytest.mark.parametrize(
         ("fields", "field"),
@@ -95,14 +96,14 @@ class TestTheFields:
         ],
     )
     def test_keys_in_the_wrong_field_are_named_and_not_shown(self, fields: dict[str, Any], field: str) -> None:
-        assert f"\n  - {field}=" in refusal(**fields)
+        assert f"\n  - {field_name(field)}" in refusal(**fields)
 
     def test_an_access_key_alone_lacks_its_secret_key(self) -> None:
-        assert "password='': must hold the secret key" in refusal(login=ACCESS_KEY, password="")
+        assert "API key (password) is empty: it must hold the secret key" in refusal(login=ACCESS_KEY, password="")
 
     def test_a_key_in_the_login_is_named_once_and_its_place_is_given(self) -> None:
         shown = refusal(login=API_KEY, password="")
-        assert "holds an API key, which belongs in the password" in shown
+        assert "holds an API key, which belongs in API key (password); Access key stays empty" in shown
         assert shown.count("\n  - ") == 1
 
     @pytest.mark.parametrize("pasted", [f'"{ACCESS_KEY}"', f" {ACCESS_KEY}\n", f"'{ACCESS_KEY}',"])
@@ -219,9 +220,12 @@ def test_a_submit_to_the_other_api_names_the_field_that_selects_it(rendered: Pat
         extra = {"api": "gateway" if served == "official" else "official"}
         fields = {"conn_type": "kling", "host": sandbox.base_url, "password": sandbox.api_key, "extra": extra}
         BOOK.add("kling_default", fields)
-        with KlingHook().submitting() as session, pytest.raises(KlingError, match="host, path and api"):
+        with (
+            KlingHook().submitting() as session,
+            pytest.raises(KlingError, match="Base URL and API of the Airflow connection 'kling_default'"),
+        ):
             session.submit(wanted(model="kling-v3-std-silent"))
-        assert "path and api" in KlingHook().test_connection()[1]
+        assert "check Base URL (host, port and path) and API" in KlingHook().test_connection()[1]
 
 
 def test_no_credential_is_part_of_a_repr() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, ObjectStoragePath, TaskDeferred
 
 from airflow_provider_kling.decorators.kling import kling_task
 from airflow_provider_kling.exceptions import (
@@ -90,7 +90,7 @@ class TestWhatIsReturned:
     @pytest.mark.parametrize(
         ("value", "arguments", "words"),
         [
-            (None, {}, "'idea' returned has 1 problem:.*return=None: must be the prompt .* not NoneType"),
+            (None, {}, "'idea' returned: return=None: must be the prompt .* not NoneType"),
             (["a"], {}, r"return=\['a'\]: must be the prompt \(str\) or a dict of request fields, not list"),
             (7, {}, "return=7"),
             ({"prompt": PROMPT, "lenght": 5}, {}, "lenght=5: is no request field; they are model, prompt"),
@@ -343,6 +343,23 @@ class TestMapping:
             ("A green boat", 5),
         ]
 
+    @pytest.mark.parametrize("name", ["save_to", "last_frame_to"])
+    def test_one_file_for_all_rows_is_refused_when_the_dag_is_parsed(self, name: str, dag: DAG) -> None:
+        def idea(colour: str) -> str:
+            return colour
+
+        def task(path: Any) -> Any:
+            paths = {"save_to": "s3://b/clips/", name: path}
+            return kling_task(idea, model=MODEL, **paths).override(task_id="other")
+
+        for path in ("s3://b/clip.mp4", ObjectStoragePath("file:///tmp/clip.mp4")):
+            with pytest.raises(KlingValidationError, match=f"{name}=.*is one file for all rows"):
+                task(path).expand(colour=["red", "blue"])
+            with pytest.raises(KlingValidationError, match=f"{name}=.*is one file for all rows"):
+                task(path).expand_kwargs([{"colour": "red"}])
+        task("s3://b/{slug}.mp4").expand(colour=["red", "blue"])
+        task("s3://b/clip.mp4")("red")
+
     def test_the_defaults_of_the_dag_apply(self, sandbox: Sandbox, connected: str) -> None:
         with DAG("defaults", schedule=None, default_args={"model": MODEL, "duration": 3}):
 
@@ -367,7 +384,7 @@ class TestWhatADagFileIsRefusedFor:
     )
     def test_a_literal_argument(self, arguments: dict[str, Any], words: str) -> None:
         with pytest.raises(KlingValidationError, match=words):
-            kling_task(**arguments)
+            kling_task(**arguments)(lambda: PROMPT)
         with pytest.raises(KlingValidationError, match=words):
             kling_task(lambda: PROMPT).override(task_id="video", **arguments)()
 

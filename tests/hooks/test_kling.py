@@ -514,7 +514,7 @@ class TestWaiting:
         hook.wait_for_video(
             job.kling_task_id, started_at=time.time(), deadline=time.time() + 10, poll_interval=0.1
         )
-        assert f"Kling task {job.kling_task_id}: [####################] 100% completed after 0 s" in task_log.text
+        assert f"Finished after 0 s ({job.kling_task_id})" in task_log.text
 
 
 class TestAClockThatIsSetWhileAVideoIsWaitedFor:
@@ -569,7 +569,7 @@ class TestConnectionTest:
         works, words = hook_on(f"http://127.0.0.1:{free_port()}").test_connection()
         assert not works
         assert "Connection refused" in words
-        assert "Check the host of the Airflow connection" in words
+        assert "Check the Base URL of the Airflow connection, DNS" in words
 
     def test_a_wrong_name(self, hook_on: Callable[..., KlingHook]) -> None:
         works, words = hook_on("kling.invalid").test_connection()
@@ -579,7 +579,7 @@ class TestConnectionTest:
     def test_a_wrong_path(self, sandbox: Sandbox, hook_on: Callable[..., KlingHook]) -> None:
         works, words = hook_on(f"{sandbox.base_url}/api", sandbox.api_key).test_connection()
         assert not works
-        assert "not as this API (HTTP 404): check host, port, path and api" in words
+        assert "not as this API (HTTP 404): check Base URL (host, port and path) and API" in words
 
     @pytest.mark.parametrize(
         "foreign",

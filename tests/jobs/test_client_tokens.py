@@ -238,7 +238,7 @@ class TestALostAnswer:
 
     def test_look_ups_that_always_fail_end_in_a_persons_word(self) -> None:
         platform = Platform(outcomes=["lost"], looks=[KlingServerError("busy")] * MAX_LOOK_UPS)
-        with pytest.raises(KlingUncertainSubmissionError, match=r"external_task_id [\w-]{16}; a clear"):
+        with pytest.raises(KlingUncertainSubmissionError, match=r"external_task_id [\w-]{16}\. A clear"):
             platform.attempt()
         assert len(platform.posts) == 1
         assert sum(platform.slept) < 600

@@ -62,4 +62,4 @@ def test_a_limit_needs_a_price() -> None:
     wanted = request(sound=True)
     with pytest.raises(KlingValidationError, match="max_cost=9 cannot be kept: the connection 'mine'") as e:
         check_cost(None, 9, wanted, conn_id="mine")
-    assert "'kling-v3-std-audio' or 'kling-v3' to the extra prices" in str(e.value)
+    assert "'kling-v3-std-audio' or 'kling-v3' to Prices (extra.prices) of the connection" in str(e.value)

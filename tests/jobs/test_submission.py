@@ -214,8 +214,8 @@ class TestAnUnknownFate:
             "14:13:20+00:00 (The submit was sent, but its response was lost)."
         )
         assert second == (
-            f"Look for it at the vendor, set the Airflow Variable {vendor.names()[0]} to its id, or to none if "
-            "there is none, and clear this task."
+            f"Look for it at the vendor. Set the Airflow Variable {vendor.names()[0]} to its id, or to none if "
+            "there is none. Then clear this task."
         )
         assert not error.retryable
         assert vendor.fates() == ["unknown"]

@@ -82,7 +82,7 @@ def refused(sandbox: Sandbox, **arguments: Any) -> KlingError:
 def assert_wrong(error: KlingError, field: str, uri: str, words: str) -> None:
     assert isinstance(error, KlingValidationError)
     assert isinstance(error, AirflowFailException)
-    assert f"  - {field}={uri!r}: " in str(error)
+    assert f"  - {field}={uri!r}: " in f"  - {error}"
     assert words in str(error)
     assert "This attempt submitted nothing" in str(error)
 

@@ -70,6 +70,8 @@ def check_metadata(files: Mapping[str, bytes]) -> None:
     compare("Requires-Python", told["Requires-Python"], project["requires-python"])
     compare("License-Expression", told["License-Expression"], project["license"])
     compare("License-File", told.get_all("License-File"), project["license-files"])
+    urls = [f"{label}, {url}" for label, url in project["urls"].items()]
+    compare("Project-URL", told.get_all("Project-URL"), urls)
     compare("Classifier", told.get_all("Classifier"), project["classifiers"])
     compare("Provides-Extra", set(told.get_all("Provides-Extra") or ()), set(extras))
     compare(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_kling.api.official.envelope import error_code, request_id_in
 from airflow_provider_kling.api.official.routes import is_vendors_host, other_region
 from airflow_provider_kling.api.official.token import CLOCK_TOLERANCE
-from airflow_provider_kling.exceptions import KlingAuthenticationError, KlingError
+from airflow_provider_kling.exceptions import THE_CONNECTION, KlingAuthenticationError, KlingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def explained(response: Response, credentials: Credentials, base_url: str) -> It
 
 
 def _advice(response: Response, credentials: Credentials, base_url: str) -> str:
-    keys = "password (API key)" if credentials.login is None else "login (access key) and password (secret key)"
+    keys = "API key" if credentials.login is None else "Access key, and the secret key in API key,"
     sentences = []
     is_about_time = error_code(response) in TIME_CODES
     ahead = response.clock_error
@@ -54,11 +54,12 @@ def _advice(response: Response, credentials: Credentials, base_url: str) -> str:
             "Check the clock of this machine: the token that is signed with it is valid for a span of time."
         )
     if not is_about_time or not sentences:
-        sentences.append(f"Check the {keys} of the Airflow connection.")
+        sentences.append(f"Check {keys} of {THE_CONNECTION}.")
         if is_vendors_host(base_url):
             sentences.append(
-                f"Keys are bound to a region: if this one is of the other, the host is {other_region(base_url)}."
+                "Keys are bound to a region: if this one is of the other, the Base URL is "
+                f"{other_region(base_url)}."
             )
         else:
-            sentences.append("Check its host too.")
+            sentences.append("Check its Base URL too.")
     return " ".join(sentences)

@@ -65,19 +65,20 @@ def problems_of(credentials: Credentials, *, is_vendors_host: bool) -> list[Prob
     if login is not None:
         return list(_problems_of_pair(secret, login))
     if ":" in secret:
-        expected = "holds two keys; the access key belongs in the login, and the secret key in the password"
+        expected = "holds two keys; the access key belongs in Access key (login), and the secret key here"
         return [Problem("password", _HIDDEN, expected)]
     if not is_vendors_host:
         return []
     if _JWT.fullmatch(secret):
         expected = (
-            "holds a token that expires; give the access key (login) and the secret key (password) themselves"
+            "holds a token that expires; enter the keys themselves: the access key in Access key (login), the "
+            "secret key in API key (password)"
         )
         return [Problem("password", _HIDDEN, expected)]
     if _HALF_OF_PAIR.fullmatch(secret):
         expected = (
-            "must hold the access key that belongs to the secret key in the password; it stays empty for an API "
-            f"key, which starts with {API_KEY_PREFIX}"
+            "must hold the access key that belongs to the secret key in API key (password); it stays empty only "
+            f"for an API key, which starts with {API_KEY_PREFIX}"
         )
         return [Problem("login", "", expected)]
     return []
@@ -85,16 +86,17 @@ def problems_of(credentials: Credentials, *, is_vendors_host: bool) -> list[Prob
 
 def _problems_of_pair(secret: str, login: str) -> list[Problem]:
     if login.startswith(API_KEY_PREFIX):
-        return [
-            Problem("login", _HIDDEN, "holds an API key, which belongs in the password; the login stays empty")
-        ]
+        expected = "holds an API key, which belongs in API key (password); Access key stays empty"
+        return [Problem("login", _HIDDEN, expected)]
     if secret.startswith(API_KEY_PREFIX):
-        expected = "must be empty, since the password holds an API key; an access key belongs to a secret key"
+        expected = "must be empty, since API key (password) holds one; an access key belongs to a secret key"
         return [Problem("login", _HIDDEN, expected)]
     if not login.isascii() or not login.isprintable() or any(character in login for character in " :,;\"'"):
         return [Problem("login", _HIDDEN, "must hold the access key alone")]
     if not secret:
-        return [Problem("password", "", "must hold the secret key that belongs to the access key in the login")]
+        expected = "must hold the secret key that belongs to the access key in Access key (login)"
+        return [Problem("password", "", expected)]
     if login == secret:
-        return [Problem("login", _HIDDEN, "holds the same key as the password; one is the access key")]
+        expected = "holds the same key as API key (password), which must be the secret key"
+        return [Problem("login", _HIDDEN, expected)]
     return []

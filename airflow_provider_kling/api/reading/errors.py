@@ -22,6 +22,7 @@ from airflow_provider_kling.api.reading.refusals import MAX_WORDS, ErrorNames
 from airflow_provider_kling.api.response import Response, is_html, is_page
 from airflow_provider_kling.exceptions import (
     NOT_BILLED,
+    THE_CONNECTION,
     KlingAuthenticationError,
     KlingContentRefusedError,
     KlingError,
@@ -153,8 +154,8 @@ def uncertain_error(
     elif error_object(response) and (entry := error_names(response).entry()):
         listed = json.dumps([entry], ensure_ascii=False)
         advice += (
-            " If the vendor confirms that such a submit is not billed, add to the connection's extra: "
-            f'"refusal_codes": {listed}'
+            " If the vendor confirms that such a submit is not billed, add to Refusal codes (extra.refusal_codes) "
+            f"of {THE_CONNECTION}: {listed}"
         )
     return KlingUncertainSubmissionError(
         message,
@@ -250,11 +251,11 @@ def error_of(
     if kind is None and is_missing_route(response, names):
         kind = KlingUnavailableError if kling_task_id else KlingNotFoundError
         message = f"{message}: the server has no such route"
-        advice = "The API does not have this path. Check host, path and api of the connection."
+        advice = f"The API does not have this path. Check Base URL and API of {THE_CONNECTION}."
     if kind is None and 300 <= status < 400:
         kind = KlingServerError if kling_task_id else KlingNotFoundError
         target = clean_text(response.location or "nowhere")
-        advice = f"It redirects to {target}; enter the API's own address in the connection."
+        advice = f"It redirects to {target}; enter the API's own address as the Base URL of {THE_CONNECTION}."
     if kind is None and kling_task_id and status in (404, 410) and is_page(response):
         # An HTML 404 comes from a proxy (for example during a deployment), not from the API.
         kind = KlingServerError
@@ -265,7 +266,7 @@ def error_of(
     if kind is KlingValidationError and kling_task_id is None:
         advice = NOT_BILLED
     if kind is KlingNotFoundError and kling_task_id is None and advice is None:
-        advice = "Check host, path and api of the connection, and what the request refers to."
+        advice = f"Check Base URL and API of {THE_CONNECTION}, and what the request refers to."
     return kind(
         message,
         kling_task_id=kling_task_id,

@@ -48,7 +48,7 @@ def read_probe(response: Response) -> str | None:
     :raises KlingUnavailableError: if the response proves that the API is unavailable: a page, a redirect, a 5xx
         without JSON, or an error about an unknown route, for which the server has not checked the key.
     """
-    error = error_of(response, "The server rejected the key of the connection")
+    error = error_of(response, "The server rejected the API key")
     if isinstance(error, KlingAuthenticationError):
         raise error
     if absent := why_absent(response):
@@ -109,8 +109,8 @@ def describe_probe(response: Response) -> tuple[bool, str]:
     except KlingError as error:
         if odd or absent:
             where = (
-                f"The host responds, but not as this API (HTTP {response.http_status}): check host, port, "
-                "path and api."
+                f"The server responds, but not as this API (HTTP {response.http_status}): check Base URL "
+                "(host, port and path) and API."
             )
             return False, f"{where} {absent or error}"
         if not isinstance(error, KlingNotFoundError):

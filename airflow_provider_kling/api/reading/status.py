@@ -38,6 +38,7 @@ from airflow_provider_kling.api.reading.refusals import LOST_WORDS, MAX_WORDS
 from airflow_provider_kling.api.reading.status_words import STATUS_NAMES, is_gone, status_of
 from airflow_provider_kling.api.reading.video_url import video_url
 from airflow_provider_kling.exceptions import (
+    THE_CONNECTION,
     KlingAuthenticationError,
     KlingBalanceError,
     KlingError,
@@ -152,7 +153,7 @@ def _not_an_object(response: Response, kling_task_id: str | None) -> KlingServer
         kling_task_id=kling_task_id,
         http_status=response.http_status,
         server_message=excerpt(response.body),
-        advice="Check that the connection's host is the API itself.",
+        advice=f"Check that the Base URL of {THE_CONNECTION} is the API itself.",
     )
 
 

@@ -34,6 +34,7 @@ from airflow_provider_kling.api.reading.status import (
 from airflow_provider_kling.api.reading.status_words import status_of
 from airflow_provider_kling.api.response import is_html
 from airflow_provider_kling.exceptions import (
+    THE_CONNECTION,
     KlingBalanceError,
     KlingContentRefusedError,
     KlingNotFoundError,
@@ -165,8 +166,8 @@ def _unexpected_form(response: Response) -> str:
         return "The response to the submit is an interim one, not the final one"
     if is_web_page(response):
         return (
-            "The response to the submit is a web page, not a response of the API: check the connection's host and "
-            "path"
+            "The response to the submit is a web page, not a response of the API: check the Base URL of "
+            f"{THE_CONNECTION}"
         )
     if not response.body.strip():
         return "The response to the submit is empty"

@@ -257,8 +257,8 @@ class TestARejectedKey:
         assert "region" not in self.read(with_api_key(RESELLER), 1002)
 
     def test_names_the_fields_to_check(self) -> None:
-        assert "password (API key)" in self.read(with_api_key(), 1002)
-        assert "login (access key) and password (secret key)" in self.read(with_pair(), 1002)
+        assert "Check API key of" in self.read(with_api_key(), 1002)
+        assert "Check Access key, and the secret key in API key," in self.read(with_pair(), 1002)
 
     @pytest.mark.parametrize("code", [1000, 1002, 1003, 1004])
     def test_may_be_due_to_the_clock(self, code: int) -> None:

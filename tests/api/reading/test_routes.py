@@ -122,7 +122,7 @@ class TestNoSuchRoute:
     def test_the_connection_does_not_work_and_the_key_was_not_tried(self, body: Any, http_status: int) -> None:
         works, words = describe_probe(answer(body, http_status))
         assert not works
-        assert f"not as this API (HTTP {http_status}): check host, port, path and api" in words
+        assert f"not as this API (HTTP {http_status}): check Base URL (host, port and path) and API" in words
         assert "no such route, so the key was not checked" in words
 
     def test_nothing_is_submitted(self, body: Any, http_status: int) -> None:
@@ -135,7 +135,7 @@ class TestNoSuchRoute:
         assert caught.value.retryable
         assert caught.value.kling_task_id == "task_1"
         assert "Nothing was submitted" not in str(caught.value)
-        assert "host, path and api of the connection" in str(caught.value)
+        assert "Base URL and API of the Airflow connection" in str(caught.value)
 
     def test_the_next_route_is_tried(self, body: Any, http_status: int) -> None:
         assert serves_route(answer(body, http_status)) is False
@@ -188,7 +188,7 @@ def test_other_trouble_is_none_of_the_route(body: Any, http_status: int) -> None
 def test_a_submit_to_no_route_bought_nothing(body: Any, http_status: int) -> None:
     with pytest.raises(KlingNotFoundError, match="no such route") as caught:
         read_submit(answer(body, http_status))
-    assert "host, path and api of the connection" in str(caught.value)
+    assert "Base URL and API of the Airflow connection" in str(caught.value)
 
 
 def test_the_path_of_each_route() -> None:
