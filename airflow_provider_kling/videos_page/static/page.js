@@ -100,7 +100,10 @@
       }
     };
 
-    const countsOf = (within) => within.querySelector("#totals")?.textContent.replace(/\s+/g, " ").trim() ?? "";
+    const countsOf = (within) =>
+      [...within.querySelectorAll("#totals .totals > div")]
+        .map((each) => `${each.querySelector("dt").textContent}: ${each.querySelector("dd").textContent}`)
+        .join(", ");
     let asked = 0;
     const load = async (url) => {
       const turn = ++asked;
