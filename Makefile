@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 AIRFLOW := apache-airflow==3.3.*
+CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
 
 # What is set outside for another Airflow or another Python does not reach this one.
 unexport $(filter AIRFLOW% _AIRFLOW% PYTHON% PYTEST% COVERAGE% VIRTUAL_ENV% KLING%,$(.VARIABLES))
@@ -19,7 +20,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
 stop = { echo "make: $(1)" >&2; exit 1; }
 
-.PHONY: help demo airflow check lint package test test-slow test-versions bench clean
+.PHONY: help demo airflow check lint package test test-slow test-versions test-ui screenshots bench clean
 
 help:
 	@echo "make demo           make a video with a DAG on a real Airflow, against a local stand-in for Kling"
@@ -29,6 +30,8 @@ help:
 	@echo "make test           run all tests, those on a real Airflow included"
 	@echo "make test-slow      run the tests that take many minutes"
 	@echo "make test-versions  try every supported version of Airflow"
+	@echo "make test-ui        open the pages in a browser, on Airflow 3.3 and 3.1"
+	@echo "make screenshots    make test-ui, and put its pictures into docs/images"
 	@echo "make bench          measure, beside what one would use otherwise (half an hour)"
 	@echo "make clean          remove everything that make made"
 	@echo "The Python to use: make PYTHON=python3.12 ..."
@@ -61,6 +64,15 @@ test-slow: .venv/ready | .build/tmp
 
 test-versions: .venv/ready | .build/tmp
 	@.venv/bin/python -m tests.versions.run
+
+test-ui: .venv/ready | .build/tmp
+	@test -x "$(CHROMIUM)" || $(call stop,no Chromium was found. On Debian: apt-get install chromium fonts-dejavu-core. Or name one: make CHROMIUM=/path/to/chrome test-ui)
+	@.venv/bin/uv pip install --quiet --python .venv/bin/python --group ui || $(call stop,the packages could not be installed. Is the Python package index within reach?)
+	CHROMIUM="$(CHROMIUM)" .venv/bin/python -m pytest --basetemp=.build/pytest-ui --durations=10 tests/ui
+
+screenshots: test-ui
+	@mkdir -p docs/images
+	cp .build/screenshots/3.3/*.png docs/images/
 
 bench: .venv/ready | .build/tmp
 	@.venv/bin/uv pip install --quiet --python .venv/bin/python --group bench || $(call stop,the packages to compare with could not be installed. Is the Python package index within reach?)

@@ -20,6 +20,7 @@ _HOMES = {
     "KlingTaskSensor": "sensors.kling",
     "KlingTaskTrigger": "triggers.kling",
     "KlingToObjectStorageOperator": "transfers.kling_to_object_storage",
+    "KlingVendorLink": "links.kling",
     "KlingVideo": "jobs.result",
     "KlingVideoLink": "links.kling",
     "VideoJob": "api.job",

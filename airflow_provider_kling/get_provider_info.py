@@ -33,7 +33,10 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "task-decorators": [{"class-name": "airflow_provider_kling.decorators.kling.kling_task", "name": "kling"}],
-        "extra-links": ["airflow_provider_kling.links.kling.KlingVideoLink"],
+        "extra-links": [
+            "airflow_provider_kling.links.kling.KlingVideoLink",
+            "airflow_provider_kling.links.kling.KlingVendorLink",
+        ],
         "config": {
             "kling": {
                 "description": "How Kling tasks wait, and how the record of paid jobs is kept.",
@@ -82,6 +85,19 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "integer",
                         "example": None,
                         "default": "86400",
+                    },
+                    "stream_from": {
+                        "description": (
+                            "URIs of folders whose stored videos the Videos page plays through the API server, "
+                            "separated by commas or whitespace. The path of a stored video comes from an XCom, "
+                            "which every DAG author can write, so a file is streamed only from below one of them: "
+                            "with the same scheme, connection and bucket. Without any, the page plays the "
+                            "vendor's URL. A local folder is ``file:///folder``."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://my_s3@my-bucket/clips, file:///data/clips",
+                        "default": "",
                     },
                     "show_prompts": {
                         "description": (

@@ -5,21 +5,25 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow import __version__
 
 _VERSION = tuple(map(int, __version__.split(".")[:2]))
 AIRFLOW_V_3_0_PLUS = _VERSION >= (3, 0)
+AIRFLOW_V_3_1_PLUS = _VERSION >= (3, 1)
 AIRFLOW_V_3_3_PLUS = _VERSION >= (3, 3)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
 
     from airflow.providers.common.compat.sdk import BaseOperator, Context
     from airflow.sdk.bases.decorator import _TaskDecorator as DecoratedFunction
     from airflow.sdk.definitions.asset import AssetRef
     from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+    from airflow.triggers.base import BaseTrigger
 
     NEVER_EXPIRE: timedelta
 else:
@@ -54,16 +58,20 @@ else:
 
 __all__ = [
     "AIRFLOW_V_3_0_PLUS",
+    "AIRFLOW_V_3_1_PLUS",
     "AIRFLOW_V_3_3_PLUS",
     "NEVER_EXPIRE",
     "AssetRef",
     "DecoratedFunction",
     "TaskDeferralError",
     "TaskDeferralTimeout",
+    "TaskInstanceRef",
     "after_success",
     "first_reschedule_date",
     "is_test_run",
     "normalize_deferral_errors",
+    "set_xcom_of",
+    "task_instance_of",
     "task_state_store",
 ]
 
@@ -90,6 +98,55 @@ def is_test_run(context: Context) -> bool:
 
     comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
     return type(comms).__name__ == "InProcessSupervisorComms"
+
+
+class TaskInstanceRef(NamedTuple):
+    """What identifies a task instance; ``map_index`` is -1 for a task that is not mapped."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+
+def task_instance_of(trigger: BaseTrigger) -> TaskInstanceRef | None:
+    """
+    Return the task instance that a triggerer runs a trigger for, for :func:`set_xcom_of`.
+
+    None outside a triggerer, as in ``dag.test()``, and in Airflow 3.0.0 to 3.0.4. There, the supervisor of a
+    triggerer does not know the message that writes an XCom. It would never respond, and all triggers would hang.
+    """
+    ti: Any = getattr(trigger, "task_instance", None)
+    if ti is None or getattr(trigger, "triggerer_job_id", None) is None:
+        return None
+    if AIRFLOW_V_3_0_PLUS and not hasattr(import_module("airflow.jobs.triggerer_job_runner"), "SetXCom"):
+        return None
+    return TaskInstanceRef(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
+
+
+async def set_xcom_of(ti: TaskInstanceRef, key: str, value: Any, *, executor: ThreadPoolExecutor) -> None:
+    """
+    Write an XCom from a triggerer, without blocking its event loop.
+
+    The caller must not be cancelled meanwhile: before Airflow 3.2, another trigger would then get the response to
+    this write, and all of them would fail.
+
+    :param ti: The task instance that the XCom belongs to.
+    :param key: Its key.
+    :param value: Its value, plain JSON.
+    :param executor: The threads to write in.
+    :raises Exception: whatever the XCom backend raises.
+    """
+    from asgiref.sync import sync_to_async
+
+    # Airflow 3 sends the write through the event loop, which a thread of asgiref knows. Before 3.2, a thread that
+    # does not would corrupt the connection to the supervisor. Airflow 2 writes to the database.
+    await sync_to_async(_set_xcom, thread_sensitive=False, executor=executor)(ti, key, value)
+
+
+def _set_xcom(ti: TaskInstanceRef, key: str, value: Any) -> None:
+    module = import_module("airflow.sdk.execution_time.xcom" if AIRFLOW_V_3_0_PLUS else "airflow.models.xcom")
+    module.XCom.set(key=key, value=value, **ti._asdict())
 
 
 def after_success(task: BaseOperator, context: Context, do: Callable[[], None]) -> None:

@@ -37,7 +37,7 @@ HEAVY = (
 )
 PROGRAM = """
 import importlib, json, sys
-from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, task
+{first}
 before = set(sys.modules)
 for module in {modules!r}:
     importlib.import_module(module)
@@ -48,8 +48,13 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 @pytest.fixture(scope="module")
 def loaded() -> list[str]:
     """The modules that the operators, sensors and transfers add to those that every DAG file has."""
+    return added_by("from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, task", *IMPORTED_BY_A_DAG)
+
+
+def added_by(first: str, *modules: str) -> list[str]:
+    """Return the modules that an import adds to those of a first statement, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(modules=IMPORTED_BY_A_DAG)],
+        [sys.executable, "-c", PROGRAM.format(first=first, modules=modules)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -66,6 +71,16 @@ def test_the_modules_are_loaded(loaded: list[str]) -> None:
 def test_parsing_a_dag_imports_nothing_heavy(loaded: list[str], library: str) -> None:
     assert find_spec(library), "a name of nothing is never loaded: it would prove nothing"
     assert [module for module in loaded if module == library or module.startswith(f"{library}.")] == []
+
+
+def test_the_plugin_imports_nothing_of_the_page() -> None:
+    """Every component of Airflow loads plugins, workers and the processes that parse DAGs included."""
+    added = added_by("import airflow.plugins_manager", "airflow_provider_kling.videos_page.plugin")
+    own = {".version_compat", ".videos_page", ".videos_page.plugin"}
+    assert {module for module in added if module.startswith("airflow_provider_kling.")} == {
+        f"airflow_provider_kling{module}" for module in own
+    }
+    assert not any(module.startswith("airflow.api_fastapi") for module in added)
 
 
 def test_parsing_a_dag_imports_little_at_all(loaded: list[str]) -> None:

@@ -16,6 +16,7 @@ HTTP = frozenset({"requests", "urllib3", "aiohttp", "httpx"})
 AIRFLOW_AND_HTTP = HTTP | {"airflow"}
 
 LAYERS = {
+    "page": Layer(("videos_page",), imports=("operators",)),
     "operators": Layer(("decorators", "operators", "sensors", "transfers", "links"), imports=("tasks", "media")),
     "tasks": Layer(("tasks", "records"), imports=("hooks", "media")),
     "hooks": Layer(("hooks", "triggers", "retry_policy", "shown_prompts"), imports=("client", "jobs", "airflow")),
@@ -56,6 +57,10 @@ def test_the_package_keeps_its_layers(imports: Imports) -> None:
 def test_no_module_imports_a_test_module() -> None:
     """What several tests share stands in ``tests/fixtures/``; a test module can then change by itself."""
     assert imports_of_test_modules(Imports.read(TESTS)) == []
+
+
+def test_what_a_video_shows_is_decided_without_airflow(imports: Imports) -> None:
+    assert imports.ways_to(AIRFLOW_AND_HTTP, "videos_page.cards", except_through="exceptions") == {}
 
 
 def test_only_the_connection_knows_which_apis_there_are(imports: Imports) -> None:

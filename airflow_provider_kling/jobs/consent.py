@@ -10,6 +10,7 @@ can hold the decisions on many submits.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 #: Name of the Variable with the decisions on many submits; names for a single submit begin with it.
 ADOPT = "kling_adopt"
+_NAME = re.compile(rf"{ADOPT}_[0-9a-f]{{12}}")
 
 
 class Decision(NamedTuple):
@@ -39,6 +41,11 @@ class Decision(NamedTuple):
 def variable_name(intent_id: str) -> str:
     """Return the name of the Airflow Variable for the decision on one submit, from the id of its intent."""
     return f"{ADOPT}_{intent_id[:12]}"
+
+
+def is_variable_name(name: str) -> bool:
+    """Return whether a text is the name of the Variable for the decision on one submit."""
+    return _NAME.fullmatch(name) is not None
 
 
 def decision_for(submit: Submit, *, read: Callable[[str], str | None], now: float) -> Decision | None:

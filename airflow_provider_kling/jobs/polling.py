@@ -152,6 +152,7 @@ class Poller:
         self._reported_at = started_at
         self._reported_words: set[str] = set()
         self._reported_progress = -LINE_PROGRESS
+        self._is_unknown_yet = self._reported_unknown = False
 
     @property
     def job_has_ended(self) -> bool:
@@ -182,6 +183,7 @@ class Poller:
         """Decide after a status check that the server answered."""
         from airflow_provider_kling.jobs.result import finished_video  # not needed when a DAG is parsed
 
+        self._is_unknown_yet = False
         if self._may_be_another(job, grace, now):
             self._try_other_id(is_final=False)
             return self._pause(self.delay.next_check(self._elapsed(now), None), now)
@@ -208,6 +210,7 @@ class Poller:
         if isinstance(error, KlingNotFoundError):
             unseen = elapsed if self.visible_from is None else min(elapsed, now - self.visible_from)
             is_young = unseen < grace.visibility
+            self._is_unknown_yet = is_young and self.job is None
             if self._try_other_id(is_final=not is_young) or is_young:
                 return self._pause(self.delay.next_check(elapsed, None), now)
             if self.other_id is not None:
@@ -240,9 +243,12 @@ class Poller:
             if now - self._reported_at < HEARTBEAT:
                 return None
             self._reported_at = now
-            return f"Kling task {self.kling_task_id}: the last {self.failures} checks failed: {self.last_error}"
+            return self._line(f"The last {self.failures} checks failed: {self.last_error}")
         if job is None:
-            return None
+            if not self._is_unknown_yet or self._reported_unknown:
+                return None
+            self._reported_unknown, self._reported_at = True, now
+            return self._line(f"The server does not know the task yet, {self._duration_text(now)}")
         state = (job.raw_status, job.progress)
         new_word = job.raw_status not in self._reported_words and len(self._reported_words) < MAX_WORDS
         grown = (job.progress or 0) >= self._reported_progress + LINE_PROGRESS
@@ -254,10 +260,17 @@ class Poller:
         self._reported_progress = max(self._reported_progress, job.progress or 0)
         if new_word:
             self._reported_words.add(job.raw_status)
-        line = f"Kling task {self.kling_task_id}: {progress_bar(job)} after {_duration_text(self._elapsed(now))}"
+        text = f"{state_text(job)} {self._duration_text(now)}"
         if new_word and not job.is_known_status:
-            line += f" (status word {job.raw_status!r} is unknown here and counts as running)"
-        return line
+            text += f"; status word {job.raw_status!r} is unknown here and counts as running"
+        return self._line(text[0].upper() + text[1:])
+
+    def _line(self, text: str) -> str:
+        """Return a line of the log: what is new first, since log viewers cut lines off, and the id last."""
+        return f"{text} ({self.kling_task_id})"
+
+    def _duration_text(self, now: float) -> str:
+        return f"after {_duration_text(self._elapsed(now))}"
 
     def _elapsed(self, now: float) -> float:
         """Return the seconds since the start; a start in the future, from a clock that is ahead, becomes now."""
@@ -350,7 +363,7 @@ class Poller:
         )
 
     def _timed_out(self, now: float) -> KlingError:
-        state = f"still {progress_bar(self.job)}" if self.job else "not seen once"
+        state = f"still {state_text(self.job)}" if self.job else "not seen once"
         trouble = f"; the last {self.failures} checks failed: {self.last_error}" if self.last_error else ""
         deadline = datetime.fromtimestamp(self.deadline, tz=UTC).isoformat(timespec="seconds")
         return KlingTimeoutError(
@@ -360,12 +373,18 @@ class Poller:
         )
 
 
-def progress_bar(job: VideoJob) -> str:
-    """Return a job's state for the log: ``[######--------] 43% in_progress``."""
+def state_text(job: VideoJob) -> str:
+    """Return the state of a job as a person reads it: ``queued at the vendor``, or ``43 % [####------]``."""
+    if job.status == "queued":
+        return "queued at the vendor"
+    if job.status == "failed":
+        return "failed"
+    if job.status == "completed":
+        return "finished" if job.video_url else "finished, but without a URL yet,"
     if job.progress is None:
-        return job.raw_status or job.status
-    filled = round(job.progress / 100 * 20)
-    return f"[{'#' * filled}{'-' * (20 - filled)}] {job.progress}% {job.raw_status or job.status}"
+        return "being made"
+    filled = job.progress // 10
+    return f"{job.progress} % [{'#' * filled}{'-' * (10 - filled)}]"
 
 
 def _duration_text(seconds: float) -> str:

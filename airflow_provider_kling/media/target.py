@@ -163,8 +163,12 @@ class Target(ABC):
         return result
 
     @abstractmethod
-    def open(self) -> AbstractContextManager[BinaryIO]:
-        """Open the file with the final name to read it."""
+    def open(self, *, read_ahead: int | None = None) -> AbstractContextManager[BinaryIO]:
+        """
+        Open the file with the final name to read it.
+
+        :param read_ahead: Bytes that a store reads ahead; None is its own default.
+        """
 
     def size(self) -> int | None:
         """Return the size of the file with the final name; None if there is none, or it cannot be looked up."""
@@ -291,7 +295,7 @@ class _LocalTarget(Target):
         if not overwrite:
             raise _invalid_path(self.path, "exists, and overwrite=False")
 
-    def open(self) -> AbstractContextManager[BinaryIO]:
+    def open(self, *, read_ahead: int | None = None) -> AbstractContextManager[BinaryIO]:
         return self._file.open("rb")
 
     def _beside(self, name: str) -> str:
@@ -422,9 +426,9 @@ class _StoreTarget(Target):
         self._fs.invalidate_cache(self._key.rpartition("/")[0])
         return cast("dict[str, Any]", self._fs.info(key))
 
-    def open(self) -> AbstractContextManager[BinaryIO]:
+    def open(self, *, read_ahead: int | None = None) -> AbstractContextManager[BinaryIO]:
         self._fs.invalidate_cache(self._key)
-        return cast("AbstractContextManager[BinaryIO]", self._fs.open(self._key, "rb"))
+        return cast("AbstractContextManager[BinaryIO]", self._fs.open(self._key, "rb", block_size=read_ahead))
 
     def _beside(self, name: str) -> str:
         return f"{self._key.rpartition('/')[0]}/{name}"

@@ -20,7 +20,7 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, to_seconds
-from airflow_provider_kling.links.kling import KlingVideoLink
+from airflow_provider_kling.links.kling import LINKS
 from airflow_provider_kling.media.mp4 import MAX_BYTES
 from airflow_provider_kling.tasks.base import label_of
 from airflow_provider_kling.tasks.failures import as_task_failures, reporting_failure, task_failure
@@ -160,7 +160,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         "extra_body": "json",
         "tags": "json",
     }
-    operator_extra_links = (KlingVideoLink(),)
+    operator_extra_links = LINKS
     ui_color = "#e8f5d0"
 
     @naming_own_task
@@ -347,7 +347,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 job = self._submit(context, request, is_first_look=refusals == 0)
             except (KlingRateLimitError, KlingUnavailableError) as error:
                 refusals += 1
-                self._await_slot(error, since=since, refusals=refusals)
+                # The card of a video that waits shows its prompt.
+                self._push_request(context, request.video)
+                self._await_slot(context, error, since=since, refusals=refusals)
             else:
                 return self._go_on(context, job, request.video)
 
@@ -358,13 +360,15 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         except KlingUncertainSubmissionError:
             if (submit := self._submitter.unresolved) is not None:
                 context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
+                # What another submit would cost, for whoever decides on it.
+                self._push_estimate(context, request.video)
             raise
         finally:
             if self._submitter.bought:
                 count_submitted(self)
 
     def _go_on(self, context: Context, job: SubmitResult, video: VideoRequest) -> Any:
-        from airflow_provider_kling.jobs.result import shown_request
+        from airflow_provider_kling.jobs.progress import Sight
         from airflow_provider_kling.records import forget_after_success
 
         self._kling_task_id = job.kling_task_id
@@ -374,17 +378,29 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
         context["ti"].xcom_push(key="kling_submitted_at", value=job.submitted_at)
-        if (cost := self._estimate(video)) is not None:
-            context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
-        # What was sent: templates are rendered again for the resumed task, and may say something else by then.
-        call = self._hook.connection.api.submit(video)
-        context["ti"].xcom_push(
-            key="kling_request", value=shown_request(self._with_shown_prompts(call.body or {}))
-        )
+        self._push_estimate(context, video)
+        self._push_request(context, video)
+        if self._is_deferrable:
+            sight = Sight(submitted_at=job.submitted_at, now=(now := time.time()))
+            self._push_progress(context, sight.progress(job.job, now=now))
         with as_task_failures(final=not self._is_found_by_retry(context)):
             result = self._result(context, job, video_seconds=video.duration)
         forget_after_success(self, context)
         return result
+
+    def _push_estimate(self, context: Context, video: VideoRequest) -> None:
+        if (cost := self._estimate(video)) is not None:
+            context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
+
+    def _push_request(self, context: Context, video: VideoRequest) -> None:
+        """Push what is sent, since a resumed task renders its templates again, maybe to something else."""
+        from airflow_provider_kling.jobs.result import shown_request
+
+        call = self._hook.connection.api.submit(video)
+        request = shown_request(self._with_shown_prompts(call.body or {}))
+        context["ti"].xcom_push(key="kling_request", value=request)
+        # Some requests name it in their path alone.
+        context["ti"].xcom_push(key="kling_model", value=video.model)
 
     def _result(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
         from airflow_provider_kling.jobs.result import finished_video
@@ -396,6 +412,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         return self._wait(
             context,
             job.kling_task_id,
+            started_at=job.submitted_at,
             submitted_at=job.submitted_at,
             video_seconds=video_seconds,
             other_id=job.other_id,
@@ -506,7 +523,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             log=self.log.warning,
         )
 
-    def _await_slot(self, error: KlingError, *, since: float, refusals: int) -> None:
+    def _await_slot(self, context: Context, error: KlingError, *, since: float, refusals: int) -> None:
         """Wait until the account may have a free slot; if deferrable, hold no worker."""
         from airflow_provider_kling.jobs.submit_pauses import pause_for_slot
 
@@ -519,12 +536,15 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 f"(submit_timeout={self.submit_timeout:g})"
             )
         pause = min(pause_for_slot(error, refusals), remaining)
-        self.log.info("%s Trying again in %.0f s at the latest.", error, pause)
+        awaited = "a slot" if isinstance(error, KlingRateLimitError) else "the API"
+        self.log.info("Waiting for %s, next submit in %.0f s at the latest. %s", awaited, pause, error)
         if not self._is_deferrable:
             time.sleep(pause)
             return
+        from airflow_provider_kling.jobs.progress import waiting_for_slot
         from airflow_provider_kling.triggers.kling import KlingSlotTrigger
 
+        self._push_progress(context, waiting_for_slot(now=now))
         self.defer(
             trigger=KlingSlotTrigger(
                 kling_conn_id=self.kling_conn_id,
@@ -551,8 +571,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 self.log.warning(
                     "The trigger crashed (%d); still waiting for Kling task %s", crashes, kling_task_id
                 )
-                other_id = self._pulled(context, "kling_other_id")
-                return self._wait(context, kling_task_id, submitted_at=time.time(), other_id=other_id)
+                return self._wait(
+                    context,
+                    kling_task_id,
+                    started_at=time.time(),
+                    submitted_at=self._pulled(context, "kling_submitted_at"),
+                    other_id=self._pulled(context, "kling_other_id"),
+                )
         # refusals=1, not 0: this attempt may have recorded events before it was deferred.
         return self._obtain(context, since=time.time(), refusals=1)
 
@@ -581,7 +606,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         context: Context,
         kling_task_id: str,
         *,
-        submitted_at: float,
+        started_at: float,
+        submitted_at: float | None,
         video_seconds: int | None = None,
         other_id: str | None = None,
         route: str | None = None,
@@ -589,15 +615,16 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         if self._is_deferrable:
             self._defer_until_finished(
                 kling_task_id,
-                started_at=submitted_at,
+                started_at=started_at,
                 model=self.model,
                 video_seconds=video_seconds,
                 other_id=other_id,
                 route=route,
+                submitted_at=submitted_at,
             )
         video = self._hook.wait_for_video(
             kling_task_id,
-            started_at=submitted_at,
+            started_at=started_at,
             deadline=time.time() + self.timeout,
             poll_interval=self.poll_interval,
             other_id=other_id,

@@ -9,7 +9,7 @@ records in a folder.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Variable, conf
 
@@ -25,7 +25,11 @@ from airflow_provider_kling.records.stores import (
 from airflow_provider_kling.version_compat import after_success, task_state_store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow.providers.common.compat.sdk import BaseOperator, Context
+
+    from airflow_provider_kling.jobs.journal import Event
 
 
 def record_store(context: Context, *, conn_id: str, fingerprint: str, is_first_look: bool) -> Store:
@@ -57,6 +61,28 @@ def record_store(context: Context, *, conn_id: str, fingerprint: str, is_first_l
             read_variable=read_variable,
         )
     return VariableStore(identity)
+
+
+def recorded_events(identity: Identity, task_state: Mapping[str, Any] | None) -> Sequence[Event] | None:
+    """
+    Return the record of a task instance that is not running, as far as this component of Airflow can read it.
+
+    :param identity: The task instance.
+    :param task_state: What its task state store holds; None if Airflow has none.
+    :return: Its events; None if no record is kept.
+    :raises KlingError: if the record is unreadable.
+    :raises Exception: if a store cannot be read, as the store raises it.
+    """
+    stores: list[Store] = []
+    if task_state is not None:
+        stores.append(TaskStateStore(task_state, prove=False))
+    if folder := _state_path():
+        stores.append(FolderStore(folder, identity, prove=False))
+    if not stores:
+        if _is_turned_off():
+            return None
+        stores.append(VariableStore(identity, prove=False))
+    return BothStores(*stores).load()
 
 
 def is_durable(context: Context) -> bool:

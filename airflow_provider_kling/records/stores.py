@@ -52,6 +52,12 @@ class Identity(NamedTuple):
         return cls(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
 
 
+def attempt_id(identity: Identity, try_number: int) -> str:
+    """Return the first 12 characters of the id of each intent of an attempt of which no record is kept."""
+    parts = "\0".join(map(str, (*identity, try_number)))
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]
+
+
 class Store(ABC):
     """
     A place for the events of one task instance.
@@ -175,14 +181,15 @@ class VariableStore(_OneDocument):
     """
     A record in an Airflow Variable, the store that needs no set-up.
 
-    Airflow reports a Variable that could not be looked up as missing, so an empty record always needs a proof. Two
+    Airflow reports a Variable that could not be looked up as missing, so an empty record needs a proof. Two
     attempts that write at the same moment can overwrite each other; only a folder can rule that out.
 
     :param identity: The task instance.
+    :param prove: See :class:`Store`; only what decides on a purchase needs a proof.
     """
 
-    def __init__(self, identity: Identity) -> None:
-        super().__init__(prove=True)
+    def __init__(self, identity: Identity, *, prove: bool = True) -> None:
+        super().__init__(prove=prove)
         self._identity = identity
         parts = "\0".join(map(str, identity))
         self.name = f"kling_record_{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
@@ -288,7 +295,7 @@ class NoStore(Store):
     ) -> None:
         super().__init__(prove=False)
         self._identity = identity
-        self._name = self._of_attempt(try_number)
+        self._name = attempt_id(identity, try_number)
         self._events: list[Event] = []
         if try_number > 1:
             self._events.append(
@@ -313,15 +320,11 @@ class NoStore(Store):
         If the Variable that the last attempt reported has a decision, it is the id of that report; otherwise a new
         id, whose Variable this attempt reports.
         """
-        reported = f"{self._of_attempt(try_number - 1)}-earlier"
+        reported = f"{attempt_id(self._identity, try_number - 1)}-earlier"
         earlier = Submit(id=reported, fingerprint="", purchase=0, sent_at=SENT_AT_UNKNOWN, conn_id="", dag_id="")
         decision = decision_for(earlier, read=read_variable, now=time.time())
         # The next attempt reads the Variable that this one reports.
         return reported if decision else f"{self._name}-earlier"
-
-    def _of_attempt(self, number: int) -> str:
-        parts = "\0".join(map(str, (*self._identity, number)))
-        return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
     def new_intent(self) -> str:
         return f"{self._name}-{new_id()[:12]}"

@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, STILL_RUNNING, to_seconds
-from airflow_provider_kling.links.kling import KlingVideoLink
+from airflow_provider_kling.links.kling import LINKS
 from airflow_provider_kling.tasks.failures import reporting_failure, sensor_failure
 from airflow_provider_kling.tasks.import_errors import naming_own_task, naming_task
 from airflow_provider_kling.tasks.metrics import measured
@@ -68,13 +68,13 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         final: no retry follows. The job continues at the vendor; clear the sensor to wait again.
     :param soft_fail: Skip the task instead of failing it, for any error that ends the wait.
     :return: The finished video, in the form that ``KlingGenerateOperator`` with ``wait_for_completion`` returns.
-        XCom ``video_url`` has its URL.
+        XCom ``kling_task_id`` has the id of the job, ``video_url`` the URL of the video.
     :raises KlingError: a named subclass, see :mod:`airflow_provider_kling.exceptions`.
     """
 
     template_fields: Sequence[str] = ("kling_task_id", "kling_conn_id")
     text_fields: ClassVar[Sequence[str]] = ("kling_task_id", "kling_conn_id")
-    operator_extra_links = (KlingVideoLink(),)
+    operator_extra_links = LINKS
     ui_color = "#e8f5d0"
 
     @naming_own_task
@@ -126,6 +126,9 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
     @measured
     def execute(self, context: Context) -> Any:
         """Return the video if it is already finished; otherwise wait for it."""
+        with self._as_sensor_failures():
+            # The Videos page shows the tasks of one job together.
+            context["ti"].xcom_push(key="kling_task_id", value=self._task_id)
         if self._is_deferrable:
             return self._execute_deferrable(context)
         try:
@@ -140,6 +143,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
 
     def _execute_deferrable(self, context: Context) -> KlingVideo:
         from airflow_provider_kling.jobs.polling import Finished
+        from airflow_provider_kling.jobs.progress import Sight
 
         with self._as_sensor_failures():
             now = time.time()
@@ -149,6 +153,8 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
             if isinstance(decision, Finished):
                 return self._publish_result(context, decision.result())
             model = poller.job.model if poller.job else None
+            if poller.job is not None:
+                self._push_progress(context, Sight(submitted_at=None, now=now).progress(poller.job, now=now))
             return self._defer_until_finished(self._task_id, started_at=now, model=model)
 
     def _start_trigger_args(self) -> StartTriggerArgs:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_kling.jobs.progress import Progress
     from airflow_provider_kling.jobs.result import KlingVideo
 
 #: Margin of Airflow's own deferral timeout over the trigger's deadline, so that the trigger reports the timeout
@@ -87,6 +88,7 @@ class WaitingTask(KlingTask):
         video_seconds: int | None = None,
         other_id: str | None = None,
         route: str | None = None,
+        submitted_at: float | None = None,
     ) -> NoReturn:
         """
         Defer until a job is finished; ``execute_complete`` receives the event.
@@ -97,6 +99,7 @@ class WaitingTask(KlingTask):
         :param video_seconds: The requested length of the video, if known.
         :param other_id: A second id that the submit returned, if it did.
         :param route: The job's status route, if it is known.
+        :param submitted_at: When the job was submitted (epoch seconds), if it is known.
         """
         from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 
@@ -114,10 +117,20 @@ class WaitingTask(KlingTask):
                 route=route or self._hook.status_route,
                 deferred_at=now,
                 other_id=other_id,
+                submitted_at=submitted_at,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,
         )
+
+    def _push_progress(self, context: Context, progress: Progress) -> None:
+        """Push what is known of a video before the task is deferred; the triggerer goes on from there."""
+        from airflow_provider_kling.jobs.progress import PROGRESS_KEY
+
+        try:
+            context["ti"].xcom_push(key=PROGRESS_KEY, value=progress)
+        except Exception as error:  # noqa: BLE001 - an XCom backend may raise anything, and the job may be paid
+            cast("BaseOperator", self).log.warning("The progress could not be written to XCom: %s", error)
 
     @reporting_failure
     @measured

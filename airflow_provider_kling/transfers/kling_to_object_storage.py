@@ -125,6 +125,8 @@ class KlingToObjectStorageOperator(StoringTask, BaseOperator):
         from airflow_provider_kling.jobs.result import given_video, prompt_of, task_reference
 
         kling_task_id, url = task_reference(self.video)
+        # The Videos page shows the tasks of one job together.
+        context["ti"].xcom_push(key="kling_task_id", value=kling_task_id)
         path = str(self.path)
         video: Mapping[str, Any] = {**given_video(self.video), "kling_task_id": kling_task_id, "video_url": url}
         if request := as_mapping(video.get("request")):

@@ -18,9 +18,12 @@ from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL, WaitTimes, sec
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT
 from airflow_provider_kling.jobs.poll_schedule import delay_for, learned_durations
 from airflow_provider_kling.jobs.polling import Finished, Poller, steady_clock
+from airflow_provider_kling.jobs.progress import Sight
 from airflow_provider_kling.jobs.result import task_reference
 from airflow_provider_kling.jobs.submit_pauses import LONGEST_SLOT_PAUSE
 from airflow_provider_kling.shown_prompts import WITHHOLDING, shows_prompts
+from airflow_provider_kling.triggers.progress import progress_writer
+from airflow_provider_kling.version_compat import task_instance_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -58,6 +61,7 @@ class KlingTaskTrigger(BaseTrigger):
     :param deferred_at: When the worker deferred the task (epoch seconds). These times are from the worker's clock,
         and the triggerer's may differ: see :mod:`airflow_provider_kling.jobs.clocks`.
     :param other_id: Another id from the submit response, used where the server does not know the first.
+    :param submitted_at: When the job was submitted (epoch seconds), if known; for its progress only.
     :param version: Version of these arguments: a trigger may be older than the code that runs it.
     """
 
@@ -76,6 +80,7 @@ class KlingTaskTrigger(BaseTrigger):
         route: str | None = None,
         deferred_at: float | None = None,
         other_id: str | None = None,
+        submitted_at: float | None = None,
         version: int = FORMAT,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -91,6 +96,7 @@ class KlingTaskTrigger(BaseTrigger):
         self.route = route
         self.deferred_at = deferred_at
         self.other_id = other_id
+        self.submitted_at = submitted_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what rebuilds this trigger in any triggerer."""
@@ -109,6 +115,7 @@ class KlingTaskTrigger(BaseTrigger):
                 "route": self.route,
                 "deferred_at": self.deferred_at,
                 "other_id": self.other_id,
+                "submitted_at": self.submitted_at,
                 "version": FORMAT,
             },
         )
@@ -154,8 +161,13 @@ class KlingTaskTrigger(BaseTrigger):
         return wait_times(started_at=started_at, deadline=deadline, deferred_at=self.deferred_at, now=now)
 
     async def _wait(self, client: SharedClient, poller: Poller, now: Callable[[], float]) -> Finished:
-        """Poll until the wait is over, and log changes."""
+        """Poll until the wait is over, log changes, and hand over the progress for XCom."""
         loop = asyncio.get_running_loop()
+        sight, ti, writer = (
+            Sight(submitted_at=self.submitted_at, now=now()),
+            task_instance_of(self),
+            progress_writer(),
+        )
         # A trigger does not know the prompt. Its event is stored, and Airflow logs it.
         masks = Masks() if shows_prompts() else WITHHOLDING
         logging_line: asyncio.Future[None] | None = None
@@ -176,11 +188,15 @@ class KlingTaskTrigger(BaseTrigger):
                     if poller.job_has_ended:
                         client.slots.wake_one()
                     return decision  # the worker that resumes the task logs the end
+                if ti is not None and poller.job is not None and poller.last_error is None:
+                    writer.update(ti, sight.progress(poller.job, now=at))
                 # While the last line is not written yet, further changes are combined into the next one.
                 if (logging_line is None or logging_line.done()) and (line := poller.progress_message(now=at)):
                     logging_line = loop.run_in_executor(_LOG_THREAD, copy_context().run, self._log_line, line)
                 await asyncio.sleep(decision.seconds)
         finally:
+            if ti is not None:
+                writer.leave(ti)
             if logging_line is not None:
                 logging_line.cancel()  # Airflow closes the log of a trigger that has ended
 

@@ -28,6 +28,7 @@ BENCHMARKS = {
     "poll_cost": "CPU for each status check",
     "status_batches": "Several videos in one status request",
     "worker_cost": "Workers for each video",
+    "progress_writes": "Writing the progress of ten thousand videos",
     "triggerer_load": "Ten thousand waiting videos",
 }
 PACKAGES = (

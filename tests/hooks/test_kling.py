@@ -514,7 +514,7 @@ class TestWaiting:
         hook.wait_for_video(
             job.kling_task_id, started_at=time.time(), deadline=time.time() + 10, poll_interval=0.1
         )
-        assert f"Kling task {job.kling_task_id}: [####################] 100% completed after 0 s" in task_log.text
+        assert f"Finished after 0 s ({job.kling_task_id})" in task_log.text
 
 
 class TestAClockThatIsSetWhileAVideoIsWaitedFor:

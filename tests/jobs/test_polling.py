@@ -39,7 +39,7 @@ from airflow_provider_kling.jobs.polling import (
     Finished,
     Pause,
     Poller,
-    progress_bar,
+    state_text,
     video_from_event,
 )
 from airflow_provider_kling.jobs.result import finished_video, generation_error
@@ -225,7 +225,7 @@ class TestDeadline:
         assert type(error) is KlingTimeoutError
         assert error.kling_task_id == "task_1"
         text = str(error)
-        assert "still [#########-----------] 43% in_progress at the deadline 2023-11-15T00:13:20+00:00" in text
+        assert "still 43 % [####------] at the deadline 2023-11-15T00:13:20+00:00" in text
         assert "after 2 h 0 min" in text
 
     def test_the_message_never_invites_to_submit_again(self) -> None:
@@ -270,10 +270,7 @@ class TestLogLines:
     def test_a_change_is_logged_once(self) -> None:
         waiting = poller()
         waiting.on_job(job(progress=10), grace=GRACE, now=START + 75)
-        assert (
-            waiting.progress_message(now=START + 75)
-            == "Kling task task_1: [##------------------] 10% in_progress after 1 min 15 s"
-        )
+        assert waiting.progress_message(now=START + 75) == "10 % [#---------] after 1 min 15 s (task_1)"
         waiting.on_job(job(progress=10), grace=GRACE, now=START + 80)
         assert waiting.progress_message(now=START + 80) is None
         waiting.on_job(job(progress=20), grace=GRACE, now=START + 85)
@@ -331,17 +328,52 @@ class TestLogLines:
         waiting.on_job(job(word="PROCESSING"), grace=GRACE, now=START)
         assert "unknown" not in str(waiting.progress_message(now=START))
 
+    def test_being_queued_and_being_made_are_told_apart(self) -> None:
+        waiting = poller()
+        lines = []
+        for second, seen in enumerate([job("queued", "queued"), job("queued", "queued"), job(), job(progress=8)]):
+            waiting.on_job(seen, grace=GRACE, now=START + second)
+            lines.append(waiting.progress_message(now=START + second))
+        waiting.on_job(job(progress=70), grace=GRACE, now=START + 4)
+        lines.append(waiting.progress_message(now=START + 4))
+        assert lines == [
+            "Queued at the vendor after 0 s (task_1)",
+            None,
+            "Being made after 2 s (task_1)",
+            None,
+            "70 % [#######---] after 4 s (task_1)",
+        ]
+
+    def test_an_id_that_the_server_does_not_know_yet_is_told_once(self) -> None:
+        waiting = poller()
+        lines = []
+        for second in (1, 2, 3):
+            waiting.on_error(NOT_FOUND, grace=GRACE, now=START + second)
+            lines.append(waiting.progress_message(now=START + second))
+        waiting.on_job(job(progress=5), grace=GRACE, now=START + 4)
+        lines.append(waiting.progress_message(now=START + 4))
+        assert lines == [
+            "The server does not know the task yet, after 1 s (task_1)",
+            None,
+            None,
+            "5 % [----------] after 4 s (task_1)",
+        ]
+
     @pytest.mark.parametrize(
         ("seen", "text"),
         [
-            (job(progress=0), "[--------------------] 0% in_progress"),
-            (job(progress=100), "[####################] 100% in_progress"),
-            (job(word="", progress=50), "[##########----------] 50% running"),
-            (job(), "in_progress"),
+            (job(progress=0), "0 % [----------]"),
+            (job(progress=23), "23 % [##--------]"),
+            (job(progress=100), "100 % [##########]"),
+            (job(), "being made"),
+            (job("queued", "submitted", progress=0), "queued at the vendor"),
+            (DONE, "finished"),
+            (DONE_WITHOUT_URL, "finished, but without a URL yet,"),
+            (FAILED, "failed"),
         ],
     )
-    def test_progress_as_a_person_reads_it(self, seen: VideoJob, text: str) -> None:
-        assert progress_bar(seen) == text
+    def test_a_state_as_a_person_reads_it(self, seen: VideoJob, text: str) -> None:
+        assert state_text(seen) == text
 
 
 class TestFromTheTriggererToAWorker:
@@ -433,7 +465,7 @@ def test_failing_checks_are_logged_now_and_then() -> None:
         lines.append(waiting.progress_message(now=START + second))
     told = [line for line in lines if line]
     assert len(told) == 2
-    assert "the last 6 checks failed: no answer" in told[0]
+    assert told[0].startswith("The last 6 checks failed: no answer")
 
 
 class TestFirstPause:

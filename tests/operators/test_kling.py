@@ -415,6 +415,45 @@ class TestWaitingForASlot:
         # dag.test() passes the event only.
         assert task.submit_again(context(), {"status": "slot"}) == sandbox.ledger()[0]["id"]
 
+    def test_is_told_apart_from_waiting_for_the_video(
+        self, sandbox: Sandbox, connected: str, task_log: TaskLog
+    ) -> None:
+        sandbox.add_fault(Fault("submit", "rate_limit"))
+        ti, before = TaskInstance(), time.time()
+        task = operator(wait_for_completion=True)
+        with pytest.raises(TaskDeferred):
+            task.execute(context(ti))
+        assert "Waiting for a slot, next submit in" in task_log.text
+        waiting = ti.pushed["kling_progress"]
+        assert (waiting["phase"], waiting["submitted_at"], waiting["percent"]) == ("waiting_for_slot", None, None)
+        assert ti.pushed["kling_request"]["prompt"] == task.prompt
+        with pytest.raises(TaskDeferred) as deferred:
+            task.submit_again(context(ti), {"status": "slot"})
+        queued = ti.pushed["kling_progress"]
+        assert (queued["phase"], queued["making_since"]) == ("queued", None)
+        assert before < waiting["seen_at"] < queued["submitted_at"] <= queued["seen_at"] <= time.time()
+        trigger = deferred.value.trigger
+        assert isinstance(trigger, KlingTaskTrigger)
+        assert trigger.submitted_at == queued["submitted_at"] == ti.pushed["kling_submitted_at"]
+
+    def test_a_worker_that_waits_itself_shows_no_progress(self, sandbox: Sandbox, connected: str) -> None:
+        ti = TaskInstance()
+        operator(wait_for_completion=True, deferrable=False).execute(context(ti))
+        assert "kling_progress" not in ti.pushed
+
+    def test_a_progress_that_cannot_be_pushed_costs_nothing(
+        self, sandbox: Sandbox, connected: str, task_log: TaskLog
+    ) -> None:
+        class Full(TaskInstance):
+            def xcom_push(self, key: str, value: Any) -> None:
+                if key == "kling_progress":
+                    raise RuntimeError("no space left")
+                super().xcom_push(key, value)
+
+        with pytest.raises(TaskDeferred):
+            operator(wait_for_completion=True).execute(context(Full()))
+        assert "The progress could not be written to XCom: no space left" in task_log.text
+
     def test_a_deferral_that_airflow_ends_bought_nothing(self, connected: str) -> None:
         with pytest.raises(KlingTimeoutError, match="was waiting to submit") as caught:
             operator().resume_execution("__fail__", {"error": DEFERRAL_TIMEOUT}, context())

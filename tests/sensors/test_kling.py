@@ -104,6 +104,18 @@ class TestDeferral:
         assert trigger.deferred_at == pytest.approx(now, abs=5)
         assert deferred.value.method_name == "execute_complete"
 
+    def test_leaves_the_progress_that_it_saw(self, sandbox: Sandbox, connected: str) -> None:
+        ti, task_id = TaskInstance(), submit(sandbox, Fault("submit", "stuck"))
+        with pytest.raises(TaskDeferred):
+            sensor(task_id).execute(context(ti))
+        progress = ti.pushed["kling_progress"]
+        assert (progress["phase"], progress["submitted_at"], progress["making_since"]) == (
+            "in_progress",
+            None,
+            None,
+        )
+        assert progress["seen_at"] == pytest.approx(time.time(), abs=5)
+
     def test_airflows_own_timeout_comes_after_the_triggers(self, sandbox: Sandbox, connected: str) -> None:
         """Airflow's timeout has no message; that of the trigger names the job."""
         task_id = submit(sandbox, Fault("submit", "stuck"))
@@ -267,7 +279,7 @@ class TestArguments:
 def test_each_change_is_logged(sandbox: Sandbox, connected: str, task_log: TaskLog) -> None:
     task_id = submit(sandbox)
     sensor(task_id).execute(context())
-    assert f"Kling task {task_id}: [####################] 100% completed" in task_log.text
+    assert f"Finished after 0 s ({task_id})" in task_log.text
     assert f"Kling task {task_id} is finished: http" in task_log.text
 
 

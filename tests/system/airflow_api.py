@@ -36,17 +36,19 @@ def wait_for(probe: Callable[[], T], what: str, *, timeout: float, pause: float 
 
 
 class AirflowApi:
-    """Drive an Airflow 3 whose simple auth manager lets everybody in as admin.
+    """Drive an Airflow 3 with the simple auth manager.
 
     Threads may share it; their requests are sent one after the other. The API server of an Airflow on SQLite
     comes to a halt when dozens of them wait for one another's transactions.
 
     :param url: of the API server, such as ``http://127.0.0.1:8080``.
+    :param login: user name and password; None where everybody is let in as admin.
     :raises requests.HTTPError: from every method, when Airflow refuses; its message holds Airflow's words.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, login: tuple[str, str] | None = None) -> None:
         self.url = url
+        self._login = login
         self._session = requests.Session()
         self._session.trust_env = False
         self._turn = Lock()
@@ -55,9 +57,7 @@ class AirflowApi:
         """Call ``/api/v2/<path>`` and return the decoded answer."""
         with self._turn:
             if "Authorization" not in self._session.headers:
-                token = self._session.get(f"{self.url}/auth/token", timeout=_REQUEST_TIMEOUT)
-                token.raise_for_status()
-                self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+                self._session.headers["Authorization"] = f"Bearer {self._token()}"
             response = self._session.request(
                 method, f"{self.url}/api/v2/{path}", timeout=_REQUEST_TIMEOUT, **arguments
             )
@@ -66,6 +66,17 @@ class AirflowApi:
                 f"{method} {response.url}: {response.status_code} {response.text}", response=response
             )
         return response.json() if response.content else None
+
+    def _token(self) -> str:
+        url = f"{self.url}/auth/token"
+        if self._login is None:
+            answer = self._session.get(url, timeout=_REQUEST_TIMEOUT)
+        else:
+            username, password = self._login
+            credentials = {"username": username, "password": password}
+            answer = self._session.post(url, json=credentials, timeout=_REQUEST_TIMEOUT)
+        answer.raise_for_status()
+        return str(answer.json()["access_token"])
 
     def listing(self, path: str, key: str) -> Iterator[dict[str, Any]]:
         """Yield all entries of a listing, page by page."""

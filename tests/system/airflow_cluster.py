@@ -70,6 +70,8 @@ class AirflowCluster:
     :param parallelism: number of LocalExecutor workers, so of tasks that run at once.
     :param triggerer_capacity: number of triggers that one triggerer runs at once.
     :param port: of the API server and UI; another one if it is taken, any free one if 0.
+    :param login: user name and password to drive it with; None where everybody is let in as admin.
+    :param python: the interpreter in whose environment Airflow is installed; this one if None.
     """
 
     def __init__(
@@ -83,11 +85,14 @@ class AirflowCluster:
         parallelism: int = 4,
         triggerer_capacity: int = 1000,
         port: int = 0,
+        login: tuple[str, str] | None = None,
+        python: Path | None = None,
     ) -> None:
         self.home = home.absolute()
+        self.python = python or Path(sys.executable)
         self._sqlite = None if database else self.home / "airflow.db"
         port = free_port(port)
-        self.api = AirflowApi(f"http://127.0.0.1:{port}")
+        self.api = AirflowApi(f"http://127.0.0.1:{port}", login)
         self._execution_port = free_port()
         self._execution_url = f"http://127.0.0.1:{self._execution_port}/execution/"
         self.environment = {
@@ -270,7 +275,7 @@ class AirflowCluster:
     def _spawn(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with self.log_path(name).open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "airflow", *command],
+                [self.python, "-m", "airflow", *command],
                 env=self.environment,
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,

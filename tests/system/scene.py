@@ -217,7 +217,7 @@ class Scene:
     def until_watched(self) -> str:
         """Return the id of the newest job as soon as a triggerer has asked for its state."""
         task_id = self.until_recorded()
-        self.until_logged(f"Kling task {task_id}: [")
+        self.until_logged(f" s ({task_id})")
         return task_id
 
     def video_id(self) -> str:

@@ -94,7 +94,7 @@ class TestTheEvent:
         event = await event_of(trigger_for(task_id))
         assert event["status"] == "success"
         assert sandbox.requests["status"] >= 3
-        assert f"Kling task {task_id}: [" in task_log.text
+        assert f" s ({task_id})" in task_log.text
 
     async def test_a_failed_job(self, sandbox: Sandbox, connected: str) -> None:
         task_id = submit(sandbox, Fault("submit", "job_fails", message="显存不足", code=5001))

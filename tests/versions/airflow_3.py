@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from airflow_provider_kling.links.kling import KlingVideoLink
+from airflow_provider_kling.links.kling import LINKS
 from airflow_provider_kling.sandbox import Sandbox
 from tests.system.airflow_api import FINISHED_RUN, FINISHED_TASK, AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster, dag_bundles
@@ -95,7 +95,7 @@ def is_settled(api: AirflowApi, dag_id: str, run_id: str) -> bool:
 
 
 def tasks_of(api: AirflowApi, dag_id: str, run_id: str) -> list[Task]:
-    """Return how the tasks of a run ended, with the links that the UI shows."""
+    """Return how the tasks of a run ended, with the links that the UI shows: the last one leads to the vendor."""
     return [
         Task(
             dag_id,
@@ -103,7 +103,7 @@ def tasks_of(api: AirflowApi, dag_id: str, run_id: str) -> list[Task]:
             task["map_index"],
             task["state"],
             task["try_number"],
-            api.links(dag_id, run_id, task["task_id"], map_index=task["map_index"]).get(KlingVideoLink.name),
+            api.links(dag_id, run_id, task["task_id"], map_index=task["map_index"]).get(LINKS[-1].name),
         )
         for task in api.task_instances(dag_id, run_id)
     ]

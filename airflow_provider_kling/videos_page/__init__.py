@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Videos page in Airflow's UI."""
