@@ -13,7 +13,7 @@ from airflow_provider_kling.sandbox import Sandbox
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.scene import set_connection
 
-DAG_ID = "back_pressure"
+DAG_ID = "progress"
 RUN_SECONDS = 90.0
 
 
@@ -27,7 +27,7 @@ def test_the_progress_of_a_waiting_video_changes(cluster: AirflowCluster) -> Non
             {"conn_type": "kling", "host": sandbox.base_url, "password": sandbox.api_key},
         )
         airflow.wait_for_dags({DAG_ID})
-        run_id = airflow.trigger_dag(DAG_ID, {"count": 2})
+        run_id = airflow.trigger_dag(DAG_ID)
         seen: dict[int, list[dict[str, Any]]] = {0: [], 1: []}
 
         def percents_of_one() -> list[int]:
