@@ -360,13 +360,20 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             return self._submitter.submit_or_join(request)
         except KlingUncertainSubmissionError:
             if (submit := self._submitter.unresolved) is not None:
-                context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
-                # What another submit would cost, for whoever decides on it.
-                self._push_estimate(context, request.video)
+                self._push_uncertain(context, submit, request.video)
             raise
         finally:
             if self._submitter.bought:
                 count_submitted(self)
+
+    def _push_uncertain(self, context: Context, submit: Submit, video: VideoRequest) -> None:
+        """Push what a person needs to decide on a submit of unknown fate; the error of that is raised anyway."""
+        try:
+            context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
+            # What another submit would cost.
+            self._push_estimate(context, video)
+        except Exception as error:  # noqa: BLE001 - another error might be retried, and buy a second video
+            self.log.warning("The submit of unknown fate could not be written to XCom: %s", error)
 
     def _go_on(self, context: Context, job: SubmitResult, video: VideoRequest) -> Any:
         from airflow_provider_kling.jobs.progress import Sight

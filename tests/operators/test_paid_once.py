@@ -80,6 +80,21 @@ def test_a_gateway_that_accepts_and_reports_a_failure_sells_one_video(
     assert len(str(error).splitlines()) == 2
 
 
+def test_an_xcom_that_cannot_be_written_hides_no_submit_of_unknown_fate(
+    sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow may retry another error, and a task without a record would then buy a second video."""
+
+    def push(key: str, value: Any) -> None:
+        raise ConnectionError("the XCom backend is away")
+
+    sandbox.add_fault(Fault("submit", "drop_after", times=None))
+    task = Task()
+    monkeypatch.setattr(task.ti, "xcom_push", push)
+    assert isinstance(task.until_it_ends(), KlingUncertainSubmissionError)
+    assert len(sandbox.ledger()) == 1
+
+
 def test_a_job_that_was_just_bought_is_asked_for(connect: Connect) -> None:
     """The response to a submit may call itself a success, and hold a link that is no video's."""
     accepted = {"task_id": "x", "status": "success", "message": "task created", "url": "https://example.com/x"}
