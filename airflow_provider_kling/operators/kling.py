@@ -398,7 +398,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     def _push_estimate(self, context: Context, video: VideoRequest) -> None:
         if (cost := self._estimate(video)) is not None:
-            context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
+            self._push_shown(context, "kling_estimated_cost", cost._asdict())
 
     def _push_request(self, context: Context, video: VideoRequest) -> None:
         """Push what is sent, since a resumed task renders its templates again, maybe to something else."""
@@ -406,9 +406,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
         call = self._hook.connection.api.submit(video)
         request = shown_request(self._with_shown_prompts(call.body or {}))
-        context["ti"].xcom_push(key="kling_request", value=request)
+        self._push_shown(context, "kling_request", request)
         # Some requests name it in their path alone.
-        context["ti"].xcom_push(key="kling_model", value=video.model)
+        self._push_shown(context, "kling_model", video.model)
 
     def _result(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
         from airflow_provider_kling.jobs.result import finished_video
