@@ -586,8 +586,40 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                     submitted_at=self._pulled(context, "kling_submitted_at"),
                     other_id=self._pulled(context, "kling_other_id"),
                 )
+            self._check_waited_for_slot(context)
         # refusals=1, not 0: this attempt may have recorded events before it was deferred.
         return self._obtain(context, since=time.time(), refusals=1)
+
+    def _check_waited_for_slot(self, context: Context) -> None:
+        """
+        Raise if a task whose trigger crashed may have bought a job that nothing names any more.
+
+        :raises KlingUncertainSubmissionError: if only XCom had the id of its job, and may have lost it.
+        """
+        from airflow_provider_kling.jobs.consent import variable_name
+        from airflow_provider_kling.jobs.journal import SENT_AT_UNKNOWN, Submit
+        from airflow_provider_kling.jobs.progress import PROGRESS_KEY
+        from airflow_provider_kling.records.stores import Identity, attempt_id
+
+        waited = as_mapping(self._pulled(context, PROGRESS_KEY)).get("phase") == "waiting_for_slot"
+        if waited or self.on_uncertain == "resubmit" or self._is_found_by_retry(context):
+            return
+        identity = Identity.of(context)
+        submit = Submit(
+            # The next attempt reads the decision by this name.
+            id=attempt_id(identity, context["ti"].try_number),
+            fingerprint="",
+            purchase=0,
+            sent_at=SENT_AT_UNKNOWN,
+            conn_id=self.kling_conn_id,
+            dag_id=identity.dag_id,
+        )
+        self._push_shown(context, "kling_uncertain", _uncertain_entry(submit))
+        raise KlingUncertainSubmissionError(
+            "The trigger crashed, and XCom has no id of a job: a submit may have been accepted and billed",
+            advice=f"Look for it at the vendor. Set the Airflow Variable {variable_name(submit.id)} to its id, or "
+            "to none if there is none. Then clear this task.",
+        )
 
     def _is_found_by_retry(self, context: Context) -> bool:
         """Return whether a retry finds this task's job, in the record or at the server; if not, it has to stop."""

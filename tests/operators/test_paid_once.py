@@ -329,6 +329,28 @@ class TestWithoutAnyRecord:
         trigger = deferred.value.trigger
         assert (trigger.kling_task_id, trigger.other_id) == ("task_1", "task_2")
 
+    @pytest.mark.parametrize("left", [{}, {"kling_progress": {"phase": "queued"}}])
+    def test_a_crash_of_the_trigger_after_xcoms_were_lost_buys_nothing(
+        self, sandbox: Sandbox, connected: str, say: Any, left: Any
+    ) -> None:
+        sandbox.add_fault(Fault("submit", "stuck"))
+        task = Stateless(deferrable=True, wait_for_completion=True)
+        with pytest.raises(TaskDeferred):
+            task.attempt()
+        task.ti.pushed = dict(left)
+        operator = KlingGenerateOperator(task_id="video", **task.arguments)
+        with pytest.raises(KlingUncertainSubmissionError) as raised:
+            operator.resume_execution(
+                "__fail__", {"error": "TriggerFailure"}, {**context(task.ti), "task_state_store": None}
+            )
+        assert task.ti.pushed["kling_uncertain"]["name"] == variable_in(raised.value)
+        [bought] = sandbox.ledger()
+        say(variable_in(raised.value), bought["id"])
+        with pytest.raises(TaskDeferred) as deferred:
+            task.attempt()
+        assert deferred.value.trigger.kling_task_id == bought["id"]
+        assert len(sandbox.ledger()) == 1
+
     def test_a_crash_while_waiting_for_a_slot_goes_on(self, sandbox: Sandbox, connected: str) -> None:
         sandbox.add_fault(Fault("submit", "rate_limit"))
         task = Stateless(deferrable=True, wait_for_completion=True)
