@@ -359,6 +359,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         except KlingUncertainSubmissionError:
             if (submit := self._submitter.unresolved) is not None:
                 context["ti"].xcom_push(key="kling_uncertain", value=_uncertain_entry(submit))
+                # What another submit would cost, for whoever decides on it.
+                self._push_estimate(context, request.video)
             raise
         finally:
             if self._submitter.bought:
@@ -375,8 +377,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
         context["ti"].xcom_push(key="kling_submitted_at", value=job.submitted_at)
-        if (cost := self._estimate(video)) is not None:
-            context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
+        # Some requests name it in their path alone.
+        context["ti"].xcom_push(key="kling_model", value=video.model)
+        self._push_estimate(context, video)
         # What was sent: templates are rendered again for the resumed task, and may say something else by then.
         call = self._hook.connection.api.submit(video)
         context["ti"].xcom_push(
@@ -386,6 +389,10 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             result = self._result(context, job, video_seconds=video.duration)
         forget_after_success(self, context)
         return result
+
+    def _push_estimate(self, context: Context, video: VideoRequest) -> None:
+        if (cost := self._estimate(video)) is not None:
+            context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
 
     def _result(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
         from airflow_provider_kling.jobs.result import finished_video

@@ -237,7 +237,10 @@ class Page:
         by_key = {(run.dag_id, run.run_id): run for run in runs}
         sections: list[dict[str, Any]] = []
         now = time.time()
-        for key, rows in by_run(read.rows):
+        groups = list(by_run(read.rows))
+        if not read.is_complete and len(groups) > 1:
+            groups.pop()  # the totals of a part of a run would be wrong
+        for key, rows in groups:
             run, cards = by_key[key], cards_of(rows, now)
             if cards:
                 sections.append(
@@ -351,9 +354,9 @@ def videos_page(page: PageDep) -> HTMLResponse:
     candidates = dags_with_videos(page.session)
     if candidates:
         candidates &= get_auth_manager().get_authorized_dag_ids(user=page.user, session=page.session)
-    readable = {dag_id for dag_id in candidates if page.may(dag_id, "GET", DagAccessEntity.XCOM)}
-    runs = latest_runs_with_videos(page.session, readable, MAX_RUNS) if readable else []
-    return page.of_runs("Kling videos", runs)
+    runs = latest_runs_with_videos(page.session, candidates, MAX_RUNS) if candidates else []
+    readable = {dag_id for dag_id in {run.dag_id for run in runs} if page.may(dag_id, "GET", DagAccessEntity.XCOM)}
+    return page.of_runs("Kling videos", [run for run in runs if run.dag_id in readable])
 
 
 @router.get("/static/{name}")

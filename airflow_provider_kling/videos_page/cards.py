@@ -31,6 +31,7 @@ OWN_KEYS = (
     "kling_submitted_at",
     "kling_estimated_cost",
     "kling_request",
+    "kling_model",
     "kling_uncertain",
     "kling_error",
     "kling_progress",
@@ -160,7 +161,6 @@ class TaskRow:
 
     :param operator: The name of its operator class, or the name that the class chose for the UI.
     :param label: The label of a mapped task instance, if it has one.
-    :param ended_at: When its last attempt ended (epoch seconds), if it did.
     :param xcoms: Its XComs by key, of :data:`KEYS`.
     :param unread: Why some of its XComs could not be read; None if all were.
     """
@@ -172,7 +172,6 @@ class TaskRow:
     state: str | None = None
     operator: str = ""
     label: str | None = None
-    ended_at: float | None = None
     xcoms: Mapping[str, Any] = field(default_factory=dict)
     unread: str | None = None
 
@@ -210,12 +209,14 @@ class Uncertain(NamedTuple):
 
     :param name: The Airflow Variable for a person's decision.
     :param sent_at: When it was sent (epoch seconds), if known.
+    :param conn_id: The connection with which it was sent, if known.
     """
 
     task_id: str
     map_index: int
     name: str
     sent_at: float | None
+    conn_id: str | None
 
 
 class StoredCopy(NamedTuple):
@@ -475,6 +476,7 @@ def _with_request(card: Card, rows: list[TaskRow], results: list[Mapping[str, An
     width, height = _number(made.get("width"), 1, 100_000), _number(made.get("height"), 1, 100_000)
     prompts = (_prompt(request), *(entry.get("prompt") for entry in uncertain))
     models = (
+        *(row.xcoms.get("kling_model") for row in rows),
         fields.get("model"),
         fields.get("model_name"),
         *(result.get("model") for result in results),
@@ -626,8 +628,8 @@ def _with_problem(card: Card, rows: list[tuple[TaskRow, Status]]) -> Card:
         if status is Status.UNCERTAIN and uncertain is None:
             entry = as_mapping(row.xcoms.get("kling_uncertain"))
             name = _intent(entry)
-            sent_at = _moment(entry.get("sent_at"))
-            uncertain = Uncertain(row.task_id, row.map_index, name, sent_at) if name else None
+            sent_at, conn_id = _iso(entry.get("sent_at")), _name(entry.get("conn_id"))
+            uncertain = Uncertain(row.task_id, row.map_index, name, sent_at, conn_id) if name else None
         if failure is None:
             failure = _failure(row)
     return replace(card, uncertain=uncertain, failure=failure)

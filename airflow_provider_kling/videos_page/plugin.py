@@ -28,11 +28,12 @@ TASK_INSTANCE_ROUTE = "kling"
 _RUN = "kling/dags/{DAG_ID}/runs/{RUN_ID}"
 
 
-def _view(destination: str, url_route: str, href: str, *, name: str = "Kling") -> dict[str, str]:
+def _view(destination: str, url_route: str, href: str) -> dict[str, str]:
+    # The navigation and the bar of tabs have room for one short word.
     # Without a leading slash the paths work under a base path, too.
     icon = "kling/static/icon.svg"
     return {
-        "name": name,
+        "name": "Kling",
         "href": href,
         "destination": destination,
         "url_route": url_route,
@@ -74,5 +75,5 @@ class KlingVideosPlugin(AirflowPlugin):
             _view("task_instance", TASK_INSTANCE_ROUTE, f"{_RUN}/tasks/{{TASK_ID}}/{{MAP_INDEX}}"),
             _view("dag_run", "kling-run", _RUN),
             _view("dag", "kling-dag", "kling/dags/{DAG_ID}"),
-            _view("nav", "kling-videos", "kling/videos", name="Kling videos"),
+            _view("nav", "kling-videos", "kling/videos"),
         ]

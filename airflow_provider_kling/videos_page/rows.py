@@ -107,18 +107,16 @@ def read_rows(session: Session, runs: Sequence[Run], *, map_indexes: Collection[
     """
     if not runs:
         return Read([], is_complete=True)
-    found = list(session.execute(_task_instances(runs, map_indexes)))
-    ids = {(run.dag_id, run.run_id): run.id for run in runs}
-    place = {run.id: index for index, run in enumerate(runs)}
-    found.sort(key=lambda row: (place[ids[row.dag_id, row.run_id]], row.task_id, row.map_index))
+    found = list(session.execute(_task_instances([run.id for run in runs], map_indexes)))
     is_complete = len(found) <= MAX_ROWS
     found = found[:MAX_ROWS]
     values = _Values()
     if found:
-        values.read(session, _xcoms([run.id for run in runs], {row.task_id for row in found}, map_indexes))
+        numbers, task_ids = {row.number for row in found}, {row.task_id for row in found}
+        values.read(session, _xcoms(numbers, task_ids, map_indexes))
     rows = []
     for row in found:
-        key = (ids[row.dag_id, row.run_id], row.task_id, row.map_index)
+        key = (row.number, row.task_id, row.map_index)
         rows.append(
             TaskRow(
                 dag_id=row.dag_id,
@@ -128,7 +126,6 @@ def read_rows(session: Session, runs: Sequence[Run], *, map_indexes: Collection[
                 state=str(row.state) if row.state else None,
                 operator=f"{row.custom_operator_name or ''} {row.operator or ''}",
                 label=row.label,
-                ended_at=row.end_date.timestamp() if row.end_date else None,
                 xcoms=values.by_task.get(key, {}),
                 unread=values.unread.get(key),
             )
@@ -136,36 +133,43 @@ def read_rows(session: Session, runs: Sequence[Run], *, map_indexes: Collection[
     return Read(rows, is_complete)
 
 
-def _task_instances(runs: Sequence[Run], map_indexes: Collection[int]) -> Any:
+def _task_instances(run_numbers: Sequence[int], map_indexes: Collection[int]) -> Any:
     ti = TaskInstance
-    with_xcoms = select(XComModel.dag_id, XComModel.task_id).where(
-        XComModel.dag_run_id.in_([run.id for run in runs]), XComModel.key.in_(OWN_KEYS)
+    own_xcom = select(XComModel.key).where(
+        XComModel.dag_run_id.in_(run_numbers),
+        XComModel.key.in_(OWN_KEYS),
+        XComModel.dag_id == ti.dag_id,
+        XComModel.task_id == ti.task_id,
     )
-    statement = select(
-        ti.dag_id,
-        ti.run_id,
-        ti.task_id,
-        ti.map_index,
-        ti.state,
-        ti.operator,
-        ti.custom_operator_name,
-        ti._rendered_map_index.label("label"),
-        ti.end_date,
-    ).where(
-        or_(*(and_(ti.dag_id == run.dag_id, ti.run_id == run.run_id) for run in runs)),
-        or_(
-            ti.operator.ilike("%kling%"),
-            ti.custom_operator_name.ilike("%kling%"),
-            # An operator of another name that is derived from one of ours.
-            with_xcoms.where(XComModel.dag_id == ti.dag_id, XComModel.task_id == ti.task_id).exists(),
-        ),
+    statement = (
+        select(
+            DagRun.id.label("number"),
+            ti.dag_id,
+            ti.run_id,
+            ti.task_id,
+            ti.map_index,
+            ti.state,
+            ti.operator,
+            ti.custom_operator_name,
+            ti._rendered_map_index.label("label"),
+        )
+        .join(DagRun, and_(DagRun.dag_id == ti.dag_id, DagRun.run_id == ti.run_id))
+        .where(
+            DagRun.id.in_(run_numbers),
+            or_(
+                ti.operator.ilike("%kling%"),
+                ti.custom_operator_name.ilike("%kling%"),
+                # An operator of another name that is derived from one of ours.
+                own_xcom.exists(),
+            ),
+        )
+        .order_by(DagRun.id.desc(), ti.task_id, ti.map_index)
+        .limit(MAX_ROWS + 1)
     )
-    if map_indexes:
-        statement = statement.where(ti.map_index.in_(sorted(map_indexes)))
-    return statement.order_by(ti.run_id.desc(), ti.task_id, ti.map_index).limit(MAX_ROWS + 1)
+    return statement.where(ti.map_index.in_(sorted(map_indexes))) if map_indexes else statement
 
 
-def _xcoms(run_ids: Sequence[int], task_ids: Iterable[str], map_indexes: Collection[int]) -> Any:
+def _xcoms(run_numbers: Iterable[int], task_ids: Iterable[str], map_indexes: Collection[int]) -> Any:
     text = cast(XComModel.value, Text)
     length = func.length(text)
     statement = select(
@@ -176,7 +180,11 @@ def _xcoms(run_ids: Sequence[int], task_ids: Iterable[str], map_indexes: Collect
         length.label("length"),
         # What is too large stays in the database.
         case((length <= MAX_VALUE, text), else_=null()).label("text"),
-    ).where(XComModel.dag_run_id.in_(run_ids), XComModel.task_id.in_(sorted(task_ids)), XComModel.key.in_(KEYS))
+    ).where(
+        XComModel.dag_run_id.in_(sorted(run_numbers)),
+        XComModel.task_id.in_(sorted(task_ids)),
+        XComModel.key.in_(KEYS),
+    )
     return statement.where(XComModel.map_index.in_(sorted(map_indexes))) if map_indexes else statement
 
 

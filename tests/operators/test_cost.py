@@ -55,6 +55,13 @@ class TestTheEstimate:
         assert (video["estimated_cost"], video["currency"]) == (None, None)
         assert "Estimated cost" not in task_log.text
         assert "kling_estimated_cost" not in ti.pushed
+        assert ti.pushed["kling_model"] == MODEL
+
+    def test_is_shown_to_whoever_decides_on_a_lost_submit(self, sandbox: Sandbox, priced: str) -> None:
+        sandbox.add_fault(Fault("submit", "drop_after"))
+        task = Task(**VIDEO)
+        assert isinstance(task.until_it_ends(), KlingUncertainSubmissionError)
+        assert task.ti.pushed["kling_estimated_cost"] == {"amount": 0.42, "currency": "USD"}
 
     def test_survives_a_crash_of_the_trigger(self, sandbox: Sandbox, priced: str) -> None:
         sandbox.add_fault(Fault("submit", "pace", seconds=0.3))

@@ -53,7 +53,8 @@ RESULT = {
 }
 INTENT = {
     "name": "kling_adopt_0123456789ab",
-    "sent_at": NOW - 300,
+    "sent_at": "2027-01-15T07:55:00+00:00",
+    "conn_id": "kling_default",
     "model": "kling-v3",
     "seconds": 5,
     "prompt": "A",
@@ -142,6 +143,11 @@ def test_the_times_of_a_video_in_the_making_go_on() -> None:
     assert making.is_unfinished
 
 
+def test_the_model_that_was_asked_for_is_shown_where_the_request_does_not_name_it() -> None:
+    found = card(row({**SUBMITTED, "kling_model": "kling-v3", "kling_request": {"prompt": "A", "settings": {}}}))
+    assert found.model == "kling-v3"
+
+
 def test_what_was_billed_counts_before_the_estimate() -> None:
     found = card(row({**SUBMITTED, "return_value": {**RESULT, "billed": {"units": 3.0}}}))
     assert (found.cost, found.is_estimate) == ((Amount(3.0, "units"),), False)
@@ -226,7 +232,7 @@ def test_a_failure_without_a_report_says_where_to_look() -> None:
 
 def test_an_uncertain_submit_names_its_task() -> None:
     found = card(row({"kling_uncertain": INTENT}, "failed", map_index=3))
-    assert found.uncertain == Uncertain("generate", 3, "kling_adopt_0123456789ab", NOW - 300)
+    assert found.uncertain == Uncertain("generate", 3, "kling_adopt_0123456789ab", NOW - 300, "kling_default")
     assert (found.prompt, found.model, found.seconds) == ("A", "kling-v3", 5)
 
 

@@ -40,7 +40,7 @@ SUBMITTED = {
         "aspect_ratio": "16:9",
     },
 }
-INTENT = {"name": "kling_adopt_0123456789ab", "sent_at": 1_700_000_000.0}
+INTENT = {"name": "kling_adopt_0123456789ab", "sent_at": "2026-11-26 10:00:00+00:00"}
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,8 @@ def cards_in(html: str) -> list[str]:
 
 
 def names_in(html: str) -> list[str]:
-    return [name for card in cards_in(html) for name in re.findall(r'class="name">(?:<a [^>]*>)?([^<]*)', card)]
+    names = re.compile(r'class="name[^"]*">(?:<a [^>]*>)?([^<]*)')
+    return [name for card in cards_in(html) for name in names.findall(card)]
 
 
 class TestAccess:

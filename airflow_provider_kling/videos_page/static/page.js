@@ -212,7 +212,11 @@
     const ask = (decision, decides, opener) => {
       const many = decides.length > 1;
       const find = (id) => document.getElementById(`decision-${id}`);
-      const costs = decides.map((decide) => decide.dataset.cost).filter(Boolean);
+      const sums = new Map();
+      for (const { dataset } of decides) {
+        if (dataset.unit) sums.set(dataset.unit, (sums.get(dataset.unit) ?? 0) + Number(dataset.amount));
+      }
+      const cost = [...sums].map(([unit, sum]) => `${Number(sum.toFixed(6))} ${unit}`).join(" + ");
       const ids = find("ids");
       ids.replaceChildren();
       if (decision === "adopt") {
@@ -234,7 +238,7 @@
           ? `You confirm that you looked at the vendor for all ${decides.length} submits, and that there is no job for any of them.`
           : `You confirm that you looked at the vendor, and that there is no job for ${decides[0].dataset.title}.`;
         find("cost").textContent =
-          `Each new submit is billed${costs.length ? ` (estimate: ${costs.slice(0, 5).join("; ")})` : ""}. ` +
+          `${many ? "Each new submit is billed" : "The new submit is billed"}${cost ? `; the estimate is ${cost}` : ""}. ` +
           (many ? "A job that was overlooked is then paid for twice." : "If the job was overlooked, the video is paid for twice.");
         find("confirm").textContent = many ? `Submit ${decides.length} again` : "Submit again";
       }
