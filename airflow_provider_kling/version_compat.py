@@ -117,7 +117,7 @@ def task_instance_of(trigger: BaseTrigger) -> TaskInstanceRef | None:
     triggerer does not know the message that writes an XCom. It would never respond, and all triggers would hang.
     """
     ti: Any = getattr(trigger, "task_instance", None)
-    if ti is None or getattr(trigger, "triggerer_job_id", None) is None:
+    if ti is None or trigger.trigger_id is None:
         return None
     if AIRFLOW_V_3_0_PLUS and not hasattr(import_module("airflow.jobs.triggerer_job_runner"), "SetXCom"):
         return None

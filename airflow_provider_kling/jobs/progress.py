@@ -65,6 +65,8 @@ class Sight:
         self._submitted_at = submitted_at
         self._sees_begin = submitted_at is not None and now - submitted_at < MAX_START_DELAY
         self._making_since: float | None = None
+        #: The progress after the last status check; None before the first.
+        self.last: Progress | None = None
 
     def progress(self, job: VideoJob | None, *, now: float) -> Progress:
         """
@@ -78,13 +80,14 @@ class Sight:
             self._sees_begin = True
         elif self._making_since is None and self._sees_begin:
             self._making_since = now
-        return Progress(
+        self.last = Progress(
             phase="queued" if is_queued else "in_progress",
             percent=None if job is None else job.progress,
             submitted_at=self._submitted_at,
             making_since=self._making_since,
             seen_at=now,
         )
+        return self.last
 
 
 class WriteQueue(Generic[Key]):

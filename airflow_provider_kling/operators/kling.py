@@ -304,6 +304,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         from airflow_provider_kling.jobs.polling import video_from_event
         from airflow_provider_kling.records import forget_after_success
 
+        self._push_progress(context, (event or {}).get("progress"))
         with as_task_failures(final=not self._is_found_by_retry(context)):
             try:
                 video = video_from_event(event)

@@ -196,6 +196,7 @@ class KlingTaskSensor(WaitingTask, BaseSensorOperator):
         """Return the finished video from the trigger's event, or fail with the error from it."""
         from airflow_provider_kling.jobs.polling import video_from_event
 
+        self._push_progress(context, (event or {}).get("progress"))
         with self._as_sensor_failures():
             return self._publish_result(context, video_from_event(event))
 

@@ -123,10 +123,18 @@ class WaitingTask(KlingTask):
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,
         )
 
-    def _push_progress(self, context: Context, progress: Progress) -> None:
-        """Push what is known of a video before the task is deferred; the triggerer goes on from there."""
+    def _push_progress(self, context: Context, progress: Progress | None) -> None:
+        """
+        Push what is known of a video.
+
+        :param context: The task's context.
+        :param progress: Before a deferral, the start, from which the triggerer goes on. After it, what the
+            triggerer saw last; None if it saw nothing.
+        """
         from airflow_provider_kling.jobs.progress import PROGRESS_KEY
 
+        if progress is None:
+            return
         try:
             context["ti"].xcom_push(key=PROGRESS_KEY, value=progress)
         except Exception as error:  # noqa: BLE001 - an XCom backend may raise anything, and the job may be paid

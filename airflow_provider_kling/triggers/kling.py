@@ -121,7 +121,11 @@ class KlingTaskTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event: ``version``, ``status``, ``kling_task_id``, and ``video`` or ``error``."""
+        """
+        Yield one event: ``version``, ``status``, ``kling_task_id``, and ``video`` or ``error``.
+
+        It has ``progress`` too, if the job was seen before it ended, since that may not have been written.
+        """
         await _client_loaded()
         from airflow_provider_kling.client.async_client import shared_client
 
@@ -129,6 +133,7 @@ class KlingTaskTrigger(BaseTrigger):
         first_event = now() + seconds_until(
             self.not_before, now=now(), at_most=SHORTEST_DEFERRAL, deferred_at=self.deferred_at
         )
+        sight = Sight(submitted_at=self.submitted_at, now=now())
         try:
             poller = self._poller(now())
         except KlingError as error:
@@ -137,9 +142,12 @@ class KlingTaskTrigger(BaseTrigger):
             async with shared_client(self.kling_conn_id) as client:
                 if self.started_at is not None:
                     await asyncio.sleep(poller.first_pause(now=now()))
-                finished = await self._wait(client, poller, now)
+                finished = await self._wait(client, poller, sight, now)
         await asyncio.sleep(first_event - now())
-        yield TriggerEvent(finished.event())
+        event = finished.event()
+        if sight.last is not None:
+            event["progress"] = sight.last
+        yield TriggerEvent(event)
 
     def _poller(self, now: float) -> Poller:
         kling_task_id, _ = task_reference(self.kling_task_id)
@@ -160,14 +168,12 @@ class KlingTaskTrigger(BaseTrigger):
         deadline = started_at + self.timeout if self.deadline is None else self.deadline
         return wait_times(started_at=started_at, deadline=deadline, deferred_at=self.deferred_at, now=now)
 
-    async def _wait(self, client: SharedClient, poller: Poller, now: Callable[[], float]) -> Finished:
+    async def _wait(
+        self, client: SharedClient, poller: Poller, sight: Sight, now: Callable[[], float]
+    ) -> Finished:
         """Poll until the wait is over, log changes, and hand over the progress for XCom."""
         loop = asyncio.get_running_loop()
-        sight, ti, writer = (
-            Sight(submitted_at=self.submitted_at, now=now()),
-            task_instance_of(self),
-            progress_writer(),
-        )
+        ti, writer = task_instance_of(self), progress_writer()
         # A trigger does not know the prompt. Its event is stored, and Airflow logs it.
         masks = Masks() if shows_prompts() else WITHHOLDING
         logging_line: asyncio.Future[None] | None = None
@@ -188,8 +194,10 @@ class KlingTaskTrigger(BaseTrigger):
                     if poller.job_has_ended:
                         client.slots.wake_one()
                     return decision  # the worker that resumes the task logs the end
-                if ti is not None and poller.job is not None and poller.last_error is None:
-                    writer.update(ti, sight.progress(poller.job, now=at))
+                if poller.job is not None and poller.last_error is None:
+                    progress = sight.progress(poller.job, now=at)
+                    if ti is not None:
+                        writer.update(ti, progress)
                 # While the last line is not written yet, further changes are combined into the next one.
                 if (logging_line is None or logging_line.done()) and (line := poller.progress_message(now=at)):
                     logging_line = loop.run_in_executor(_LOG_THREAD, copy_context().run, self._log_line, line)

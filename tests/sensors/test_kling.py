@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -115,6 +116,17 @@ class TestDeferral:
             None,
         )
         assert progress["seen_at"] == pytest.approx(time.time(), abs=5)
+
+    def test_ends_with_the_progress_that_the_triggerer_saw_last(self, rendered: Path, connect: Connect) -> None:
+        """Even if it had no time to write it."""
+        with Sandbox(queue_seconds=0.5, run_seconds=1, cache_dir=rendered) as sandbox:
+            connect(sandbox.base_url)
+            ti = TaskInstance()
+            run(sensor(submit(sandbox), poke_interval=0.1), ti)
+        progress = ti.pushed["kling_progress"]
+        assert progress["phase"] == "in_progress"
+        assert progress["percent"] > 0
+        assert time.time() - 20 < progress["making_since"] <= progress["seen_at"] <= time.time()
 
     def test_airflows_own_timeout_comes_after_the_triggers(self, sandbox: Sandbox, connected: str) -> None:
         """Airflow's timeout has no message; that of the trigger names the job."""

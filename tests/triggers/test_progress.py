@@ -115,7 +115,7 @@ async def test_a_write_that_fails_is_logged_once_and_fails_no_wait(
     assert task_log.text.count("was not written to XCom") == 1
 
 
-@pytest.mark.parametrize("missing", ["task_instance", "triggerer_job_id"])
+@pytest.mark.parametrize("missing", ["task_instance", "trigger_id"])
 async def test_outside_a_triggerer_nothing_is_written(sandbox: Sandbox, connected: str, missing: str) -> None:
     trigger: Any = in_triggerer(trigger_for(submit(sandbox, Fault("submit", "pace", seconds=0.5))))
     setattr(trigger, missing, None)

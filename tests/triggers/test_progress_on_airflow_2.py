@@ -49,7 +49,7 @@ def database() -> Iterator[Any]:
 
 def in_triggerer(trigger: Any, map_index: int) -> Any:
     trigger.task_instance = TaskInstance(dag_id="reel", run_id="manual__1", task_id="clip", map_index=map_index)
-    trigger.triggerer_job_id = 1
+    trigger.trigger_id = 1
     return trigger
 
 
