@@ -13,7 +13,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema"],
     "relabeling": {"host": "Base URL", "login": "Access key", "password": "API key"},
     "placeholders": {
-        "host": "https://api.example.com; for official, if empty: https://api-singapore.klingai.com",
+        "host": "https://api.example.com; may be empty for official (Singapore)",
         "login": "stays empty, unless an access key and its secret key are used",
         "password": "sk-..., api-key-kling-..., or the secret key of the access key",
         # Airflow 3.3 tests no stored connection without a port: its UI sends 0 for it, which counts as a change.
@@ -64,10 +64,11 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     "prices": {
         "label": "Prices",
         "description": (
-            'The price of a second of video by model, and the currency, such as {"currency": "USD", '
+            'JSON: the price of a second of video by model, and the currency, such as {"currency": "USD", '
             '"kling-v3-std-silent": 0.084}; for estimates and max_cost (default none).'
         ),
-        "schema": {"type": ["object", "null"]},
+        # Text first: the form's editor of objects formats what is typed anew at every key.
+        "schema": {"type": ["string", "object", "null"], "format": "multiline"},
     },
     "probe": _switch(
         "Probe before a submit", "Whether a free request first checks that the API is available (default true)."

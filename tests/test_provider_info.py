@@ -133,9 +133,10 @@ def test_no_number_can_be_entered_that_the_connection_refuses(name: str) -> None
     assert [value for value in (-1, 0, 1, 2.5, "soon") if takes(name, value)] == [1, 2.5]
 
 
-def test_prices_are_entered_as_json() -> None:
-    assert takes("prices", {"currency": "USD", "kling-v3-std-silent": 0.084})
-    assert not takes("prices", "USD 0.084")
+def test_prices_may_be_text_or_json() -> None:
+    table = {"currency": "USD", "kling-v3-std-silent": 0.084}
+    assert takes("prices", table)
+    assert takes("prices", json.dumps(table))
 
 
 @pytest.mark.parametrize("name", EXTRAS)

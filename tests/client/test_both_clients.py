@@ -429,6 +429,19 @@ class TestTheConnection:
         ):
             get_video("task_1")
 
+    def test_is_named_where_its_key_is_rejected(self, get_video: GetVideo, connect: Connect) -> None:
+        rejected = http_response(json.dumps({"error": {"message": "Invalid token"}}), 401)
+        with RawServer(rejected) as server:
+            connect(server.base_url)
+            with pytest.raises(KlingAuthenticationError) as raised:
+                get_video("task_1")
+        assert raised.value.advice == "Check API key and Base URL of the Airflow connection 'kling_default'."
+
+    def test_is_named_where_its_server_is_not_reached(self, get_video: GetVideo, connect: Connect) -> None:
+        connect(f"http://127.0.0.1:{free_port()}")
+        with pytest.raises(KlingConnectionError, match="the Base URL of the Airflow connection 'kling_default',"):
+            get_video("task_1")
+
     def test_an_unknown_extra_is_reported(
         self,
         get_video: GetVideo,

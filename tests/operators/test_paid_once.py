@@ -115,7 +115,7 @@ def test_a_code_of_the_vendors_own_is_printed_and_then_believed(sandbox: Sandbox
     connect(sandbox.base_url, sandbox.api_key)
     sandbox.add_fault(Fault("submit", "error", times=1, status=500, code="gpu_pool_empty", message="later"))
     error = Task().until_it_ends()
-    assert '"refusal_codes": ["gpu_pool_empty"]' in str(error)
+    assert "(extra.refusal_codes) of the Airflow connection 'kling_default': [\"gpu_pool_empty\"]" in str(error)
     connect(sandbox.base_url, sandbox.api_key, refusal_codes=["gpu_pool_empty"])
     sandbox.add_fault(Fault("submit", "error", times=2, status=500, code="gpu_pool_empty", message="later"))
     Task().attempt()
