@@ -63,7 +63,7 @@
       if (old.matches(".media") && keepsPlayer(old, fresh)) return;
       if (old.matches(".decide") && old.dataset.name === fresh.dataset.name) {
         // Keeps what was selected, and the answer to a decision.
-        old.dataset.token = fresh.dataset.token;
+        if (fresh.dataset.token) old.dataset.token = fresh.dataset.token;
         return;
       }
       if (old.id === "many") return;
