@@ -117,6 +117,23 @@ def report(api_server: ApiServer, event: Any, state: str | None = "failed", **ar
     return name
 
 
+@pytest.mark.parametrize("user", ["olga", "vera"])
+def test_what_is_decided_has_no_buttons_but_says_what_to_do(api_server: ApiServer, user: str) -> None:
+    decided, open_name = (f"kling_adopt_{letter * 12}" for letter in "ab")
+    for index, name in enumerate((decided, open_name)):
+        api_server.add_task({"kling_uncertain": {"name": name}}, state="failed", map_index=index)
+    set_variable(decided, "none")
+    for path in (PATH.removeprefix("/kling").removesuffix("/decisions"), "/dags/reel"):
+        text = api_server.get(path, user=user).text
+        assert f"A decision is noted in the Variable {decided}. Clear the task to apply it." in text
+        assert f"in the Variable {open_name}" not in text
+    may_decide = user == "olga"
+    text = api_server.get(f"/dags/reel/runs/{RUN}", user=user).text
+    assert text.count("data-token=") == text.count('data-pick="all"') == may_decide
+    set_variable(open_name, "none")
+    assert 'data-pick="all"' not in api_server.get(f"/dags/reel/runs/{RUN}", user=user).text
+
+
 def chosen(name: str, user: str = "uwe", task_id: str = "generate", map_index: int = -1) -> dict[str, Any]:
     token = decisions.token_for(user, "reel", RUN, task_id, map_index, name)
     return {"task_id": task_id, "map_index": map_index, "name": name, "token": token}
