@@ -17,7 +17,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
         "login": "stays empty, unless an access key and its secret key are used",
         "password": "sk-..., api-key-kling-..., or the secret key of the access key",
         # Airflow 3.3 tests no stored connection without a port: its UI sends 0 for it, which counts as a change.
-        "port": "0: as in the Base URL. If it is empty, Test may answer Bad Request",
+        "port": "Enter 0 (as in the Base URL): if empty, Test answers Bad Request",
     },
 }
 

@@ -46,7 +46,7 @@ from airflow_provider_kling.videos_page.totals import matching, totals_of
 from airflow_provider_kling.videos_page.values import MAX_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
     from sqlalchemy.orm import Session
@@ -205,11 +205,12 @@ class Page:
         wanted = self.wanted
         shown = matching(cards, group=wanted.status, model=wanted.model, text=wanted.q)
         is_active = is_ours and run.state in _ACTIVE_RUNS
+        views = self._views(shown)
         return self._render(
             "videos.html",
             title=title,
             run=run,
-            cards=[self._view(card) for card in shown],
+            cards=views,
             total=len(cards),
             totals=totals_of(cards),
             models=sorted({card.model for card in cards if card.model}),
@@ -219,7 +220,7 @@ class Page:
             is_complete=is_complete,
             task_id=task_id,
             decisions_url=self._url("dags", run.dag_id, "runs", run.run_id, "decisions"),
-            may_decide=any(card.uncertain for card in shown)
+            may_decide=any(view["token"] for view in views)
             and self.may(run.dag_id, "PUT", DagAccessEntity.TASK_INSTANCE),
             poll_seconds=_poll_seconds(cards, is_active=is_active),
             crumbs=self._crumbs(run.dag_id, *([run.run_id] if task_id is not None else [])),
@@ -248,7 +249,7 @@ class Page:
                         "run": run,
                         "url": self._url("dags", run.dag_id, "runs", run.run_id),
                         "totals": totals_of(cards),
-                        "cards": [self._view(card) for card in cards[:CARDS_PER_RUN]],
+                        "cards": self._views(cards[:CARDS_PER_RUN]),
                         "more": max(0, len(cards) - CARDS_PER_RUN),
                         "poll_seconds": _poll_seconds(cards, is_active=False),
                     }
@@ -262,20 +263,33 @@ class Page:
             crumbs=self._crumbs() if dag_id is not None else [],
         )
 
-    def _view(self, card: Card) -> dict[str, Any]:
-        """Return a card with what the page adds to it: its addresses, and the token of its buttons."""
+    def _views(self, cards: Sequence[Card]) -> list[dict[str, Any]]:
+        names = {card.uncertain.name for card in cards if card.uncertain}
+        decided = decisions.decided_of(names, self.session)
+        return [self._view(card, decided) for card in cards]
+
+    def _view(self, card: Card, decided: Collection[str]) -> dict[str, Any]:
+        """
+        Return a card with what the page adds to it: its addresses, and the token of its buttons.
+
+        :param card: The card.
+        :param decided: The names of the Variables that exist: their submits have no buttons.
+        """
         run = ("dags", card.dag_id, "runs", card.run_id)
-        media, token = None, None
+        media, token, variable = None, None, None
         if (copy := card.stored) and stored_copy.may_stream(copy.path):
             media = self._url(*run, "tasks", copy.task_id, str(copy.map_index), "file")
         elif card.video_url and not card.has_expired:
             media = card.video_url
-        if submit := card.uncertain:
+        submit = card.uncertain
+        if submit and submit.name in decided:
+            variable = submit.name
+        elif submit:
             token = decisions.token_for(
                 str(self.user.get_id()), card.dag_id, card.run_id, submit.task_id, submit.map_index, submit.name
             )
         page = self._url(*run, "tasks", card.task_id, str(card.map_index))
-        return {"card": card, "media": media, "token": token, "url": page}
+        return {"card": card, "media": media, "token": token, "decided_by": variable, "url": page}
 
     def _crumbs(self, *ids: str) -> list[tuple[str, str]]:
         """Return the names and addresses of the pages above this one: of all videos, a DAG and a run."""

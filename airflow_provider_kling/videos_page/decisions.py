@@ -43,7 +43,7 @@ from airflow_provider_kling.videos_page.bounded_calls import call_within
 from airflow_provider_kling.videos_page.xcom_values import xcom_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
     from sqlalchemy.orm import Session
@@ -120,6 +120,20 @@ def token_for(  # noqa: PLR0917 -- four of them name the task instance, as every
     """
     intent = _Intent(Identity(dag_id, run_id, task_id, map_index), name)
     return str(_serializer().dumps(intent.token_content(user_id)))
+
+
+def decided_of(names: Collection[str], session: Session) -> set[str]:
+    """
+    Return which Variables exist, so that a page does not ask again for what was decided.
+
+    Only the database is read: a secrets backend could take long for a page of many cards.
+
+    :param names: The names of the Variables for decisions.
+    :param session: The session to read with.
+    """
+    if not names:
+        return set()
+    return set(session.scalars(select(Variable.key).where(Variable.key.in_(names))))
 
 
 def _sent_as_json(request: Request) -> None:

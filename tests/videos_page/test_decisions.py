@@ -24,14 +24,19 @@ from airflow.utils.session import create_session
 from sqlalchemy import delete, event, select
 from sqlalchemy.exc import OperationalError
 
+from airflow_provider_kling.exceptions import KlingUncertainSubmissionError
 from airflow_provider_kling.jobs.consent import Decision, decision_for, variable_name
 from airflow_provider_kling.jobs.journal import Journal
+from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.records import read_variable
 from airflow_provider_kling.records.folder import FolderStore
 from airflow_provider_kling.records.stores import RECORD_KEY, Identity, VariableStore, attempt_id
+from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.videos_page import decisions
 from tests.fixtures.api_server import ApiServer
 from tests.fixtures.record_events import intent, outcome
+from tests.task_context import StateStore, TaskInstance
+from tests.task_context import run as run_task
 
 RUN = "manual__2026-11-26T10:00:00+00:00"
 PATH = f"/kling/dags/reel/runs/{RUN.replace('+', '%2B')}/decisions"
@@ -113,6 +118,23 @@ def report(api_server: ApiServer, event: Any, state: str | None = "failed", **ar
     return name
 
 
+@pytest.mark.parametrize("user", ["olga", "vera"])
+def test_what_is_decided_has_no_buttons_but_says_what_to_do(api_server: ApiServer, user: str) -> None:
+    decided, open_name = (f"kling_adopt_{letter * 12}" for letter in "ab")
+    for index, name in enumerate((decided, open_name)):
+        api_server.add_task({"kling_uncertain": {"name": name}}, state="failed", map_index=index)
+    set_variable(decided, "none")
+    for path in (PATH.removeprefix("/kling").removesuffix("/decisions"), "/dags/reel"):
+        text = api_server.get(path, user=user).text
+        assert f"A decision is noted in the Variable {decided}. Clear the task to apply it." in text
+        assert f"in the Variable {open_name}" not in text
+    may_decide = user == "olga"
+    text = api_server.get(f"/dags/reel/runs/{RUN}", user=user).text
+    assert text.count("data-token=") == text.count('data-pick="all"') == may_decide
+    set_variable(open_name, "none")
+    assert 'data-pick="all"' not in api_server.get(f"/dags/reel/runs/{RUN}", user=user).text
+
+
 def chosen(name: str, user: str = "uwe", task_id: str = "generate", map_index: int = -1) -> dict[str, Any]:
     token = decisions.token_for(user, "reel", RUN, task_id, map_index, name)
     return {"task_id": task_id, "map_index": map_index, "name": name, "token": token}
@@ -148,6 +170,30 @@ def test_that_there_is_none_is_written_as_well(api_server: ApiServer, record: Re
     assert variable(name) == "none"
     [submit] = Journal([lost]).submits.values()
     assert decision_for(submit, read=read_variable, now=time.time()) == Decision(name, None)
+
+
+@pytest.mark.parametrize("decision", ["adopt", "none"])
+def test_the_cleared_task_does_what_the_button_said(
+    api_server: ApiServer, sandbox: Sandbox, connected: str, in_variable: Record, decision: str
+) -> None:
+    """An operator loses the response to its submit, a person decides, and the operator runs again."""
+    sandbox.add_fault(Fault("submit", "drop_after"))
+    task = KlingGenerateOperator(
+        task_id="generate", model="kling-v3-std-silent", prompt="a cat", duration=5, kling_conn_id=connected
+    )
+    instance, state = TaskInstance(task_id="generate", dag_id="reel", run_id=RUN), StateStore()
+    with pytest.raises(KlingUncertainSubmissionError):
+        run_task(task, instance, state)
+    in_variable(*state[RECORD_KEY]["events"])
+    api_server.add_task(instance.pushed, state="failed")
+    [lost] = [entry["id"] for entry in sandbox.ledger()]
+    body = {"decision": "adopt", "kling_task_id": lost} if decision == "adopt" else {}
+    assert answer(press(api_server, chosen(instance.pushed["kling_uncertain"]["name"]), **body))[0]
+    again = TaskInstance(task_id="generate", dag_id="reel", run_id=RUN, try_number=2, max_tries=1)
+    joined_or_bought = run_task(task, again, state)
+    paid = [entry["id"] for entry in sandbox.ledger()]
+    assert paid == ([lost] if decision == "adopt" else [lost, joined_or_bought])
+    assert joined_or_bought in paid
 
 
 def test_the_audit_log_has_who_decided_what(api_server: ApiServer, in_variable: Record) -> None:

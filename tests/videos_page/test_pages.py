@@ -233,6 +233,15 @@ class TestPages:
             for url in re.findall(r'(?:href|src|data-decisions)="([^"]+)"', api_server.get(path).text):
                 assert url.startswith("/kling/"), url
 
+    @pytest.mark.parametrize(("label", "times"), [("A boat.", 0), ("A bo…", 1), (None, 1)])
+    def test_a_prompt_that_is_the_name_is_shown_once(
+        self, api_server: ApiServer, label: str | None, times: int
+    ) -> None:
+        api_server.add_task({"kling_request": {"prompt": "A boat."}}, map_index=0, label=label)
+        text = api_server.get(RUN_PATH).text
+        assert text.count('<p class="prompt" dir="auto">A boat.</p>') == times
+        assert names_in(text) == [label or "generate [0]"]
+
 
 class TestHostileXcoms:
     def test_everything_is_escaped(self, api_server: ApiServer) -> None:

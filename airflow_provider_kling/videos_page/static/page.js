@@ -63,7 +63,7 @@
       if (old.matches(".media") && keepsPlayer(old, fresh)) return;
       if (old.matches(".decide") && old.dataset.name === fresh.dataset.name) {
         // Keeps what was selected, and the answer to a decision.
-        old.dataset.token = fresh.dataset.token;
+        if (fresh.dataset.token) old.dataset.token = fresh.dataset.token;
         return;
       }
       if (old.id === "many") return;
@@ -239,7 +239,7 @@
         find("title").textContent = many ? `Submit ${decides.length} videos again?` : "Submit this video again?";
         find("text").textContent = many
           ? `You confirm that you looked at the vendor for all ${decides.length} submits, and that there is no job for any of them.`
-          : `You confirm that you looked at the vendor, and that there is no job for ${decides[0].dataset.title}.`;
+          : `You confirm that you looked at the vendor, and that there is no job for “${decides[0].dataset.title}”.`;
         find("cost").textContent =
           `${many ? "Each new submit is billed" : "The new submit is billed"}${cost ? `; the estimate is ${cost}` : ""}. ` +
           (many ? "A job that was overlooked is then paid for twice." : "If the job was overlooked, the video is paid for twice.");
