@@ -21,7 +21,8 @@ if not AIRFLOW_V_3_1_PLUS:
 from airflow.models import Variable
 from airflow.models.log import Log
 from airflow.utils.session import create_session
-from sqlalchemy import delete, select
+from sqlalchemy import delete, event, select
+from sqlalchemy.exc import OperationalError
 
 from airflow_provider_kling.exceptions import KlingUncertainSubmissionError
 from airflow_provider_kling.jobs.consent import Decision, decision_for, variable_name
@@ -540,3 +541,23 @@ def test_of_two_people_who_press_at_once_one_wins(
     assert variable(name) == ("none" if winner == "uwe" else "task_1")
     with create_session() as session:
         assert [row.owner for row in session.scalars(select(Log).where(Log.event == "kling_decision"))] == [winner]
+
+
+def test_a_decision_that_fails_hides_none_of_those_before_it(api_server: ApiServer, record: Record) -> None:
+    names = []
+    for map_index in range(3):
+        lost = intent()
+        record(lost, map_index=map_index)
+        names.append(report(api_server, lost, map_index=map_index))
+
+    def fail(mapper: Any, connection: Any, target: Any) -> None:
+        if target.key == names[1]:
+            raise OperationalError("INSERT", None, Exception("the connection was closed"))
+
+    event.listen(Variable, "before_insert", fail)
+    try:
+        response = press(api_server, *(chosen(name, map_index=i) for i, name in enumerate(names)))
+    finally:
+        event.remove(Variable, "before_insert", fail)
+    assert [result["ok"] for result in response.json()["results"]] == [True, False, True]
+    assert [variable(name) for name in names] == ["none", None, "none"]
