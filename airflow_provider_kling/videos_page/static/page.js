@@ -265,6 +265,8 @@
           headers: { "content-type": "application/json", accept: "application/json" },
           body: JSON.stringify({ decision, kling_task_id: klingTaskId, submits: decides.map(submitOf) }),
         });
+        // Whatever failed may have failed after the decision.
+        if (response.status >= 500) throw new Error(`HTTP ${response.status}`);
         const answer = await response.json();
         if (!response.ok) {
           const detail = typeof answer.detail === "string" ? answer.detail : `HTTP ${response.status}`;
@@ -280,7 +282,7 @@
             ) ?? { ok: false, message: "The server said nothing about this submit." },
         );
       } catch {
-        return problem("The server could not be reached. Reload the page to see whether the decision was taken.");
+        return problem("The server gave no answer. Reload the page to see whether the decision was taken.");
       }
     };
     const decide = async ({ decision, decides, opener }) => {
