@@ -72,7 +72,7 @@ test-ui: .venv/ready | .build/tmp
 
 screenshots: test-ui
 	@mkdir -p docs/images
-	cp .build/screenshots/3.3/*.png docs/images/
+	cp $(addprefix .build/screenshots/3.3/,$(addsuffix .png,run failed decision connection)) docs/images/
 
 bench: .venv/ready | .build/tmp
 	@.venv/bin/uv pip install --quiet --python .venv/bin/python --group bench || $(call stop,the packages to compare with could not be installed. Is the Python package index within reach?)

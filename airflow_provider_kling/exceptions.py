@@ -297,7 +297,7 @@ class KlingAddressRefusedError(KlingPermanentError):
     kind = "address_refused"
     default_advice = (
         "A server must not make this machine send requests inside its own network. If the video is really there, "
-        f"add the host to Private hosts (extra.private_hosts) of {THE_CONNECTION}."
+        f"allow its host. Add it to Private hosts (extra.private_hosts) of {THE_CONNECTION}."
     )
 
 

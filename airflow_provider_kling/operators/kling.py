@@ -398,7 +398,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     def _push_estimate(self, context: Context, video: VideoRequest) -> None:
         if (cost := self._estimate(video)) is not None:
-            context["ti"].xcom_push(key="kling_estimated_cost", value=cost._asdict())
+            self._push_shown(context, "kling_estimated_cost", cost._asdict())
 
     def _push_request(self, context: Context, video: VideoRequest) -> None:
         """Push what is sent, since a resumed task renders its templates again, maybe to something else."""
@@ -406,9 +406,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
         call = self._hook.connection.api.submit(video)
         request = shown_request(self._with_shown_prompts(call.body or {}))
-        context["ti"].xcom_push(key="kling_request", value=request)
+        self._push_shown(context, "kling_request", request)
         # Some requests name it in their path alone.
-        context["ti"].xcom_push(key="kling_model", value=video.model)
+        self._push_shown(context, "kling_model", video.model)
 
     def _result(self, context: Context, job: SubmitResult, *, video_seconds: int | None) -> Any:
         from airflow_provider_kling.jobs.result import finished_video
@@ -586,8 +586,40 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                     submitted_at=self._pulled(context, "kling_submitted_at"),
                     other_id=self._pulled(context, "kling_other_id"),
                 )
+            self._check_waited_for_slot(context)
         # refusals=1, not 0: this attempt may have recorded events before it was deferred.
         return self._obtain(context, since=time.time(), refusals=1)
+
+    def _check_waited_for_slot(self, context: Context) -> None:
+        """
+        Raise if a task whose trigger crashed may have bought a job that nothing names any more.
+
+        :raises KlingUncertainSubmissionError: if only XCom had the id of its job, and may have lost it.
+        """
+        from airflow_provider_kling.jobs.consent import variable_name
+        from airflow_provider_kling.jobs.journal import SENT_AT_UNKNOWN, Submit
+        from airflow_provider_kling.jobs.progress import PROGRESS_KEY
+        from airflow_provider_kling.records.stores import Identity, attempt_id
+
+        waited = as_mapping(self._pulled(context, PROGRESS_KEY)).get("phase") == "waiting_for_slot"
+        if waited or self.on_uncertain == "resubmit" or self._is_found_by_retry(context):
+            return
+        identity = Identity.of(context)
+        submit = Submit(
+            # The next attempt reads the decision by this name.
+            id=attempt_id(identity, context["ti"].try_number),
+            fingerprint="",
+            purchase=0,
+            sent_at=SENT_AT_UNKNOWN,
+            conn_id=self.kling_conn_id,
+            dag_id=identity.dag_id,
+        )
+        self._push_shown(context, "kling_uncertain", _uncertain_entry(submit))
+        raise KlingUncertainSubmissionError(
+            "The trigger crashed, and XCom has no id of a job: a submit may have been accepted and billed",
+            advice=f"Look for it at the vendor. Set the Airflow Variable {variable_name(submit.id)} to its id, or "
+            "to none if there is none. Then clear this task.",
+        )
 
     def _is_found_by_retry(self, context: Context) -> bool:
         """Return whether a retry finds this task's job, in the record or at the server; if not, it has to stop."""

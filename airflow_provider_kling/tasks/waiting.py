@@ -133,12 +133,15 @@ class WaitingTask(KlingTask):
         """
         from airflow_provider_kling.jobs.progress import PROGRESS_KEY
 
-        if progress is None:
-            return
+        if progress is not None:
+            self._push_shown(context, PROGRESS_KEY, progress)
+
+    def _push_shown(self, context: Context, key: str, value: Any) -> None:
+        """Push what a person sees of a video; a task that waits or has paid does not fail for that."""
         try:
-            context["ti"].xcom_push(key=PROGRESS_KEY, value=progress)
-        except Exception as error:  # noqa: BLE001 - an XCom backend may raise anything, and the job may be paid
-            cast("BaseOperator", self).log.warning("The progress could not be written to XCom: %s", error)
+            context["ti"].xcom_push(key=key, value=value)
+        except Exception as error:  # noqa: BLE001 - an XCom backend may raise anything
+            cast("BaseOperator", self).log.warning("XCom %s could not be written: %s", key, error)
 
     @reporting_failure
     @measured

@@ -161,6 +161,9 @@ def decide(dag_id: str, run_id: str, body: _Body, user: GetUserDep) -> dict[str,
             is_written = True
         except _RefusedError as refused:
             message, is_written = str(refused), False
+        except Exception as error:  # noqa: BLE001 - the results of the decisions before this one are not lost
+            _warn("A decision failed", intent, error)
+            message, is_written = "This failed; the log of the API server says why. Reload the page.", False
         results.append(
             {
                 "task_id": chosen.task_id,
@@ -333,6 +336,10 @@ def _check_undecided(submit: Submit) -> None:
 def _doubt(intent: _Intent, reason: str, error: Exception | None = None) -> _RefusedError:
     """Return the refusal of a decision on a submit that may be open; the log of the API server has the error."""
     if error is not None:
-        described = mask_signatures(f"{type(error).__name__}: {error}")
-        log.warning("%s: %s, %s", reason, ", ".join(map(str, intent.identity)), described)
+        _warn(reason, intent, error)
     return _RefusedError(f"{reason}. Nothing was decided: set the Variable {intent.name} by hand.")
+
+
+def _warn(reason: str, intent: _Intent, error: Exception) -> None:
+    described = mask_signatures(f"{type(error).__name__}: {error}")
+    log.warning("%s: %s, %s", reason, ", ".join(map(str, intent.identity)), described)

@@ -49,7 +49,7 @@ def test_none_is_no_table(given: Any) -> None:
     ids=str,
 )
 def test_what_is_no_table_is_refused_by_its_name(given: Any, words: str) -> None:
-    with pytest.raises(KlingValidationError, match=rf"extra\.prices=.*{words}"):
+    with pytest.raises(KlingValidationError, match=rf"extra\.prices\)=.*{words}"):
         connection(given)
 
 

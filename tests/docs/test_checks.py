@@ -195,7 +195,7 @@ def test_a_command_that_does_not_exist(page: MakePage, text: str, problems: list
     [
         ("kling://:sk-...@api.example.com/prefix?api=official", ""),
         ('{"conn_type": "kling", "login": "ak...", "password": "sk...", "extra": {"api": "official"}}', ""),
-        ("kling://:sk-...@api.example.com?api=oficial", "extra.api='oficial': must be one of"),
+        ("kling://:sk-...@api.example.com?api=oficial", "(extra.api)='oficial': it must be one of"),
         ("kling://:sk-...@api.example.com?timeout=3", "the extra timeout is not read"),
         ('{"conn_type": "kling", "password": "sk-..."}', "host"),
     ],

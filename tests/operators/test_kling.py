@@ -452,7 +452,7 @@ class TestWaitingForASlot:
 
         with pytest.raises(TaskDeferred):
             operator(wait_for_completion=True).execute(context(Full()))
-        assert "The progress could not be written to XCom: no space left" in task_log.text
+        assert "XCom kling_progress could not be written: no space left" in task_log.text
 
     def test_a_deferral_that_airflow_ends_bought_nothing(self, connected: str) -> None:
         with pytest.raises(KlingTimeoutError, match="was waiting to submit") as caught:

@@ -329,6 +329,59 @@ class TestWithoutAnyRecord:
         trigger = deferred.value.trigger
         assert (trigger.kling_task_id, trigger.other_id) == ("task_1", "task_2")
 
+    @pytest.mark.parametrize("left", [{}, {"kling_progress": {"phase": "queued"}}])
+    def test_a_crash_of_the_trigger_after_xcoms_were_lost_buys_nothing(
+        self, sandbox: Sandbox, connected: str, say: Any, left: Any
+    ) -> None:
+        sandbox.add_fault(Fault("submit", "stuck"))
+        task = Stateless(deferrable=True, wait_for_completion=True)
+        with pytest.raises(TaskDeferred):
+            task.attempt()
+        task.ti.pushed = dict(left)
+        operator = KlingGenerateOperator(task_id="video", **task.arguments)
+        with pytest.raises(KlingUncertainSubmissionError) as raised:
+            operator.resume_execution(
+                "__fail__", {"error": "TriggerFailure"}, {**context(task.ti), "task_state_store": None}
+            )
+        assert task.ti.pushed["kling_uncertain"]["name"] == variable_in(raised.value)
+        [bought] = sandbox.ledger()
+        say(variable_in(raised.value), bought["id"])
+        with pytest.raises(TaskDeferred) as deferred:
+            task.attempt()
+        assert deferred.value.trigger.kling_task_id == bought["id"]
+        assert len(sandbox.ledger()) == 1
+
+    def test_a_crash_while_waiting_for_a_slot_goes_on(self, sandbox: Sandbox, connected: str) -> None:
+        sandbox.add_fault(Fault("submit", "rate_limit"))
+        task = Stateless(deferrable=True, wait_for_completion=True)
+        with pytest.raises(TaskDeferred) as deferred:
+            task.attempt()
+        assert isinstance(deferred.value.trigger, KlingSlotTrigger)
+        operator = KlingGenerateOperator(task_id="video", **task.arguments)
+        with pytest.raises(TaskDeferred):
+            operator.resume_execution(
+                "__fail__", {"error": "TriggerFailure"}, {**context(task.ti), "task_state_store": None}
+            )
+        assert len(sandbox.ledger()) == 1
+
+    @pytest.mark.parametrize("key", ["kling_request", "kling_model"])
+    def test_a_wait_for_a_slot_does_not_depend_on_what_the_page_shows(
+        self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch, key: str
+    ) -> None:
+        """The next attempt of a task without a record could not know that this one bought nothing."""
+        sandbox.add_fault(Fault("submit", "rate_limit"))
+        task = Stateless(deferrable=True)
+        push = task.ti.xcom_push
+
+        def push_others(**xcom: Any) -> None:
+            if xcom["key"] == key:
+                raise RuntimeError("no space left")
+            push(**xcom)
+
+        monkeypatch.setattr(task.ti, "xcom_push", push_others)
+        with pytest.raises(TaskDeferred):
+            task.attempt()
+
     def test_a_failure_after_the_submit_is_final(self, sandbox: Sandbox, connected: str) -> None:
         sandbox.add_fault(Fault("submit", "stuck"))
         with pytest.raises(KlingError, match="was still") as raised:

@@ -7,6 +7,7 @@ import json
 import re
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,19 @@ from airflow_provider_kling.tasks.failures import LINE, error_lines
 from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
 from tests.conftest import TaskLog
 from tests.fixtures.requests import submit
+from tests.fixtures.secrets_masker import nothing_masked
 from tests.task_context import TaskInstance, run
 
 WAYS: dict[str, dict[str, Any]] = {"deferred": {}, "blocking": {"deferrable": False}}
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 PACKAGE = str(Path(airflow_provider_kling.__file__).parent)
 SECRET_URL = "http://127.0.0.1:9/clip.mp4?X-Amz-Signature=0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_masked_yet() -> Iterator[None]:
+    with nothing_masked():
+        yield
 
 
 def generate(**arguments: Any) -> KlingGenerateOperator:

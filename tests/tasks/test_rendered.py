@@ -16,6 +16,7 @@ from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sensors.kling import KlingTaskSensor
 from airflow_provider_kling.tasks.rendered import MASKED_LEVELS
 from airflow_provider_kling.transfers.kling_to_object_storage import KlingToObjectStorageOperator
+from tests.fixtures.secrets_masker import nothing_masked
 from tests.fixtures.signed_urls import FILE, SIGNATURE, SIGNED, TOKEN
 from tests.rendering import rendered
 
@@ -29,23 +30,9 @@ WAYS = {"literal": AWS, "templated": "{{ presign('aws') }}", "partly": AWS.repla
 @pytest.fixture(autouse=True)
 def _nothing_masked_yet() -> Iterator[None]:
     """Remove the secrets that a test has registered with Airflow's masker."""
-    masker = _masker()
-    patterns, replacer = set(masker.patterns), masker.replacer
-    masker.patterns, masker.replacer = set(), None
-    assert redact(AWS) == AWS
-    yield
-    masker.patterns, masker.replacer = patterns, replacer
-
-
-def _masker() -> Any:
-    for name in ("airflow.sdk._shared.secrets_masker", "airflow.sdk.execution_time.secrets_masker"):
-        try:
-            return __import__(name, fromlist=["_"])._secrets_masker()
-        except ImportError:
-            continue
-    from airflow.utils.log.secrets_masker import _secrets_masker
-
-    return _secrets_masker()
+    with nothing_masked():
+        assert redact(AWS) == AWS
+        yield
 
 
 @pytest.fixture

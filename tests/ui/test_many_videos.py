@@ -18,7 +18,7 @@ def test_all_cards_are_there_in_mapped_order_and_can_be_filtered(ui: Ui, catalog
         frame = own_frame(page)
         cards = frame.locator(".card")
         expect(cards).to_have_count(COUNT)
-        assert frame.locator(".card .prompt").all_inner_texts() == [prompt_of(index) for index in range(COUNT)]
+        assert frame.locator(".card .prompt").all_text_contents() == [prompt_of(index) for index in range(COUNT)]
         # Only the players near the window ask for their file.
         assert len(set(files)) < COUNT // 10
         totals = frame.get_by_role("region", name="Totals")

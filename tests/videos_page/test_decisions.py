@@ -21,16 +21,22 @@ if not AIRFLOW_V_3_1_PLUS:
 from airflow.models import Variable
 from airflow.models.log import Log
 from airflow.utils.session import create_session
-from sqlalchemy import delete, select
+from sqlalchemy import delete, event, select
+from sqlalchemy.exc import OperationalError
 
+from airflow_provider_kling.exceptions import KlingUncertainSubmissionError
 from airflow_provider_kling.jobs.consent import Decision, decision_for, variable_name
 from airflow_provider_kling.jobs.journal import Journal
+from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.records import read_variable
 from airflow_provider_kling.records.folder import FolderStore
 from airflow_provider_kling.records.stores import RECORD_KEY, Identity, VariableStore, attempt_id
+from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.videos_page import decisions
 from tests.fixtures.api_server import ApiServer
 from tests.fixtures.record_events import intent, outcome
+from tests.task_context import StateStore, TaskInstance
+from tests.task_context import run as run_task
 
 RUN = "manual__2026-11-26T10:00:00+00:00"
 PATH = f"/kling/dags/reel/runs/{RUN.replace('+', '%2B')}/decisions"
@@ -164,6 +170,30 @@ def test_that_there_is_none_is_written_as_well(api_server: ApiServer, record: Re
     assert variable(name) == "none"
     [submit] = Journal([lost]).submits.values()
     assert decision_for(submit, read=read_variable, now=time.time()) == Decision(name, None)
+
+
+@pytest.mark.parametrize("decision", ["adopt", "none"])
+def test_the_cleared_task_does_what_the_button_said(
+    api_server: ApiServer, sandbox: Sandbox, connected: str, in_variable: Record, decision: str
+) -> None:
+    """An operator loses the response to its submit, a person decides, and the operator runs again."""
+    sandbox.add_fault(Fault("submit", "drop_after"))
+    task = KlingGenerateOperator(
+        task_id="generate", model="kling-v3-std-silent", prompt="a cat", duration=5, kling_conn_id=connected
+    )
+    instance, state = TaskInstance(task_id="generate", dag_id="reel", run_id=RUN), StateStore()
+    with pytest.raises(KlingUncertainSubmissionError):
+        run_task(task, instance, state)
+    in_variable(*state[RECORD_KEY]["events"])
+    api_server.add_task(instance.pushed, state="failed")
+    [lost] = [entry["id"] for entry in sandbox.ledger()]
+    body = {"decision": "adopt", "kling_task_id": lost} if decision == "adopt" else {}
+    assert answer(press(api_server, chosen(instance.pushed["kling_uncertain"]["name"]), **body))[0]
+    again = TaskInstance(task_id="generate", dag_id="reel", run_id=RUN, try_number=2, max_tries=1)
+    joined_or_bought = run_task(task, again, state)
+    paid = [entry["id"] for entry in sandbox.ledger()]
+    assert paid == ([lost] if decision == "adopt" else [lost, joined_or_bought])
+    assert joined_or_bought in paid
 
 
 def test_the_audit_log_has_who_decided_what(api_server: ApiServer, in_variable: Record) -> None:
@@ -511,3 +541,23 @@ def test_of_two_people_who_press_at_once_one_wins(
     assert variable(name) == ("none" if winner == "uwe" else "task_1")
     with create_session() as session:
         assert [row.owner for row in session.scalars(select(Log).where(Log.event == "kling_decision"))] == [winner]
+
+
+def test_a_decision_that_fails_hides_none_of_those_before_it(api_server: ApiServer, record: Record) -> None:
+    names = []
+    for map_index in range(3):
+        lost = intent()
+        record(lost, map_index=map_index)
+        names.append(report(api_server, lost, map_index=map_index))
+
+    def fail(mapper: Any, connection: Any, target: Any) -> None:
+        if target.key == names[1]:
+            raise OperationalError("INSERT", None, Exception("the connection was closed"))
+
+    event.listen(Variable, "before_insert", fail)
+    try:
+        response = press(api_server, *(chosen(name, map_index=i) for i, name in enumerate(names)))
+    finally:
+        event.remove(Variable, "before_insert", fail)
+    assert [result["ok"] for result in response.json()["results"]] == [True, False, True]
+    assert [variable(name) for name in names] == ["none", None, "none"]

@@ -48,7 +48,7 @@ def test_a_good_key(http_status: int, body: Any) -> None:
 @pytest.mark.parametrize(
     ("code", "clock_error", "words"),
     [
-        (1000, None, "Check the login (access key)"),
+        (1000, None, "Check Access key, and the secret key in API key"),
         (1002, None, "bound to a region"),
         (1002, None, "https://api-beijing.klingai.com"),
         (1003, 90.0, "90 seconds ahead"),

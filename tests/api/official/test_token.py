@@ -83,7 +83,7 @@ def test_no_key_is_shown() -> None:
     [
         (API_KEY, ACCESS_KEY, INTERNATIONAL, "login", "must be empty"),
         (API_KEY, ACCESS_KEY, RESELLER, "login", "must be empty"),
-        (SECRET_KEY, API_KEY, INTERNATIONAL, "login", "belongs in the password"),
+        (SECRET_KEY, API_KEY, INTERNATIONAL, "login", "belongs in API key (password)"),
         (SECRET_KEY, SECRET_KEY, INTERNATIONAL, "login", "same key"),
         (SECRET_KEY, f'"{ACCESS_KEY}"', INTERNATIONAL, "login", "alone"),
         (SECRET_KEY, f"{ACCESS_KEY}:{SECRET_KEY}", INTERNATIONAL, "login", "alone"),
