@@ -77,11 +77,14 @@ class KlingError(Exception):
         text = self.message
         if ids := self.ids(with_task=str(self.kling_task_id) not in text):
             text += f" ({ids})"
-        text += "."
+        # What follows a list does not belong to its last item.
+        is_list = "\n" in self.message
+        if not is_list:
+            text += "."
         if self.server_message:
-            text += f" The server reported: “{self.server_message}”."
+            text += ("\n" if is_list else " ") + f"The server reported: “{self.server_message}”."
         if self.advice:
-            text += ("\n" if self.advice_on_a_line_of_its_own else " ") + self.advice
+            text += ("\n" if is_list or self.advice_on_a_line_of_its_own else " ") + self.advice
         return text
 
     def ids(self, *, with_task: bool = True) -> str:

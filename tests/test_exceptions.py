@@ -256,7 +256,7 @@ class TestProblem:
         error = KlingValidationError.from_problems([Problem("a", 1, "must be 2"), Problem("b", 3, "must be 4")])
         assert str(error) == (
             "The video request has 2 problems:\n  - a=1: must be 2\n  - b=3: must be 4"
-            ". Nothing was submitted or billed. Correct the arguments."
+            "\nNothing was submitted or billed. Correct the arguments."
         )
 
     def test_a_single_one_is_a_sentence(self) -> None:
