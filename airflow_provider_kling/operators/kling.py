@@ -343,13 +343,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
     def _obtain(self, context: Context, *, since: float, refusals: int) -> Any:
         request = self._submit_request(context)
+        # Before the submit: the card of a video that waits, or is refused, shows its prompt.
+        self._push_request(context, request.video)
         while True:
             try:
                 job = self._submit(context, request, is_first_look=refusals == 0)
             except (KlingRateLimitError, KlingUnavailableError) as error:
                 refusals += 1
-                # The card of a video that waits shows its prompt.
-                self._push_request(context, request.video)
                 self._await_slot(context, error, since=since, refusals=refusals)
             else:
                 return self._go_on(context, job, request.video)
@@ -387,7 +387,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
         context["ti"].xcom_push(key="kling_submitted_at", value=job.submitted_at)
         self._push_estimate(context, video)
-        self._push_request(context, video)
         if self._is_deferrable:
             sight = Sight(submitted_at=job.submitted_at, now=(now := time.time()))
             self._push_progress(context, sight.progress(job.job, now=now))

@@ -404,6 +404,15 @@ class TestWaiting:
         assert "may have been accepted and billed" in task_log.text
 
 
+def test_a_refused_submit_says_what_was_refused(sandbox: Sandbox, connected: str) -> None:
+    sandbox.add_fault(Fault("submit", "refuse_content"))
+    ti = TaskInstance()
+    with pytest.raises(KlingContentRefusedError):
+        run(operator(), ti)
+    assert ti.pushed["kling_request"]["prompt"] == PROMPT
+    assert ti.pushed["kling_model"] == "kling-v3-std-silent"
+
+
 class TestWaitingForASlot:
     def test_ends_in_a_submit(self, sandbox: Sandbox, connected: str) -> None:
         sandbox.add_fault(Fault("submit", "rate_limit"))
