@@ -129,7 +129,8 @@ def test_a_connection_follows_the_sandbox_until_it_is_edited(first: Playground, 
         assert connect(api, wanted, memory) == "http://127.0.0.1:3"
         assert shown() == ("http://127.0.0.1:3", {"api": "official"})
     finally:
-        api.set_connection({**json.loads(first.sandbox.connection_json), "connection_id": CONN_ID, "extra": "{}"})
+        api.request("DELETE", f"connections/{CONN_ID}")
+        connect(api, json.loads(first.sandbox.connection_json), tmp_path / "restored.json")
         assert api.connection(CONN_ID) == before
 
 
