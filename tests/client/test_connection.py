@@ -132,7 +132,7 @@ class TestBaseUrl:
 
     def test_a_port_that_differs_from_that_of_the_base_url_is_refused(self) -> None:
         message = refusal(host="api.example.com:8443", port=9)
-        assert "\n  - Port (port)=9: it must be that of the Base URL, which has 8443, or 0." in message
+        assert "\n  - Port (port)=9: it must be that of the Base URL, which has 8443, or 0\n" in message
 
     @pytest.mark.parametrize(
         "host",
@@ -314,10 +314,8 @@ class TestExtras:
             "  - Base URL (host) is empty: it must be the address of the API, such as https://api.example.com",
             "  - API key (password) is empty: it must hold the API key",
             "  - Connect timeout (extra.connect_timeout)=0: it must be a positive number",
-            (
-                "  - Read timeout (extra.read_timeout)='x': it must be a positive number. "
-                "Correct it under Admin > Connections, or where it is stored."
-            ),
+            "  - Read timeout (extra.read_timeout)='x': it must be a positive number",
+            "Correct it under Admin > Connections, or where it is stored.",
         ]
 
 
