@@ -40,11 +40,6 @@ else:
                 """Airflow ended a deferral at its timeout; see :func:`normalize_deferral_errors`."""
 
     try:
-        from airflow.sdk.bases.decorator import _TaskDecorator as DecoratedFunction
-    except ImportError:  # Airflow 2
-        from airflow.decorators.base import _TaskDecorator as DecoratedFunction
-
-    try:
         from airflow.sdk.definitions.asset import AssetRef
     except ImportError:  # Airflow 2
 
@@ -86,6 +81,14 @@ def first_reschedule_date(context: Context) -> datetime | None:
     get_date = getattr(context["ti"], "get_first_reschedule_date", None)
     first: datetime | None = get_date(context) if get_date else None
     return first
+
+
+def __getattr__(name: str) -> Any:
+    # Only `@task.kling` needs it, and it takes milliseconds to import, which every DAG file would pay for.
+    if name == "DecoratedFunction":
+        module = "airflow.sdk.bases.decorator" if AIRFLOW_V_3_0_PLUS else "airflow.decorators.base"
+        return import_module(module)._TaskDecorator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def is_test_run(context: Context) -> bool:

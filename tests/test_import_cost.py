@@ -67,6 +67,11 @@ def test_the_modules_are_loaded(loaded: list[str]) -> None:
     assert set(IMPORTED_BY_A_DAG) <= set(loaded)
 
 
+def test_a_dag_file_without_decorators_does_not_load_those_of_airflow() -> None:
+    added = added_by("from airflow.sdk import DAG, BaseOperator", "airflow_provider_kling.operators.kling")
+    assert "airflow.sdk.bases.decorator" not in added
+
+
 @pytest.mark.parametrize("library", HEAVY)
 def test_parsing_a_dag_imports_nothing_heavy(loaded: list[str], library: str) -> None:
     assert find_spec(library), "a name of nothing is never loaded: it would prove nothing"
