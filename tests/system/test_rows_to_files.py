@@ -48,7 +48,7 @@ HIDDEN: list[dict[str, Any]] = [
 ]
 #: The first download of the first one fails, and the response to the submit of the third one is lost. The second
 #: and the last one would be one file.
-SUBJECTS = ["a paper boat", "a tram", "an owl that nobody heard of again", "a tram"]
+SUBJECTS = ["a glass kite", "a tram", "an owl that nobody heard of again", "a tram"]
 LOST = 2
 
 
@@ -401,7 +401,7 @@ def test_hidden_prompts_are_shown_nowhere(sightings: Sightings, cluster: Airflow
 def test_a_function_makes_the_rows_of_the_decorator(sightings: Sightings, tmp_path: Path) -> None:
     play = sightings.decorated
     files = sightings.bucket.files(f"{play.dag_id}/", tmp_path)
-    assert sorted(files) == ["a-slow-shot-of-a-paper-boat.mp4", "a-slow-shot-of-a-tram.mp4"]
+    assert sorted(files) == ["a-slow-shot-of-a-glass-kite.mp4", "a-slow-shot-of-a-tram.mp4"]
     stored = [row for row, state in enumerate(play.states("generate")) if state == "success"]
     for row, name in zip(stored, sorted(files), strict=True):
         result = play.result("generate", row)
