@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_kling.client.sync_client import SyncClient
 
 #: Bytes per read: large enough for few calls, and small enough to stay in the processor's cache (1 MiB is not).
-CHUNK_BYTES = 256 << 10
+CHUNK_BYTES = 512 << 10
 #: Bytes that are hashed at once: enough that handing them to the other thread costs little.
 _HASHED_BYTES = 1 << 20
 MAX_REDIRECTS = 5
