@@ -68,6 +68,7 @@ __all__ = [
     "set_xcom_of",
     "task_instance_of",
     "task_state_store",
+    "triggers_write_xcoms",
 ]
 
 
@@ -113,18 +114,21 @@ class TaskInstanceRef(NamedTuple):
 
 
 def task_instance_of(trigger: BaseTrigger) -> TaskInstanceRef | None:
-    """
-    Return the task instance that a triggerer runs a trigger for, for :func:`set_xcom_of`.
-
-    None outside a triggerer, as in ``dag.test()``, and in Airflow 3.0.0 to 3.0.4. There, the supervisor of a
-    triggerer does not know the message that writes an XCom. It would never respond, and all triggers would hang.
-    """
+    """Return the task instance that a trigger runs for; None outside a triggerer, as in ``dag.test()``."""
     ti: Any = getattr(trigger, "task_instance", None)
     if ti is None or trigger.trigger_id is None:
         return None
-    if AIRFLOW_V_3_0_PLUS and not hasattr(import_module("airflow.jobs.triggerer_job_runner"), "SetXCom"):
-        return None
     return TaskInstanceRef(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
+
+
+def triggers_write_xcoms() -> bool:
+    """
+    Return whether a trigger may call :func:`set_xcom_of`; not in Airflow 3.0.0 to 3.0.4.
+
+    There, the supervisor of a triggerer does not know the message that writes an XCom. It would never respond, and
+    all triggers would hang.
+    """
+    return not AIRFLOW_V_3_0_PLUS or hasattr(import_module("airflow.jobs.triggerer_job_runner"), "SetXCom")
 
 
 async def set_xcom_of(ti: TaskInstanceRef, key: str, value: Any, *, executor: ThreadPoolExecutor) -> None:

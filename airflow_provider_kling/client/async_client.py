@@ -96,8 +96,6 @@ class SharedClient:
         self._users = 0
         #: Periods for which the connection's API may lag behind; known once a session was open.
         self.grace = Grace(0.0, 0.0)
-        #: Triggers that wait for a slot of the account; one is woken whenever a job polled by this client ends.
-        self.slots = WaitQueue()
         self._throttle = Throttle()
         self._batches = StatusBatches(self._get_videos)
         self._session: asyncio.Future[_OpenSession] | None = None

@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import starmap
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from airflow_provider_kling.api.job import VideoJob
 
 #: The target of the schedule: the mean delay, in seconds, from the end of a job to the check that sees it. With a
 #: check every 5 seconds it is 2.5. For jobs of many minutes the target is this fraction of their duration.
 AIM, AIM_FRACTION = 2.2, 0.01
+#: The same while a task waits for the slot of the job.
+AIM_IF_AWAITED, AIM_FRACTION_IF_AWAITED = 1.0, 0.0075
 SHORTEST, LONGEST = 2.0, 60.0
 #: If the last check before the end of a job is more seconds ago than this, the end is too uncertain to learn from,
 #: unless that check was late in the job's life. Longer than any pause of this schedule.
@@ -129,7 +131,9 @@ class Durations:
         return mu, max(math.sqrt(variance), _MIN_SIGMA)
 
 
-def next_check(elapsed: float, mu: float, sigma: float, *, longest: float = LONGEST) -> float:
+def next_check(
+    elapsed: float, mu: float, sigma: float, *, longest: float = LONGEST, is_awaited: bool = False
+) -> float:
     """
     Return the seconds to the next check, jittered so that jobs submitted together are not checked together.
 
@@ -137,10 +141,13 @@ def next_check(elapsed: float, mu: float, sigma: float, *, longest: float = LONG
     :param mu: See :meth:`Durations.expected`.
     :param sigma: See :meth:`Durations.expected`.
     :param longest: Maximum seconds to the next check, before the jitter.
+    :param is_awaited: Whether a task waits for the slot of the job.
     """
     elapsed = max(elapsed, 0.0)
     # The next check is due when the integral of the hazard's square root has grown by this budget.
-    budget = 2 * max(AIM, AIM_FRACTION * math.exp(mu)) / (math.exp(mu / 2) * _spread(round(sigma, 2)))
+    least, fraction = (AIM_IF_AWAITED, AIM_FRACTION_IF_AWAITED) if is_awaited else (AIM, AIM_FRACTION)
+    aim = max(least, fraction * math.exp(mu))
+    budget = 2 * aim / (math.exp(mu / 2) * _spread(round(sigma, 2)))
     step = max(0.5, elapsed * 0.02)
     waited = integral = 0.0
     while waited < longest:
@@ -151,6 +158,18 @@ def next_check(elapsed: float, mu: float, sigma: float, *, longest: float = LONG
         integral += rate * step
         waited += step
     return min(max(waited, SHORTEST), longest) * random.uniform(0.9, 1.1)
+
+
+def probability_of_end(elapsed: float, seconds: float, mu: float, sigma: float) -> float:
+    """
+    Return the probability that a running job ends soon.
+
+    :param elapsed: Seconds since its submit.
+    :param seconds: Within how many seconds.
+    :param mu: See :meth:`Durations.expected`.
+    :param sigma: See :meth:`Durations.expected`.
+    """
+    return 1 - math.exp(-seconds * _hazard(max(elapsed, 0.0) + seconds / 2, mu, sigma))
 
 
 def _hazard(t: float, mu: float, sigma: float) -> float:
@@ -196,16 +215,28 @@ class FixedDelay:
     The schedule with a fixed interval, which the user has set.
 
     :param seconds: Seconds between two checks.
+    :param durations: The durations that this process has observed; this job is added to them.
+    :param video_seconds: The requested length of the video, if known.
+    :param model: The requested model, if known.
     """
 
     seconds: float
+    durations: Durations = field(default_factory=Durations)
+    video_seconds: int | None = None
+    model: str | None = None
 
     def next_check(self, elapsed: float, job: VideoJob | None) -> float:
         """Return the seconds to the next check."""
         return self.seconds
 
     def ended(self, elapsed: float, job: VideoJob) -> None:
-        """Do nothing: a fixed schedule learns nothing."""
+        """Learn how long the job took."""
+        if job.status == "completed":
+            self.durations.learn(self.model or job.model, self.video_seconds, elapsed, {})
+
+    def expected(self, job: VideoJob | None) -> tuple[float, float]:
+        """Return the distribution of the job's whole duration, see :meth:`Durations.expected`."""
+        return self.durations.expected(self.model or (job.model if job else None), self.video_seconds, None)
 
 
 class LearnedDelay:
@@ -215,10 +246,18 @@ class LearnedDelay:
     :param durations: The durations that this process has observed; this job is added to them.
     :param video_seconds: The requested length of the video, if known.
     :param model: The requested model, if known; a server may report it, but not before the first check.
+    :param is_awaited: Returns whether a task waits for the slot of the job.
     """
 
-    def __init__(self, durations: Durations, video_seconds: int | None = None, model: str | None = None) -> None:
+    def __init__(
+        self,
+        durations: Durations,
+        video_seconds: int | None = None,
+        model: str | None = None,
+        is_awaited: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.durations = durations
+        self.is_awaited = is_awaited
         self.video_seconds = video_seconds
         self.model = model
         #: Percent, and when it was first seen (seconds since the submit).
@@ -231,12 +270,16 @@ class LearnedDelay:
             self._last_check = elapsed
             if job.progress is not None:
                 self.seen.setdefault(job.progress, elapsed)
-        last = Progress(*next(reversed(self.seen.items()))) if self.seen else None
-        mu, sigma = self.durations.expected(self._model(job), self.video_seconds, last)
+        mu, sigma = self.expected(job)
         # The prior does not justify a long pause: a server may make videos in seconds, as the first jobs will
         # show.
         longest = LONGEST if self.durations.learned else min(max(SHORTEST, elapsed * GROWTH_UNLEARNED), LONGEST)
-        return next_check(elapsed, mu, sigma, longest=longest)
+        return next_check(elapsed, mu, sigma, longest=longest, is_awaited=self.is_awaited())
+
+    def expected(self, job: VideoJob | None) -> tuple[float, float]:
+        """Return the distribution of the job's whole duration, see :meth:`Durations.expected`."""
+        last = Progress(*next(reversed(self.seen.items()))) if self.seen else None
+        return self.durations.expected(self._model(job), self.video_seconds, last)
 
     def ended(self, elapsed: float, job: VideoJob) -> None:
         """Learn how long the job took, if it was checked shortly before it ended."""
@@ -255,6 +298,7 @@ def delay_for(
     durations: Durations | None = None,
     video_seconds: int | None = None,
     model: str | None = None,
+    is_awaited: Callable[[], bool] = lambda: False,
 ) -> Delay:
     """
     Return the fixed schedule if an interval is set, otherwise the learned one.
@@ -263,10 +307,12 @@ def delay_for(
     :param durations: The durations to learn from; new ones if None.
     :param video_seconds: The requested length of the video, if known.
     :param model: The requested model, if known.
+    :param is_awaited: Returns whether a task waits for the slot of the job.
     """
+    durations = Durations() if durations is None else durations
     if poll_interval is not None:
-        return FixedDelay(poll_interval)
-    return LearnedDelay(Durations() if durations is None else durations, video_seconds, model)
+        return FixedDelay(poll_interval, durations, video_seconds, model)
+    return LearnedDelay(durations, video_seconds, model, is_awaited)
 
 
 #: The durations that this process has observed, by connection. They outlive the clients.

@@ -78,6 +78,8 @@ class WaitingTask(KlingTask):
     video_url: str | None = None
     #: When the job was submitted (epoch seconds); None if it is not known.
     submitted_at: float | None = None
+    #: Seconds that the task took to its submit after it was called for a slot; None if it was not.
+    _call_latency: float | None = None
 
     def _defer_until_finished(
         self,
@@ -118,6 +120,7 @@ class WaitingTask(KlingTask):
                 deferred_at=now,
                 other_id=other_id,
                 submitted_at=submitted_at,
+                call_latency=self._call_latency,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout) + BACKSTOP,

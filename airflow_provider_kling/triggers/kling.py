@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,13 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_kling.client.redaction import Masks, redact, redact_error
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL, WaitTimes, seconds_until, wait_times
+from airflow_provider_kling.jobs.clocks import (
+    SHORTEST_DEFERRAL,
+    SHORTEST_WAIT,
+    WaitTimes,
+    seconds_until,
+    wait_times,
+)
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT
 from airflow_provider_kling.jobs.poll_schedule import delay_for, learned_durations
 from airflow_provider_kling.jobs.polling import Finished, Poller, steady_clock
@@ -23,10 +31,11 @@ from airflow_provider_kling.jobs.result import task_reference
 from airflow_provider_kling.jobs.submit_pauses import LONGEST_SLOT_PAUSE
 from airflow_provider_kling.shown_prompts import WITHHOLDING, shows_prompts
 from airflow_provider_kling.triggers.progress import progress_writer
-from airflow_provider_kling.version_compat import task_instance_of
+from airflow_provider_kling.triggers.slots import slot_waits
+from airflow_provider_kling.version_compat import task_instance_of, triggers_write_xcoms
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from airflow_provider_kling.client.async_client import SharedClient
 
@@ -62,6 +71,7 @@ class KlingTaskTrigger(BaseTrigger):
         and the triggerer's may differ: see :mod:`airflow_provider_kling.jobs.clocks`.
     :param other_id: Another id from the submit response, used where the server does not know the first.
     :param submitted_at: When the job was submitted (epoch seconds), if known; for its progress only.
+    :param call_latency: Seconds that the task took to its submit after it was called for a slot, if it was.
     :param version: Version of these arguments: a trigger may be older than the code that runs it.
     """
 
@@ -81,6 +91,7 @@ class KlingTaskTrigger(BaseTrigger):
         deferred_at: float | None = None,
         other_id: str | None = None,
         submitted_at: float | None = None,
+        call_latency: float | None = None,
         version: int = FORMAT,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -97,6 +108,7 @@ class KlingTaskTrigger(BaseTrigger):
         self.deferred_at = deferred_at
         self.other_id = other_id
         self.submitted_at = submitted_at
+        self.call_latency = call_latency
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what rebuilds this trigger in any triggerer."""
@@ -116,6 +128,7 @@ class KlingTaskTrigger(BaseTrigger):
                 "deferred_at": self.deferred_at,
                 "other_id": self.other_id,
                 "submitted_at": self.submitted_at,
+                "call_latency": self.call_latency,
                 "version": FORMAT,
             },
         )
@@ -140,9 +153,10 @@ class KlingTaskTrigger(BaseTrigger):
             finished = Finished(error=error)
         else:
             async with shared_client(self.kling_conn_id) as client:
-                if self.started_at is not None:
-                    await asyncio.sleep(poller.first_pause(now=now()))
-                finished = await self._wait(client, poller, sight, now)
+                with self._slot_taken(poller, now()):
+                    if self.started_at is not None:
+                        await asyncio.sleep(poller.first_pause(now=now()))
+                    finished = await self._wait(client, poller, sight, now)
         await asyncio.sleep(first_event - now())
         event = finished.event()
         if sight.last is not None:
@@ -151,17 +165,38 @@ class KlingTaskTrigger(BaseTrigger):
 
     def _poller(self, now: float) -> Poller:
         kling_task_id, _ = task_reference(self.kling_task_id)
-        times = self._times(now)
+        times, slots = self._times(now), slot_waits(self.kling_conn_id)
         return Poller(
             kling_task_id,
             started_at=times.started_at,
             deadline=times.deadline,
             delay=delay_for(
-                self.poll_interval, learned_durations(self.kling_conn_id), self.video_seconds, self.model
+                self.poll_interval,
+                learned_durations(self.kling_conn_id),
+                self.video_seconds,
+                self.model,
+                is_awaited=lambda: slots.is_awaited,
             ),
             visible_from=times.visible_from,
             other_id=self.other_id,
         )
+
+    @contextmanager
+    def _slot_taken(self, poller: Poller, now: float) -> Iterator[None]:
+        """Let those who wait for a slot of the account know of the job."""
+        slots = slot_waits(self.kling_conn_id)
+        slots.started(
+            self.kling_task_id,
+            ti=task_instance_of(self),
+            started_at=poller.started_at,
+            now=now,
+            expected=lambda: poller.delay.expected(poller.job),
+            call_latency=self.call_latency,
+        )
+        try:
+            yield
+        finally:
+            slots.left(self.kling_task_id)
 
     def _times(self, now: float) -> WaitTimes:
         started_at = now if self.started_at is None else self.started_at
@@ -172,8 +207,8 @@ class KlingTaskTrigger(BaseTrigger):
         self, client: SharedClient, poller: Poller, sight: Sight, now: Callable[[], float]
     ) -> Finished:
         """Poll until the wait is over, log changes, and hand over the progress for XCom."""
-        loop = asyncio.get_running_loop()
-        ti, writer = task_instance_of(self), progress_writer()
+        loop, slots = asyncio.get_running_loop(), slot_waits(self.kling_conn_id)
+        ti, writer = task_instance_of(self) if triggers_write_xcoms() else None, progress_writer()
         # A trigger does not know the prompt. Its event is stored, and Airflow logs it.
         masks = Masks() if shows_prompts() else WITHHOLDING
         logging_line: asyncio.Future[None] | None = None
@@ -190,11 +225,12 @@ class KlingTaskTrigger(BaseTrigger):
                     decision = poller.on_job(redact(job, masks), grace=client.grace, now=(at := now()))
                 except KlingError as error:
                     decision = poller.on_error(redact_error(error, masks), grace=client.grace, now=(at := now()))
+                if poller.job_has_ended:
+                    slots.ended(self.kling_task_id)
                 if isinstance(decision, Finished):
-                    if poller.job_has_ended:
-                        client.slots.wake_one()
                     return decision  # the worker that resumes the task logs the end
                 if poller.job is not None and poller.last_error is None:
+                    slots.seen(self.kling_task_id)
                     progress = sight.progress(poller.job, now=at)
                     if ti is not None:
                         writer.update(ti, progress)
@@ -222,18 +258,22 @@ class KlingTaskTrigger(BaseTrigger):
 
 class KlingSlotTrigger(BaseTrigger):
     """
-    Wait until the account may have a free slot for another job.
+    Wait for a slot of the account, in the queue of all tasks of the same connection in this triggerer.
 
-    This is when a job that this triggerer polls on the same connection finishes, or at the latest at
-    ``at_latest``. The trigger only waits; the worker submits.
+    :mod:`airflow_provider_kling.jobs.slot_queue` decides who is next. The trigger only waits; the worker submits.
 
     :param kling_conn_id: The Airflow connection, which identifies the account.
-    :param not_before: Earliest time to wake (epoch seconds), by the server's Retry-After and Airflow's minimum.
-    :param at_latest: Latest time to wake (epoch seconds).
+    :param not_before: Earliest time to be called (epoch seconds), by the server's Retry-After and Airflow's
+        minimum.
+    :param at_latest: Latest time to send the event (epoch seconds).
     :param deferred_at: When the worker deferred the task (epoch seconds). Each process that runs this trigger
         counts the two times above from here, as durations: they are from the worker's clock, and the triggerer's
         may differ. None, in triggers of earlier versions, uses them as they are, but no further away than the
         longest pause without a Retry-After.
+    :param since: When the task first waited (epoch seconds): its place in the queue. None, where the API is
+        unavailable and in triggers of earlier versions, is no place: the trigger only waits until ``at_latest``.
+    :param priority: The task's ``priority_weight``; higher ones are called first.
+    :param refused: Whether the server refused a submit just before; if not, the task knew that others wait.
     :param version: Version of these arguments.
     """
 
@@ -244,6 +284,9 @@ class KlingSlotTrigger(BaseTrigger):
         not_before: float,
         at_latest: float,
         deferred_at: float | None = None,
+        since: float | None = None,
+        priority: float = 0.0,
+        refused: bool = False,
         version: int = FORMAT,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -251,6 +294,9 @@ class KlingSlotTrigger(BaseTrigger):
         self.not_before = not_before
         self.at_latest = at_latest
         self.deferred_at = deferred_at
+        self.since = since
+        self.priority = priority
+        self.refused = refused
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what rebuilds this trigger in any triggerer."""
@@ -261,29 +307,65 @@ class KlingSlotTrigger(BaseTrigger):
                 "not_before": self.not_before,
                 "at_latest": self.at_latest,
                 "deferred_at": self.deferred_at,
+                "since": self.since,
+                "priority": self.priority,
+                "refused": self.refused,
                 "version": FORMAT,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event, ``{"version", "status": "slot"}``."""
+        """
+        Yield one event: ``version``, ``status``, and ``call`` if the task was called.
+
+        The ``status`` is ``slot``, or ``no_slot`` for a task in the queue that was not called in time. ``call``
+        has ``id``, ``is_free`` (False: stand by), ``waiting`` (how many other tasks wait) and ``at`` (epoch
+        seconds).
+        """
         now = steady_clock()
-        first, last = (now() + pause for pause in self._pauses(now()))
+        began = now()
+        first, last = self._pauses(began)
+        if self.since is None:
+            await asyncio.sleep(max(first, last))
+            yield TriggerEvent({"version": FORMAT, "status": "slot"})
+            return
         await _client_loaded()
         from airflow_provider_kling.client.async_client import shared_client
 
-        async with shared_client(self.kling_conn_id) as client:
-            await client.slots.wait(timeout=last - now())
-            await asyncio.sleep(first - now())
-        yield TriggerEvent({"version": FORMAT, "status": "slot"})
+        async with shared_client(self.kling_conn_id):
+            called = await slot_waits(self.kling_conn_id).wait(
+                task_instance_of(self),
+                since=self.since,
+                priority=self.priority,
+                pause=first,
+                refused_ago=self._refused_ago(began),
+                timeout=last - (now() - began),
+            )
+        if called is None:
+            yield TriggerEvent({"version": FORMAT, "status": "no_slot"})
+        else:
+            yield TriggerEvent(
+                {"version": FORMAT, "status": "slot", "call": {**called._asdict(), "at": time.time()}}
+            )
+
+    def _refused_ago(self, now: float) -> float | None:
+        """Return how many seconds ago the server refused a submit; None if that says nothing any more."""
+        if not self.refused or self.deferred_at is None:
+            return None
+        ago = max(now - self.deferred_at, 0.0)
+        return ago if ago < LONGEST_SLOT_PAUSE else None
 
     def _pauses(self, now: float) -> tuple[float, float]:
         """Return the minimum and the maximum seconds until this trigger wakes."""
-        if self.deferred_at is not None:
-            return self.not_before - self.deferred_at, self.at_latest - self.deferred_at
-        moments = (self.not_before, self.at_latest)
-        first, last = (seconds_until(moment, now=now, at_most=LONGEST_SLOT_PAUSE) for moment in moments)
-        return first, last
+        if self.deferred_at is None:
+            moments = (self.not_before, self.at_latest)
+            first, last = (seconds_until(moment, now=now, at_most=LONGEST_SLOT_PAUSE) for moment in moments)
+            return first, last
+        first, last = self.not_before - self.deferred_at, self.at_latest - self.deferred_at
+        if self.since is None:
+            return first, last
+        # Hours, which a restart of the triggerer must not start anew.
+        return first, min(last, max(self.at_latest - now, SHORTEST_WAIT))
 
 
 #: Set once this process has completely imported the HTTP client.

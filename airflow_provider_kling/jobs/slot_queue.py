@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The queue for the slots of one account: which task submits next, and when.
+
+An account has a few slots, each for one unfinished job, and any number of tasks that wait for one. Each end of a job
+that this process sees is a free slot, and calls one task, first come first served. It takes a called task some
+seconds to reach its POST: Airflow has to find a worker for it. So that a slot does not idle meanwhile, tasks are
+also called ahead of the ends that are likely. They *stand by* in their workers, and the end of a job then lets one
+of them go on at once.
+
+A slot may get free unseen: another user of the account, or another triggerer, had it. So the first task of the
+queue also *probes*, which is a call without a known slot. Probes get rare while they are refused, so that nobody
+waits forever and the server is not flooded. Time is passed in; this module does not sleep, log, or do I/O.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_provider_kling.jobs.poll_schedule import probability_of_end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+#: The XCom of a task that stands by; once it is the id of the call, the task goes on.
+CALL_KEY = "kling_slot_call"
+#: Seconds for which new tasks believe that others wait.
+HINT_SECONDS = 120.0
+#: Seconds without a call after which the first task of the queue probes; doubled after each refused probe, up to
+#: the second number.
+FIRST_PROBE, LONGEST_PROBE = 15.0, 300.0
+#: Seconds in which a called task has submitted, or was refused and is in the queue again. One that is not heard of
+#: has submitted a job that somebody else waits for.
+CALL_TIMEOUT = 60.0
+#: Maximum seconds that a task stands by in its worker before it returns to the queue.
+LONGEST_STAND_BY = 60.0
+#: Seconds after its submit for which a job is taken to be unfinished.
+NEW_JOB = 20.0
+#: The tolerated probability that more jobs end, while a task is on its way, than tasks stand by.
+RISK = 0.1
+#: Seconds for which an estimate of the ends that are likely is good enough.
+ESTIMATE_INTERVAL = 0.5
+#: Maximum number of tasks that stand by, as a fraction of the running jobs, rounded up.
+STAND_BY_FRACTION = 0.2
+#: Seconds from a call to the POST before anything is learned, and the weight of a new observation.
+FIRST_LATENCY, LEARNING_WEIGHT = 3.0, 0.2
+#: Longer latencies are not learned: the machine was down, or two clocks differ.
+MAX_LATENCY = 30.0
+
+
+@dataclass(eq=False)
+class Waiter:
+    """
+    A task that waits for a slot.
+
+    :param task: What identifies it, also when it returns; None if nothing does.
+    :param since: When it first waited (epoch seconds): its place among those of the same priority.
+    :param priority: Its ``priority_weight``; higher ones go first.
+    :param not_before: When it may be called at the earliest, by the clock of the queue.
+    :param tell: Tells the task, while it stands by, that a slot is free; None if it cannot be told.
+    """
+
+    task: Hashable | None = None
+    since: float = 0.0
+    priority: float = 0.0
+    not_before: float = 0.0
+    tell: Callable[[], None] | None = None
+
+
+class Call(NamedTuple):
+    """
+    A decision: this task goes to a worker, or on from there.
+
+    :param waiter: The task.
+    :param is_free: Whether it submits at once; if not, it stands by.
+    :param from_stand_by: Whether it stands by already.
+    """
+
+    waiter: Waiter
+    is_free: bool
+    from_stand_by: bool = False
+
+
+@dataclass
+class _Called:
+    waiter: Waiter
+    at: float
+    is_probe: bool = False
+
+
+@dataclass
+class _Running:
+    started_at: float
+    expected: Callable[[], tuple[float, float]]
+    watchers: int = 0
+    was_seen: bool = False
+    """Whether it was unfinished when this process knew it already."""
+
+
+@dataclass
+class SlotQueue:
+    """
+    Decides who is called. All times are of one clock, in seconds.
+
+    :param limit: The slots of the account, if they are known.
+    """
+
+    limit: int | None = None
+    #: Seconds from a call to the POST, as learned.
+    latency: float = FIRST_LATENCY
+    _ready: list[tuple[float, float, int, Waiter]] = field(default_factory=list)
+    _early: list[tuple[float, int, Waiter]] = field(default_factory=list)
+    _waiting: set[Waiter] = field(default_factory=set)
+    #: Called to submit, and not heard of since.
+    _called: dict[Hashable, _Called] = field(default_factory=dict)
+    #: Called to stand by, the earliest first.
+    _standing: dict[Hashable, _Called] = field(default_factory=dict)
+    _running: dict[str, _Running] = field(default_factory=dict)
+    #: When the ends were seen whose slots nobody has been called for.
+    _free: deque[float] = field(default_factory=deque)
+    _next_probe: float = -math.inf
+    _probe_pause: float = FIRST_PROBE
+    _numbers: Iterator[int] = field(default_factory=count)
+    #: How many tasks are to stand by, and until when that is not estimated again.
+    _estimate: tuple[int, float] = (0, -math.inf)
+
+    def __len__(self) -> int:
+        """Return how many tasks wait and were not called."""
+        return len(self._waiting)
+
+    # ---- what happens
+
+    def join(self, waiter: Waiter, *, now: float, refused_at: float | None = None) -> None:
+        """
+        Add a task to the queue.
+
+        :param waiter: The task.
+        :param now: The time.
+        :param refused_at: When the server refused its submit; None if it did not send one.
+        """
+        called = self._called.pop(waiter.task, None)
+        self._standing.pop(waiter.task, None)
+        if refused_at is None:
+            if called is not None and not called.is_probe:
+                self._free.append(now)  # it was told of a slot, and had given up before
+        else:
+            while self._free and self._free[0] <= refused_at:
+                self._free.popleft()
+            if called is not None:
+                self._probe_pause = min(2 * self._probe_pause, LONGEST_PROBE)
+            self._next_probe = max(self._next_probe, now + self._probe_pause)
+        self._waiting.add(waiter)
+        heapq.heappush(self._early, (waiter.not_before, next(self._numbers), waiter))
+
+    def leave(self, waiter: Waiter, *, now: float) -> None:
+        """Remove a task that does not wait any more; the slot that it may have been called for is free again."""
+        self._waiting.discard(waiter)
+        if (called := self._called.get(waiter.task)) and called.waiter is waiter:
+            del self._called[waiter.task]
+            if not called.is_probe:
+                self._free.append(now)
+        if (standing := self._standing.get(waiter.task)) and standing.waiter is waiter:
+            del self._standing[waiter.task]
+
+    def started(
+        self,
+        kling_task_id: str,
+        *,
+        task: Hashable | None,
+        started_at: float,
+        now: float,
+        expected: Callable[[], tuple[float, float]],
+    ) -> None:
+        """
+        Note that somebody waits for a job.
+
+        :param kling_task_id: The job.
+        :param task: The task that waits for it.
+        :param started_at: When it was submitted.
+        :param now: The time.
+        :param expected: Returns the distribution of its duration, see :meth:`.poll_schedule.Durations.expected`.
+        """
+        called = self._called.pop(task, None)
+        if called is not None and called.is_probe:
+            self._probe_succeeded(now)
+        job = self._running.get(kling_task_id)
+        if job is None:
+            job = self._running[kling_task_id] = _Running(started_at, expected)
+            job.was_seen = now - started_at < NEW_JOB
+            if called is None and self._free:
+                self._free.popleft()  # it was submitted without a call, into a slot that was free
+        job.watchers += 1
+
+    def seen(self, kling_task_id: str) -> None:
+        """Note that a job is unfinished."""
+        if job := self._running.get(kling_task_id):
+            job.was_seen = True
+
+    def ended(self, kling_task_id: str, *, now: float) -> None:
+        """Note that a job has ended: if it was seen unfinished, its slot has just become free."""
+        job = self._running.pop(kling_task_id, None)
+        if job is not None and job.was_seen:
+            self._free.append(now)
+
+    def left(self, kling_task_id: str) -> None:
+        """Note that somebody waits for a job no longer; it may still run."""
+        job = self._running.get(kling_task_id)
+        if job is not None:
+            job.watchers -= 1
+            if job.watchers == 0:
+                del self._running[kling_task_id]
+
+    def learn(self, latency: float) -> None:
+        """Learn from how long (seconds) a called task took to its POST, or until it stood by."""
+        if 0 <= latency <= MAX_LATENCY:
+            self.latency += LEARNING_WEIGHT * (latency - self.latency)
+
+    # ---- what to do
+
+    def calls(self, *, now: float) -> Iterator[Call]:
+        """Yield who is called now; each call is counted as made."""
+        self._forget_unheard(now)
+        while self._early and self._early[0][0] <= now:
+            _, number, waiter = heapq.heappop(self._early)
+            heapq.heappush(self._ready, (-waiter.priority, waiter.since, number, waiter))
+        while self._has_slot() and (call := self._next_call(now)):
+            if self._free:
+                self._free.popleft()
+            yield call
+        if self._may_probe(now) and (first := self._first_ready()):
+            self._next_probe = now + self._probe_pause
+            yield self._call(first, now, is_probe=True)
+        if now >= self._estimate[1]:
+            self._estimate = self._wanted_to_stand_by(now), now + ESTIMATE_INTERVAL
+        for _ in range(self._estimate[0] - len(self._standing)):
+            next_one = self._first_ready(can_stand_by=True)
+            if next_one is None:
+                return
+            self._standing[next_one.task] = _Called(next_one, now)
+            self._waiting.discard(next_one)
+            yield Call(next_one, is_free=False)
+
+    def _next_call(self, now: float) -> Call | None:
+        """Return the call for a free slot: of who stands by, or of the first in the queue."""
+        if self._standing:
+            task = next(iter(self._standing))
+            standing = self._standing.pop(task)
+            self._called[task] = _Called(standing.waiter, now)
+            self._restart_probes(now)
+            return Call(standing.waiter, is_free=True, from_stand_by=True)
+        waiter = self._first_ready()
+        if waiter is None:
+            return None
+        self._restart_probes(now)
+        return self._call(waiter, now)
+
+    def _call(self, waiter: Waiter, now: float, *, is_probe: bool = False) -> Call:
+        self._waiting.discard(waiter)
+        self._called[waiter.task if waiter.task is not None else waiter] = _Called(waiter, now, is_probe)
+        return Call(waiter, is_free=True)
+
+    def _first_ready(self, *, can_stand_by: bool = False) -> Waiter | None:
+        """Take the first task that may be called now; None if there is none, or if it cannot stand by."""
+        while self._ready:
+            waiter = self._ready[0][-1]
+            if waiter in self._waiting:
+                if can_stand_by and waiter.tell is None:
+                    return None
+                heapq.heappop(self._ready)
+                return waiter
+            heapq.heappop(self._ready)
+        return None
+
+    @property
+    def _occupied(self) -> int:
+        return len(self._running) + len(self._called)
+
+    def _has_slot(self) -> bool:
+        if self.limit is not None and self._occupied >= self.limit:
+            return False
+        if self._free:
+            return True
+        # With a known number of slots, those that are not occupied are free until a refusal proves otherwise.
+        return self.limit is not None and self._next_probe == -math.inf
+
+    def _may_probe(self, now: float) -> bool:
+        if self.limit is not None and self._occupied >= self.limit:
+            return False
+        return now >= self._next_probe and not any(called.is_probe for called in self._called.values())
+
+    def _restart_probes(self, now: float) -> None:
+        if self._next_probe > -math.inf:
+            self._next_probe = max(self._next_probe, now + self._probe_pause)
+
+    def _probe_succeeded(self, now: float) -> None:
+        self._probe_pause, self._next_probe = FIRST_PROBE, (now if self.limit is None else -math.inf)
+
+    def _forget_unheard(self, now: float) -> None:
+        for task, called in list(self._called.items()):
+            if now - called.at > CALL_TIMEOUT:
+                del self._called[task]
+                if called.is_probe:
+                    self._probe_succeeded(now)
+        for task, standing in list(self._standing.items()):
+            if now - standing.at > LONGEST_STAND_BY + CALL_TIMEOUT:
+                del self._standing[task]
+
+    def _wanted_to_stand_by(self, now: float) -> int:
+        """Return how many tasks are to stand by, or to be on their way to it."""
+        if not self._waiting or not self._running:
+            return 0
+        mean = sum(
+            probability_of_end(now - job.started_at, self.latency, *job.expected())
+            for job in self._running.values()
+        )
+        most = min(math.ceil(STAND_BY_FRACTION * len(self._running)), len(self._standing) + len(self._waiting))
+        wanted, chance = 0, math.exp(-mean)
+        covered = chance
+        while wanted < most and 1 - covered > RISK:
+            wanted += 1
+            chance *= mean / wanted
+            covered += chance
+        return wanted

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The queue for the slots of each account, in the event loop of a triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
+
+from airflow_provider_kling.jobs.polling import steady_clock
+from airflow_provider_kling.jobs.slot_queue import CALL_KEY, SlotQueue, Waiter
+from airflow_provider_kling.version_compat import TaskInstanceRef, set_xcom_of, triggers_write_xcoms
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+#: Seconds between two decisions while somebody waits and nothing else happens.
+_INTERVAL = 1.0
+#: The thread that tells tasks to go on: an XCom backend may do I/O, and may be slow.
+_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kling-slots")
+
+
+class Called(NamedTuple):
+    """
+    What a task is called for.
+
+    :param id: Identifies the call.
+    :param is_free: Whether a slot is free; if not, the task stands by until XCom :data:`.CALL_KEY` is ``id``.
+    :param waiting: How many other tasks wait.
+    """
+
+    id: str
+    is_free: bool
+    waiting: int
+
+
+class SlotWaits:
+    """The tasks that wait for a slot of one account in one event loop."""
+
+    def __init__(self) -> None:
+        self.queue = SlotQueue()
+        self._now = steady_clock()
+        self._called: dict[Waiter, asyncio.Future[bool]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._telling: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a task waits for a slot."""
+        return len(self.queue) > 0
+
+    async def wait(
+        self,
+        ti: TaskInstanceRef | None,
+        *,
+        since: float,
+        priority: float,
+        pause: float,
+        refused_ago: float | None,
+        timeout: float,  # noqa: ASYNC109 - a timeout is a result here, not an error
+    ) -> Called | None:
+        """
+        Wait to be called.
+
+        :param ti: The task instance that waits, if known.
+        :param since: When it first waited (epoch seconds).
+        :param priority: Its ``priority_weight``.
+        :param pause: Minimum seconds to wait.
+        :param refused_ago: How many seconds ago the server refused its submit; None if it sent none.
+        :param timeout: Maximum seconds to wait.
+        :return: The call; None if there was none in time.
+        """
+        now, call_id = self._now(), uuid.uuid4().hex[:12]
+        waiter = Waiter(ti, since=since, priority=priority, not_before=now + pause)
+        if ti is not None and triggers_write_xcoms():
+            waiter.tell = lambda: self._tell(ti, call_id)
+        called: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._called[waiter] = called
+        self.queue.join(waiter, now=now, refused_at=None if refused_ago is None else now - refused_ago)
+        self.decide_soon()
+        try:
+            await asyncio.wait([called], timeout=timeout)
+        except asyncio.CancelledError:
+            self._leave(waiter)
+            raise
+        finally:
+            self._called.pop(waiter, None)
+        if not called.done():
+            self._leave(waiter)
+            return None
+        return Called(call_id, called.result(), len(self.queue))
+
+    def decide_soon(self) -> None:
+        """Decide who is called, once what happens in this turn of the loop has happened."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(0, self._decide)
+
+    def started(
+        self,
+        kling_task_id: str,
+        *,
+        ti: TaskInstanceRef | None,
+        started_at: float,
+        now: float,
+        expected: Callable[[], tuple[float, float]],
+        call_latency: float | None,
+    ) -> None:
+        """Note that somebody waits for a job; see :meth:`.SlotQueue.started`."""
+        if call_latency is not None:
+            self.queue.learn(call_latency)
+        self.queue.started(kling_task_id, task=ti, started_at=started_at, now=now, expected=expected)
+        self.decide_soon()
+
+    def seen(self, kling_task_id: str) -> None:
+        """Note that a job is unfinished."""
+        self.queue.seen(kling_task_id)
+
+    def left(self, kling_task_id: str) -> None:
+        """Note that somebody waits for a job no longer."""
+        self.queue.left(kling_task_id)
+
+    def ended(self, kling_task_id: str) -> None:
+        """Note that a job has ended, so that its slot is free."""
+        self.queue.ended(kling_task_id, now=self._now())
+        self.decide_soon()
+
+    def _leave(self, waiter: Waiter) -> None:
+        self.queue.leave(waiter, now=self._now())
+        self.decide_soon()
+
+    def _decide(self) -> None:
+        self._timer = None
+        for call in self.queue.calls(now=self._now()):
+            if call.from_stand_by:
+                if call.waiter.tell is not None:
+                    call.waiter.tell()
+            elif (called := self._called.get(call.waiter)) and not called.done():
+                called.set_result(call.is_free)
+        if self.is_awaited:
+            self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._decide)
+
+    def _tell(self, ti: TaskInstanceRef, call_id: str) -> None:
+        # Its own context, since that of a trigger leads to the log of one task.
+        telling = asyncio.get_running_loop().create_task(_write_call(ti, call_id), context=Context())
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+
+async def _write_call(ti: TaskInstanceRef, call_id: str) -> None:
+    try:
+        await set_xcom_of(ti, CALL_KEY, call_id, executor=_THREAD)
+    except Exception as error:  # noqa: BLE001 - an XCom backend may raise anything
+        _log.warning(
+            "A task that stands by could not be told of a free slot; it returns to the queue. %s: %s",
+            type(error).__name__,
+            error,
+        )
+
+
+_waits: WeakKeyDictionary[AbstractEventLoop, dict[str, SlotWaits]] = WeakKeyDictionary()
+
+
+def slot_waits(conn_id: str) -> SlotWaits:
+    """Return the tasks that wait for a slot of the account of a connection, in the running event loop."""
+    waits = _waits.setdefault(asyncio.get_running_loop(), {})
+    if conn_id not in waits:
+        waits[conn_id] = SlotWaits()
+    return waits[conn_id]

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The use of an account's slots, simulated with the decisions of this package: its queue and its poll schedule.
+
+The time is simulated. Around the decisions are a vendor with a number of slots, jobs of log-normal durations (sigma
+0.25, no progress reported), workers that take some seconds to start (log-normal around 3 s), a hint that tells new
+tasks to wait, and triggerers that know nothing of each other: each task and each job is with one by chance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import math
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+from airflow_provider_kling.jobs.poll_schedule import Durations, LearnedDelay
+from airflow_provider_kling.jobs.slot_queue import HINT_SECONDS, LONGEST_STAND_BY, SlotQueue, Waiter
+from tests.benchmarks.report import table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Median seconds from a call to the POST, and their spread; from a deferral to the triggerer; from the decision to
+#: a worker that stands by.
+START, START_SIGMA, DEFERRAL, SIGNAL = 3.0, 0.35, 2.0, 0.6
+#: Minimum seconds of a deferral.
+SHORTEST_DEFERRAL = 15.0
+
+
+@dataclass
+class Scenario:
+    """What is simulated."""
+
+    videos: int
+    slots: int
+    seconds: float
+    triggerers: int = 1
+    limit: int | None = None
+    #: New tasks that Airflow starts in a second.
+    arrivals: float = 2.0
+    #: Fraction of the slots that others take, for as long as a job.
+    others: int = 0
+    sigma: float = 0.25
+    seed: int = 1
+
+
+@dataclass
+class Result:
+    """What came out."""
+
+    use: float = 0.0
+    steady_use: float = 0.0
+    refusals: float = 0.0
+    extra_runs: float = 0.0
+    stand_by: float = 0.0
+    checks: float = 0.0
+    longest_wait: float = 0.0
+    took: float = 0.0
+
+
+@dataclass
+class _Task:
+    number: int
+    since: float = 0.0
+    accepted_at: float = math.nan
+    ended_at: float = math.nan
+    called_at: float = math.nan
+    waiter: Waiter | None = None
+    told: bool = False
+
+
+@dataclass
+class Simulation:
+    """One scenario, event by event."""
+
+    scenario: Scenario
+    now: float = 0.0
+    _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        scenario = self.scenario
+        self.random = random.Random(scenario.seed)
+        random.seed(scenario.seed)
+        self.queues = [SlotQueue(limit=scenario.limit) for _ in range(scenario.triggerers)]
+        self.durations = [Durations() for _ in range(scenario.triggerers)]
+        self.tasks = [_Task(number) for number in range(scenario.videos)]
+        self.by_waiter: dict[Waiter, tuple[_Task, int]] = {}
+        self.counts: Counter[str] = Counter()
+        self.stand_by = 0.0
+        self.busy = 0
+        self.hint_at = -math.inf
+        self.unfinished = scenario.videos
+
+    def run(self) -> Result:
+        """Simulate until all videos are finished."""
+        began = time.monotonic()
+        for task in self.tasks:
+            self.after(task.number / self.scenario.arrivals, lambda task=task: self.first_run(task))
+        for _ in range(self.scenario.others):
+            self.after(0.0, self.other_user)
+        self.after(1.0, self.tick)
+        while self._events and self.unfinished:
+            self.now, _, event = heapq.heappop(self._events)
+            event()
+        return self.result(time.monotonic() - began)
+
+    def after(self, seconds: float, do: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self.now + seconds, next(self._numbers), do))
+
+    def duration(self) -> float:
+        return self.random.lognormvariate(math.log(self.scenario.seconds), self.scenario.sigma)
+
+    def worker_start(self) -> float:
+        return self.random.lognormvariate(math.log(START), START_SIGMA)
+
+    # ---- the vendor
+
+    def other_user(self) -> None:
+        if self.busy < self.scenario.slots:
+            self.busy += 1
+
+            def end() -> None:
+                self.busy -= 1
+                self.after(self.random.expovariate(0.1), self.other_user)
+
+            self.after(self.duration(), end)
+        else:
+            self.after(self.random.expovariate(0.1), self.other_user)
+
+    # ---- a task in a worker
+
+    def first_run(self, task: _Task) -> None:
+        task.since = self.now
+        limit = self.scenario.limit
+        if self.now - self.hint_at < HINT_SECONDS or (limit is not None and task.number >= limit):
+            self.wait(task)
+        else:
+            self.post(task)
+
+    def post(self, task: _Task) -> None:
+        self.counts["submits"] += 1
+        if self.busy >= self.scenario.slots:
+            self.counts["refusals"] += 1
+            self.hint_at = self.now
+            self.wait(task, refused_at=self.now)
+            return
+        self.busy += 1
+        if any(self.queues):
+            self.hint_at = self.now
+        task.accepted_at = self.now
+        triggerer = self.random.randrange(self.scenario.triggerers)
+        seconds = self.duration()
+
+        def end() -> None:
+            task.ended_at = self.now
+            self.busy -= 1
+
+        self.after(seconds, end)
+        self.after(DEFERRAL, lambda: self.watch(task, triggerer))
+
+    def wait(self, task: _Task, refused_at: float | None = None) -> None:
+        triggerer = self.random.randrange(self.scenario.triggerers)
+        not_before = self.now + SHORTEST_DEFERRAL
+
+        def join() -> None:
+            def tell() -> None:
+                self.after(SIGNAL / 2, lambda: setattr(task, "told", True))
+
+            waiter = Waiter(task.number, since=task.since, not_before=not_before, tell=tell)
+            self.by_waiter[waiter] = task, triggerer
+            task.waiter = waiter
+            self.queues[triggerer].join(waiter, now=self.now, refused_at=refused_at)
+            self.decide(triggerer)
+
+        self.counts["waits"] += 1
+        self.after(DEFERRAL, join)
+
+    def stand(self, task: _Task, triggerer: int, called_at: float) -> None:
+        self.queues[triggerer].learn(self.now - called_at)
+        began = self.now
+
+        def look() -> None:
+            if task.told:
+                self.stand_by += self.now - began
+                self.post(task)
+            elif self.now - began >= LONGEST_STAND_BY:
+                self.stand_by += self.now - began
+                self.wait(task)
+            else:
+                self.after(0.5, look)
+
+        look()
+
+    # ---- a triggerer
+
+    def watch(self, task: _Task, triggerer: int) -> None:
+        queue, durations = self.queues[triggerer], self.durations[triggerer]
+        delay = LearnedDelay(durations, is_awaited=lambda: len(queue) > 0)
+        job = str(task.number)
+        queue.started(
+            job,
+            task=task.number,
+            started_at=task.accepted_at,
+            now=self.now,
+            expected=lambda: delay.expected(None),
+        )
+
+        def check() -> None:
+            self.counts["checks"] += 1
+            if self.now >= task.ended_at:
+                elapsed = self.now - task.accepted_at
+                durations.learn(None, None, elapsed, {})
+                queue.ended(job, now=self.now)
+                self.unfinished -= 1
+                self.decide(triggerer)
+            else:
+                queue.seen(job)
+                self.after(delay.next_check(self.now - task.accepted_at, None), check)
+
+        self.after(max(delay.next_check(0.0, None) - (self.now - task.accepted_at), 0.0), check)
+
+    def tick(self) -> None:
+        for triggerer in range(self.scenario.triggerers):
+            self.decide(triggerer)
+        self.after(1.0, self.tick)
+
+    def decide(self, triggerer: int) -> None:
+        for call in self.queues[triggerer].calls(now=self.now):
+            task, _ = self.by_waiter[call.waiter]
+            if call.from_stand_by:
+                call.waiter.tell()
+            elif call.is_free:
+                self.after(self.worker_start(), lambda task=task: self.post(task))
+            else:
+                task.told = False
+                self.after(
+                    self.worker_start(),
+                    lambda task=task, at=self.now: self.stand(task, triggerer, at),
+                )
+
+    def result(self, took: float) -> Result:
+        scenario, videos = self.scenario, self.scenario.videos
+        first = min(task.accepted_at for task in self.tasks)
+        last_accept = max(task.accepted_at for task in self.tasks)
+        end = max(task.ended_at for task in self.tasks)
+        used = sum(task.ended_at - task.accepted_at for task in self.tasks)
+        steady = sum(min(task.ended_at, last_accept) - task.accepted_at for task in self.tasks)
+        waited = sum(1 for task in self.tasks if task.waiter is not None)
+        return Result(
+            use=used / (scenario.slots * (end - first)),
+            steady_use=steady / (scenario.slots * (last_accept - first)),
+            refusals=self.counts["refusals"] / videos,
+            extra_runs=(self.counts["waits"] - waited) / videos,
+            stand_by=self.stand_by / videos,
+            checks=self.counts["checks"] / videos,
+            longest_wait=max(task.accepted_at - task.since for task in self.tasks),
+            took=took,
+        )
+
+
+SCENARIOS = [
+    *(Scenario(300, 5, seconds) for seconds in (60.0, 90.0, 180.0)),
+    *(Scenario(1000, 20, seconds) for seconds in (60.0, 90.0, 180.0)),
+    Scenario(3000, 100, 90.0),
+    Scenario(300, 5, 60.0, limit=5),
+    Scenario(300, 1, 90.0),
+    Scenario(300, 5, 90.0, triggerers=2),
+    Scenario(300, 5, 90.0, others=2),
+]
+LARGE = Scenario(100_000, 1000, 180.0, triggerers=10, arrivals=50.0)
+
+
+def main() -> None:
+    """Simulate all scenarios and print their table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--large", action="store_true", help="only 100,000 videos")
+    options = parser.parse_args()
+    rows = []
+    for scenario in [LARGE] if options.large else SCENARIOS:
+        found = Simulation(scenario).run()
+        name = f"{scenario.videos:,} of {scenario.seconds:g} s on {scenario.slots:,}"
+        name += f", {scenario.triggerers} triggerers" if scenario.triggerers > 1 else ""
+        name += ", limit known" if scenario.limit else ""
+        name += f", {scenario.others} other users" if scenario.others else ""
+        rows.append(
+            (
+                name,
+                f"{found.use:.1%}",
+                f"{found.steady_use:.1%}",
+                f"{found.refusals:.3f}",
+                f"{found.extra_runs:.3f}",
+                f"{found.stand_by:.1f} s",
+                f"{found.checks:.1f}",
+                f"{found.took:.1f} s",
+            )
+        )
+    print(
+        table(
+            ("", "use", "until the last submit", "refusals", "extra runs", "stand-by", "checks", "simulated in"),
+            rows,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
