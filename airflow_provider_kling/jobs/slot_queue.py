@@ -2,8 +2,8 @@
 """
 The queue for the slots of one account: which task submits next, and when.
 
-An account has a few slots, each for one unfinished job, and any number of tasks that wait for one. Each end of a job
-that this process sees is a free slot, and calls one task, first come first served. It takes a called task some
+An account has a few slots, each for one unfinished job, and any number of tasks that wait for one. Each end of a
+job that this process sees is a free slot, and calls one task, first come first served. It takes a called task some
 seconds to reach its POST: Airflow has to find a worker for it. So that a slot does not idle meanwhile, tasks are
 also called ahead of the ends that are likely. They *stand by* in their workers, and the end of a job then lets one
 of them go on at once.
@@ -34,9 +34,11 @@ HINT_SECONDS = 120.0
 #: Seconds without a call after which the first task of the queue probes; doubled after each refused probe, up to
 #: the second number.
 FIRST_PROBE, LONGEST_PROBE = 15.0, 300.0
-#: Seconds in which a called task has submitted, or was refused and is in the queue again. One that is not heard of
-#: has submitted a job that somebody else waits for.
-CALL_TIMEOUT = 60.0
+#: Maximum number of probes at once. It grows while they are accepted, as after an hour without a triggerer.
+MOST_PROBES = 64
+#: Seconds, and multiples of the learned latency, in which a called task has submitted, or was refused and is in the
+#: queue again. Of one that is not heard of nothing is known: another triggerer may have what it did.
+CALL_TIMEOUT, CALL_TIMEOUT_LATENCIES = 10.0, 5.0
 #: Maximum seconds that a task stands by in its worker before it returns to the queue.
 LONGEST_STAND_BY = 60.0
 #: Seconds after its submit for which a job is taken to be unfinished.
@@ -125,6 +127,7 @@ class SlotQueue:
     _free: deque[float] = field(default_factory=deque)
     _next_probe: float = -math.inf
     _probe_pause: float = FIRST_PROBE
+    _most_probes: int = 1
     _numbers: Iterator[int] = field(default_factory=count)
     #: How many tasks are to stand by, and until when that is not estimated again.
     _estimate: tuple[int, float] = (0, -math.inf)
@@ -153,6 +156,7 @@ class SlotQueue:
                 self._free.popleft()
             if called is not None:
                 self._probe_pause = min(2 * self._probe_pause, LONGEST_PROBE)
+                self._most_probes = 1
             self._next_probe = max(self._next_probe, now + self._probe_pause)
         self._waiting.add(waiter)
         heapq.heappush(self._early, (waiter.not_before, next(self._numbers), waiter))
@@ -232,9 +236,13 @@ class SlotQueue:
             if self._free:
                 self._free.popleft()
             yield call
-        if self._may_probe(now) and (first := self._first_ready()):
-            self._next_probe = now + self._probe_pause
-            yield self._call(first, now, is_probe=True)
+        if self._may_probe(now):
+            probes = sum(called.is_probe for called in self._called.values())
+            for _ in range(self._most_probes - probes):
+                if (first := self._first_ready()) is None:
+                    break
+                self._next_probe = now + self._probe_pause
+                yield self._call(first, now, is_probe=True)
         if now >= self._estimate[1]:
             self._estimate = self._wanted_to_stand_by(now), now + ESTIMATE_INTERVAL
         for _ in range(self._estimate[0] - len(self._standing)):
@@ -291,7 +299,7 @@ class SlotQueue:
     def _may_probe(self, now: float) -> bool:
         if self.limit is not None and self._occupied >= self.limit:
             return False
-        return now >= self._next_probe and not any(called.is_probe for called in self._called.values())
+        return now >= self._next_probe
 
     def _restart_probes(self, now: float) -> None:
         if self._next_probe > -math.inf:
@@ -299,15 +307,15 @@ class SlotQueue:
 
     def _probe_succeeded(self, now: float) -> None:
         self._probe_pause, self._next_probe = FIRST_PROBE, (now if self.limit is None else -math.inf)
+        self._most_probes = min(2 * self._most_probes, MOST_PROBES)
 
     def _forget_unheard(self, now: float) -> None:
+        timeout = CALL_TIMEOUT + CALL_TIMEOUT_LATENCIES * self.latency
         for task, called in list(self._called.items()):
-            if now - called.at > CALL_TIMEOUT:
+            if now - called.at > timeout:
                 del self._called[task]
-                if called.is_probe:
-                    self._probe_succeeded(now)
         for task, standing in list(self._standing.items()):
-            if now - standing.at > LONGEST_STAND_BY + CALL_TIMEOUT:
+            if now - standing.at > LONGEST_STAND_BY:
                 del self._standing[task]
 
     def _wanted_to_stand_by(self, now: float) -> int:

@@ -255,7 +255,7 @@ class Simulation:
         waited = sum(1 for task in self.tasks if task.waiter is not None)
         return Result(
             use=used / (scenario.slots * (end - first)),
-            steady_use=steady / (scenario.slots * (last_accept - first)),
+            steady_use=steady / max(scenario.slots * (last_accept - first), 1e-9),
             refusals=self.counts["refusals"] / videos,
             extra_runs=(self.counts["waits"] - waited) / videos,
             stand_by=self.stand_by / videos,

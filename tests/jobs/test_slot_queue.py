@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decision who submits next, with a clock of the tests' own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_kling.jobs.slot_queue import (
+    CALL_TIMEOUT,
+    CALL_TIMEOUT_LATENCIES,
+    FIRST_LATENCY,
+    FIRST_PROBE,
+    LONGEST_STAND_BY,
+    NEW_JOB,
+    Call,
+    SlotQueue,
+    Waiter,
+)
+from tests.benchmarks.slot_queue import Scenario, Simulation
+
+UNHEARD = CALL_TIMEOUT + CALL_TIMEOUT_LATENCIES * FIRST_LATENCY
+LONG = math.log(3600.0), 0.05
+SOON = math.log(60.0), 0.05
+
+
+@dataclass
+class Scene:
+    """A queue, and the clock that it is asked at."""
+
+    queue: SlotQueue = field(default_factory=SlotQueue)
+    now: float = 1000.0
+    told: list[str] = field(default_factory=list)
+
+    def waits(
+        self, name: str, *, refused: bool = False, priority: float = 0.0, pause: float = 0.0, since: float = 0.0
+    ) -> Waiter:
+        waiter = Waiter(name, since or self.now, priority, self.now + pause, lambda: self.told.append(name))
+        self.queue.join(waiter, now=self.now, refused_at=self.now if refused else None)
+        return waiter
+
+    def runs(
+        self, job: str, *, task: str | None = None, ago: float = 0.0, lasts: tuple[float, float] = LONG
+    ) -> None:
+        self.queue.started(
+            job, task=task or f"task of {job}", started_at=self.now - ago, now=self.now, expected=lambda: lasts
+        )
+
+    def ends(self, job: str) -> None:
+        self.queue.ended(job, now=self.now)
+
+    def calls(self) -> list[Call]:
+        return list(self.queue.calls(now=self.now))
+
+    def called(self) -> list[object]:
+        """Return who goes to submit now."""
+        return [call.waiter.task for call in self.calls() if call.is_free]
+
+    def called_within(self, seconds: float, step: float = 1.0) -> list[tuple[float, object]]:
+        """Return who goes to submit within some time, and when."""
+        start, found = self.now, []
+        while self.now < start + seconds:
+            self.now += step
+            found += [(self.now - start, task) for task in self.called()]
+        return found
+
+
+@pytest.fixture
+def full() -> Scene:
+    """An account of two slots with two long jobs, seen by a refusal; somebody waits."""
+    scene = Scene()
+    scene.runs("job 1")
+    scene.runs("job 2")
+    scene.waits("first", refused=True)
+    return scene
+
+
+class TestEndsAndCalls:
+    def test_each_end_calls_one_who_waits_and_the_first_is_first(self, full: Scene) -> None:
+        full.now += 1
+        full.waits("second")
+        full.now += 1
+        assert full.called() == []
+        full.ends("job 1")
+        assert full.called() == ["first"]
+        assert full.called() == []
+        full.ends("job 2")
+        assert full.called() == ["second"]
+
+    def test_who_waited_first_is_first_even_if_it_returns_last(self, full: Scene) -> None:
+        full.now += 60
+        full.waits("older than all", since=1.0)
+        full.ends("job 1")
+        assert full.called() == ["older than all"]
+
+    def test_a_higher_priority_goes_first(self, full: Scene) -> None:
+        full.waits("important", priority=2)
+        full.waits("more important", priority=3)
+        full.ends("job 1")
+        full.ends("job 2")
+        assert full.called() == ["more important", "important"]
+
+    def test_one_that_may_not_go_yet_is_passed_over_and_keeps_its_place(self) -> None:
+        scene = Scene()
+        for job in ("job 1", "job 2"):
+            scene.runs(job)
+        scene.waits("early", refused=True, pause=10)
+        scene.waits("late", refused=True)
+        scene.ends("job 1")
+        assert scene.called() == ["late"]
+        scene.ends("job 2")
+        assert scene.called() == []
+        scene.now += 10
+        assert scene.called() == ["early"]
+
+    def test_a_job_that_two_wait_for_frees_one_slot(self, full: Scene) -> None:
+        full.waits("second")
+        full.runs("job 1", task="a sensor")
+        full.ends("job 1")
+        full.ends("job 1")
+        assert full.called() == ["first"]
+
+    def test_the_end_of_a_job_that_nobody_saw_running_frees_nothing(self, full: Scene) -> None:
+        full.runs("old", ago=NEW_JOB + 1)
+        full.ends("old")
+        assert full.called() == []
+        full.runs("old but seen", ago=NEW_JOB + 1)
+        full.queue.seen("old but seen")
+        full.ends("old but seen")
+        assert full.called() == ["first"]
+
+    def test_a_job_that_is_not_watched_any_more_frees_nothing(self, full: Scene) -> None:
+        full.queue.left("job 1")
+        full.ends("job 1")
+        assert full.called() == []
+
+    def test_a_slot_that_nobody_waited_for_is_there_for_the_next(self) -> None:
+        scene = Scene()
+        scene.runs("job 1")
+        scene.ends("job 1")
+        assert scene.called() == []
+        scene.now += 1
+        scene.waits("next")
+        assert scene.called() == ["next"]
+
+    def test_a_refusal_after_an_end_proves_that_somebody_else_has_the_slot(self) -> None:
+        scene = Scene()
+        scene.runs("job 1")
+        scene.ends("job 1")
+        scene.now += 1
+        scene.waits("refused", refused=True)
+        assert scene.called() == []
+
+    def test_a_job_that_started_without_a_call_has_taken_the_free_slot(self) -> None:
+        scene = Scene()
+        scene.runs("job 1")
+        scene.waits("one", refused=True, pause=30)
+        scene.ends("job 1")
+        scene.runs("somebody's")
+        scene.now += 31
+        scene.queue.join(Waiter("two", 0.0), now=scene.now, refused_at=scene.now)
+        assert scene.called() == []
+
+    @pytest.mark.parametrize("is_called", [False, True])
+    def test_one_that_leaves_leaves_its_slot_to_the_next(self, full: Scene, is_called: bool) -> None:
+        second = full.waits("between", priority=1)
+        full.ends("job 1")
+        if is_called:
+            assert full.called() == ["between"]
+        full.queue.leave(second, now=full.now)
+        assert full.called() == ["first"]
+
+
+class TestProbes:
+    def test_the_first_one_goes_at_once_where_nothing_is_known(self) -> None:
+        scene = Scene()
+        scene.waits("first")
+        scene.waits("second")
+        assert scene.called() == ["first"]
+
+    def test_they_get_rare_while_they_are_refused(self) -> None:
+        scene = Scene()
+        scene.waits("first", refused=True)
+        pauses = []
+        for _ in range(7):
+            before = scene.now
+            while not (called := scene.called()):
+                scene.now += 1
+            pauses.append(scene.now - before)
+            scene.waits(str(called[0]), refused=True)
+        assert pauses == pytest.approx([15, 30, 60, 120, 240, 300, 300], abs=1)
+
+    def test_ten_thousand_that_wait_probe_a_dozen_times_an_hour(self) -> None:
+        scene = Scene()
+        for number in range(10_000):
+            scene.waits(f"task {number}", refused=number < 20)
+        probes = 0
+        end = scene.now + 3600
+        while scene.now < end:
+            scene.now += 1
+            for task in scene.called():
+                probes += 1
+                scene.waits(str(task), refused=True)
+        assert 12 <= probes <= 16
+
+    def test_after_one_that_is_accepted_the_next_goes_at_once(self) -> None:
+        scene = Scene()
+        scene.waits("first", refused=True)
+        scene.waits("second")
+        [(_, task)] = scene.called_within(FIRST_PROBE + 2)
+        assert task == "first"
+        scene.runs("its job", task="first")
+        assert scene.called() == ["second"]
+
+    def test_they_grow_while_they_are_accepted(self) -> None:
+        scene = Scene()
+        for number in range(20):
+            scene.waits(f"task {number}")
+        sizes = []
+        for _ in range(4):
+            called = scene.called()
+            sizes.append(len(called))
+            for task in called:
+                scene.runs(f"job of {task}", task=str(task))
+            scene.now += 1
+        assert sizes == [1, 2, 8, 9]
+
+    def test_one_that_is_not_heard_of_is_no_reason_for_more(self) -> None:
+        scene = Scene()
+        for number in range(20):
+            scene.waits(f"task {number}", refused=True)
+        found = scene.called_within(10 * FIRST_PROBE + UNHEARD)
+        assert 4 <= len(found) <= 11
+
+    def test_there_are_none_while_ends_are_seen(self) -> None:
+        scene = Scene()
+        for number in range(40):
+            scene.waits(f"task {number}", refused=True)
+        for round_ in range(30):
+            scene.runs(f"job {round_}", task=f"task {round_ - 1}")
+            scene.called_within(FIRST_PROBE - 5)
+            scene.ends(f"job {round_}")
+            assert scene.called() == [f"task {round_}"]
+
+
+class TestStandingBy:
+    def test_one_is_called_ahead_of_an_end_that_is_likely_and_goes_on_at_the_end(self, full: Scene) -> None:
+        full.runs("short", lasts=SOON)
+        full.now += 40
+        full.queue.seen("short")
+        assert not any(not call.is_free for call in full.calls())
+        full.waits("second")
+        full.now += 17
+        [ahead] = [call for call in full.calls() if not call.is_free]
+        full.now += 5
+        assert full.calls() == []
+        full.ends("short")
+        [now_free] = full.calls()
+        assert (now_free.waiter, now_free.is_free, now_free.from_stand_by) == (ahead.waiter, True, True)
+
+    def test_one_that_stood_by_for_nothing_keeps_its_place(self, full: Scene) -> None:
+        full.waits("second")
+        full.runs("short", lasts=SOON)
+        full.now += 57
+        [ahead] = [call for call in full.calls() if not call.is_free]
+        full.now += LONGEST_STAND_BY
+        full.waits("later")
+        full.waits(str(ahead.waiter.task), since=ahead.waiter.since)
+        full.ends("job 1")
+        assert full.called()[0] == "second"
+
+    def test_one_that_gave_up_just_before_it_was_told_leaves_its_slot(self, full: Scene) -> None:
+        full.waits("second")
+        full.runs("short", lasts=SOON)
+        full.now += 57
+        [ahead] = [call for call in full.calls() if not call.is_free]
+        full.ends("short")
+        assert [call.from_stand_by for call in full.calls()] == [True]
+        full.waits(str(ahead.waiter.task), since=ahead.waiter.since)
+        assert full.called() == [ahead.waiter.task]
+
+    def test_one_that_cannot_be_told_is_not_called_ahead(self) -> None:
+        scene = Scene()
+        scene.runs("short", lasts=SOON)
+        scene.queue.join(Waiter("deaf", 0.0), now=scene.now, refused_at=scene.now)
+        scene.now += FIRST_PROBE
+        scene.called()
+        scene.queue.join(Waiter("deaf", 0.0), now=scene.now, refused_at=scene.now)
+        scene.now += 57 - FIRST_PROBE
+        assert [call for call in scene.calls() if not call.is_free] == []
+
+    def test_the_latency_is_learned_and_a_clock_that_is_wrong_is_not(self) -> None:
+        queue = SlotQueue()
+        for _ in range(30):
+            queue.learn(8.0)
+        assert queue.latency == pytest.approx(8.0, abs=0.1)
+        queue.learn(3600.0)
+        queue.learn(-3600.0)
+        assert queue.latency == pytest.approx(8.0, abs=0.1)
+
+
+class TestAKnownLimit:
+    def test_what_is_not_occupied_is_free(self) -> None:
+        scene = Scene(SlotQueue(limit=3))
+        scene.runs("job 1")
+        for number in range(5):
+            scene.waits(f"task {number}")
+        assert scene.called() == ["task 0", "task 1"]
+        assert scene.called_within(UNHEARD - 5) == []
+
+    def test_it_is_never_exceeded_so_there_is_no_probe(self) -> None:
+        scene = Scene(SlotQueue(limit=2))
+        scene.runs("job 1")
+        scene.runs("job 2")
+        scene.waits("first")
+        assert scene.called_within(3600) == []
+        scene.ends("job 2")
+        assert scene.called() == ["first"]
+
+    def test_after_a_refusal_it_is_not_trusted_until_a_probe_is_accepted(self) -> None:
+        scene = Scene(SlotQueue(limit=3))
+        scene.waits("first", refused=True)
+        scene.waits("second")
+        assert scene.called_within(FIRST_PROBE - 2) == []
+        assert scene.called_within(3) != []
+        scene.runs("its job", task="first")
+        assert scene.called() == ["second"]
+
+
+@settings(max_examples=40)
+@given(
+    videos=st.integers(1, 60),
+    slots=st.integers(1, 8),
+    seconds=st.sampled_from([5.0, 60.0, 300.0]),
+    triggerers=st.integers(1, 3),
+    others=st.integers(0, 4),
+    is_limit_known=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_everybody_gets_a_slot_and_nobody_floods(
+    videos: int, slots: int, seconds: float, *, triggerers: int, others: int, is_limit_known: bool, seed: int
+) -> None:
+    """Whatever others do: each video is made, and refused probes stay within the probes' own pauses."""
+    scenario = Scenario(
+        videos,
+        slots,
+        seconds,
+        triggerers=triggerers,
+        limit=slots if is_limit_known else None,
+        others=others,
+        seed=seed,
+    )
+    simulation = Simulation(scenario)
+    simulation.run()
+    assert all(task.accepted_at < task.ended_at for task in simulation.tasks)
+    hours = simulation.now / 3600
+    # Before the hint is known, each new task may be refused once; after that, only who was called.
+    probes = triggerers * (8 + hours * 3600 / FIRST_PROBE)
+    assert simulation.counts["refusals"] <= videos + probes
