@@ -36,8 +36,8 @@ HINT_SECONDS = 120.0
 FIRST_PROBE, LONGEST_PROBE = 15.0, 300.0
 #: Maximum number of probes at once. It grows while they are accepted, as after an hour without a triggerer.
 MOST_PROBES = 64
-#: Seconds, and multiples of the learned latency, in which a called task has submitted, or was refused and is in the
-#: queue again. Of one that is not heard of nothing is known: another triggerer may have what it did.
+#: Seconds, and multiples of the learned latency, in which a called task has submitted, or was refused and is in
+#: the queue again. Of one that is not heard of nothing is known: another triggerer may have what it did.
 CALL_TIMEOUT, CALL_TIMEOUT_LATENCIES = 10.0, 5.0
 #: Maximum seconds that a task stands by in its worker before it returns to the queue.
 LONGEST_STAND_BY = 60.0
