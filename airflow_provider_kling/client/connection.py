@@ -78,6 +78,7 @@ EXTRAS = (
     "verify",
     "proxy",
     "trust_env",
+    "max_concurrent_jobs",
     "max_requests_per_second",
     "private_hosts",
     "refusal_codes",
@@ -148,6 +149,7 @@ class KlingConnection:
     :param verify: TLS verification: True, False, or the path of a CA bundle that replaces the public ones.
     :param proxy: URL of an HTTP proxy for both schemes; without one the environment's proxy variables apply.
     :param trust_env: Whether the environment's variables for proxies and CA bundles apply at all.
+    :param max_concurrent_jobs: How many unfinished jobs the account may have at once; None if it is not known.
     :param max_requests_per_second: Rate limit of status requests, shared by all waiting videos of one process.
     :param private_hosts: Hosts inside this network that a video URL may lead to, as :class:`PrivateHost`.
     :param refusal_codes: Error codes, in lower case, with which this vendor refuses a submit that is not billed.
@@ -165,6 +167,7 @@ class KlingConnection:
     verify: bool | str = True
     proxy: str | None = None
     trust_env: bool = True
+    max_concurrent_jobs: int | None = None
     max_requests_per_second: float = MAX_REQUESTS_PER_SECOND
     private_hosts: tuple[PrivateHost, ...] = ()
     refusal_codes: tuple[str, ...] = ()
@@ -216,6 +219,7 @@ class KlingConnection:
         refusal_codes = _codes(extra.get("refusal_codes", ""), problems)
         prices = _prices(extra.get("prices"), problems)
         numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
+        max_concurrent_jobs = _whole("max_concurrent_jobs", extra, problems)
         trust_env, probe = (_switch(name, extra, problems) for name in ("trust_env", "probe"))
         fields = {"host": host, "schema": schema, "login": None if kind.takes_login else login, "port": port}
         misplaced = {problem.field: problem for problem in misplaced_keys(fields, extra, frozenset(EXTRAS))}
@@ -234,6 +238,7 @@ class KlingConnection:
             verify=_parse_bool_or_path(extra.get("verify", True)),
             proxy=proxy,
             trust_env=trust_env,
+            max_concurrent_jobs=max_concurrent_jobs,
             private_hosts=private_hosts,
             refusal_codes=refusal_codes,
             prices=prices,
@@ -502,6 +507,17 @@ def _positive(name: str, extra: Mapping[str, Any], default: float, problems: lis
         problems.append(Problem(f"extra.{name}", extra[name], "must be a positive number"))
         return default
     return seconds
+
+
+def _whole(name: str, extra: Mapping[str, Any], problems: list[Problem]) -> int | None:
+    """Return a positive whole number; None if the extra is absent."""
+    if name not in extra:
+        return None
+    number = parse_number(extra[name])
+    if number is None or number < 1 or not number.is_integer():
+        problems.append(Problem(f"extra.{name}", extra[name], "must be a positive whole number"))
+        return None
+    return int(number)
 
 
 def _parse_bool_or_path(value: Any) -> bool | str:
