@@ -41,6 +41,7 @@ from airflow_provider_kling.utils.masking import SecretMask, forms_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from airflow_provider_kling.api.base import AccountPack
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.api.request import VideoRequest
     from airflow_provider_kling.api.response import Response
@@ -274,6 +275,16 @@ class KlingConnection:
             kling_task_id: job if isinstance(job, KlingError) else self._complete(job, kling_task_id, route)
             for kling_task_id, job in found.items()
         }
+
+    def read_account(self, response: Response, *, now: float) -> list[AccountPack]:
+        """
+        Return the packs of the account that can be used.
+
+        :param response: The response to the API's request for the account.
+        :param now: The time (epoch seconds).
+        :raises KlingError: The named error.
+        """
+        return self.redacted(lambda: self.api.read_account(response, now=now))
 
     def _complete(self, job: VideoJob, kling_task_id: str, route: str | None) -> VideoJob:
         if job.status == "completed" and job.video_url is None:
