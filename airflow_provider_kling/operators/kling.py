@@ -18,7 +18,6 @@ from airflow_provider_kling.exceptions import (
     KlingUncertainSubmissionError,
     KlingValidationError,
 )
-from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, to_seconds
 from airflow_provider_kling.links.kling import LINKS
 from airflow_provider_kling.media.mp4 import MAX_BYTES
@@ -555,7 +554,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.defer(
             trigger=KlingSlotTrigger(
                 kling_conn_id=self.kling_conn_id,
-                not_before=now + max(SHORTEST_DEFERRAL, min(error.retry_after or 0.0, remaining)),
+                not_before=now + max(self._shortest_deferral, min(error.retry_after or 0.0, remaining)),
                 at_latest=now + pause,
                 deferred_at=now,
             ),

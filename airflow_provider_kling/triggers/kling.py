@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_kling.client.redaction import Masks, redact, redact_error
 from airflow_provider_kling.exceptions import KlingError
-from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL, WaitTimes, seconds_until, wait_times
+from airflow_provider_kling.jobs.clocks import LONGEST_MINIMUM, WaitTimes, seconds_until, wait_times
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT
 from airflow_provider_kling.jobs.poll_schedule import delay_for, learned_durations
 from airflow_provider_kling.jobs.polling import Finished, Poller, steady_clock
@@ -131,7 +131,7 @@ class KlingTaskTrigger(BaseTrigger):
 
         now = steady_clock()
         first_event = now() + seconds_until(
-            self.not_before, now=now(), at_most=SHORTEST_DEFERRAL, deferred_at=self.deferred_at
+            self.not_before, now=now(), at_most=LONGEST_MINIMUM, deferred_at=self.deferred_at
         )
         sight = Sight(submitted_at=self.submitted_at, now=now())
         try:

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from airflow_provider_kling.client.async_client import shared_client
 from airflow_provider_kling.exceptions import KlingAuthenticationError, KlingNotFoundError
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from tests.conftest import Connect
 from tests.connections import BOOK
+from tests.fixtures.http_server import served
 from tests.fixtures.platform import API_KEY, PAIR, connection_to
 from tests.raw_server import free_port
 
@@ -157,6 +159,35 @@ class TestItIsNotKnown:
             with pytest.raises(KlingNotFoundError):
                 await client.get_video("1")
             assert await client.max_concurrent_jobs() == 5
+
+    async def test_until_the_key_is_replaced_during_the_request(self, connect: Connect) -> None:
+        old, new = "api-key-kling-of-yesterday", "api-key-kling-of-today"
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        def reply(request: web.Request, data: Any) -> web.Response:
+            if request.headers["Authorization"] != f"Bearer {new}":
+                return web.json_response({"code": 1002, "message": "Authorization is invalid"}, status=401)
+            return web.json_response({"code": 0, "data": data})
+
+        async def account(request: web.Request) -> web.Response:
+            asked.set()
+            await go.wait()
+            packs = [{"resource_pack_name": "Video-5Con-30Days"}]
+            return reply(request, {"code": 0, "resource_pack_subscribe_infos": packs})
+
+        async def tasks(request: web.Request) -> web.Response:
+            return reply(request, [])
+
+        routes = [web.get("/account/costs", account), web.get("/tasks", tasks)]
+        async with served(routes) as url, shared_client("kling_default") as client:
+            connect(url, old, api="official")
+            asking = asyncio.create_task(client.max_concurrent_jobs())
+            await asked.wait()
+            connect(url, new, api="official")
+            with pytest.raises(KlingNotFoundError):
+                await client.get_video("1")
+            go.set()
+            assert await asking == 5
 
     async def test_with_a_key_that_stays_rejected(self, start: Callable[..., Platform]) -> None:
         platform = start()
