@@ -31,6 +31,10 @@ def _number(label: str, description: str) -> dict[str, Any]:
     return {"label": label, "description": description, "schema": {"type": ["number", "null"], "minimum": 1}}
 
 
+def _whole_number(label: str, description: str) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": ["integer", "null"], "minimum": 1}}
+
+
 def _switch(label: str, description: str) -> dict[str, Any]:
     # Without a default, the form shows the switch as off.
     return {
@@ -52,6 +56,10 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "connect_timeout": _number("Connect timeout", "Seconds to reach the server (default 10)."),
     "read_timeout": _number("Read timeout", "Seconds to wait for the response (default 60)."),
+    "max_concurrent_jobs": _whole_number(
+        "Jobs at once",
+        "How many unfinished jobs the account may have at once (default: what the account reports, or unknown).",
+    ),
     "max_requests_per_second": _number(
         "Requests per second",
         "Rate limit of status requests per process, shared by all waiting videos (default 50).",

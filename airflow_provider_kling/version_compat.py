@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from importlib import import_module
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow import __version__
 
-_VERSION = tuple(map(int, __version__.split(".")[:2]))
+_VERSION = tuple(map(int, re.findall(r"\d+", __version__)[:3]))
 AIRFLOW_V_3_0_PLUS = _VERSION >= (3, 0)
 AIRFLOW_V_3_1_PLUS = _VERSION >= (3, 1)
 AIRFLOW_V_3_3_PLUS = _VERSION >= (3, 3)
+
+#: The spellings of the CeleryExecutor in ``[core] executor``.
+_CELERY = frozenset({"CeleryExecutor", "airflow.providers.celery.executors.celery_executor.CeleryExecutor"})
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,6 +67,7 @@ __all__ = [
     "TaskInstanceRef",
     "after_success",
     "first_reschedule_date",
+    "guards_resumed_tasks",
     "is_test_run",
     "normalize_deferral_errors",
     "set_xcom_of",
@@ -90,6 +95,24 @@ def __getattr__(name: str) -> Any:
         module = "airflow.sdk.bases.decorator" if AIRFLOW_V_3_0_PLUS else "airflow.decorators.base"
         return import_module(module)._TaskDecorator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def guards_resumed_tasks(executors: str, version: tuple[int, ...] = _VERSION) -> bool:
+    """
+    Return whether Airflow recognises a task that resumes before the end of its deferred run was registered.
+
+    Airflow 2 holds it back until then, for 10 seconds. From 3.2.2 on, the scheduler does not confuse the two while
+    the task is scheduled, which is enough with the CeleryExecutor. Elsewhere it may take the task for the run that
+    has finished, and fail it.
+
+    :param executors: Airflow's ``[core] executor``: one or several, each a name or a path, with an alias or a team
+        before it. A task with an executor of its own has one of these.
+    :param version: The version of Airflow.
+    """
+    if version < (3, 0):
+        return True
+    names = {re.split("[=:]", entry)[-1].strip() for entry in re.split("[,;]", executors)}
+    return version >= (3, 2, 2) and names <= _CELERY
 
 
 def is_test_run(context: Context) -> bool:

@@ -77,7 +77,7 @@ def _no_memories() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _short_deferrals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let triggers end as soon as they can: the scheduler that must not be overtaken is not there."""
-    monkeypatch.setattr("airflow_provider_kling.tasks.waiting.SHORTEST_DEFERRAL", 0.0)
+    monkeypatch.setattr("airflow_provider_kling.tasks.waiting.shortest_deferral", lambda **_: 0.0)
 
 
 @pytest.fixture

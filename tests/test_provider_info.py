@@ -133,6 +133,10 @@ def test_no_number_can_be_entered_that_the_connection_refuses(name: str) -> None
     assert [value for value in (-1, 0, 1, 2.5, "soon") if takes(name, value)] == [1, 2.5]
 
 
+def test_the_form_takes_whole_numbers_of_jobs_only() -> None:
+    assert [value for value in (-1, 0, 1, 2.5, 20, "many") if takes("max_concurrent_jobs", value)] == [1, 20]
+
+
 def test_prices_may_be_text_or_json() -> None:
     table = {"currency": "USD", "kling-v3-std-silent": 0.084}
     assert takes("prices", table)
@@ -195,6 +199,7 @@ def test_older_airflow_checks_them_too() -> None:
     right = {"api": "official", "probe": "false", "trust_env": "true", "read_timeout": "30", "verify": "/ca.pem"}
     assert old_form(**right) == {}
     wrong = {"api": "kling", "probe": "maybe", "read_timeout": "0", "connect_timeout": "soon"}
+    wrong |= {"max_concurrent_jobs": "0"}
     assert set(old_form(**wrong)) == set(wrong)
 
 

@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.api.request import VideoRequest
@@ -102,6 +102,15 @@ class AccountPack(NamedTuple):
         total = f" of {self.total:.15g}" if self.total is not None else ""
         limit = f", {self.max_concurrent_jobs} jobs at once" if self.max_concurrent_jobs else ""
         return f"{self.name}: {left}{total} units left{limit}."
+
+
+def max_concurrent_jobs(packs: Iterable[AccountPack]) -> int | None:
+    """
+    Return how many unfinished jobs an account with these packs may have at once; None if no pack says so.
+
+    Whether the limits of several packs add up is not documented, so the largest one counts.
+    """
+    return max((pack.max_concurrent_jobs for pack in packs if pack.max_concurrent_jobs), default=None)
 
 
 class KlingApi(Protocol):

@@ -28,7 +28,7 @@ import requests
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 
-from airflow_provider_kling.api.base import Grace
+from airflow_provider_kling.api.base import Grace, max_concurrent_jobs
 from airflow_provider_kling.api.response import Response
 from airflow_provider_kling.api.routes import RouteSearch
 from airflow_provider_kling.client.connection import HEADERS, MAX_REQUESTS_PER_SECOND, KlingConnection, proxy_url
@@ -166,6 +166,42 @@ class SharedClient:
                         raise unconfirmed_refusal(session.connection.conn_id, error) from None
                     raise
                 return await renewed.get_videos(kling_task_ids, route)
+        finally:
+            self._throttle.release()
+
+    async def max_concurrent_jobs(self) -> int | None:
+        """
+        Return how many unfinished jobs the account may have at once; None if it is not known.
+
+        The connection's setting counts first. Without one, the account is requested if its API reports packs, of
+        which the largest limit counts. This is one free request for all triggers, once in each session, within the
+        rate limit of the status checks. Its errors mean that the limit is not known; none is raised.
+        """
+        try:
+            session = await self._connected()
+        except Exception:  # noqa: BLE001 - a look-up may raise anything, and the status checks report it
+            return None
+        async with session.account_lock:
+            if not session.has_requested_account:
+                session.max_concurrent_jobs = await self._requested_limit(session)
+                session.has_requested_account = True
+        if session.retired:  # its key was replaced meanwhile
+            return await self.max_concurrent_jobs()
+        return session.max_concurrent_jobs
+
+    async def _requested_limit(self, session: _OpenSession) -> int | None:
+        """Return the limit of a session's account; None if it is not known."""
+        connection, now = session.connection, time.time()
+        call = connection.api.account(now=now)
+        if connection.max_concurrent_jobs is not None or call is None:
+            return connection.max_concurrent_jobs
+        await self._throttle.wait(timeout=math.inf)
+        try:
+            return max_concurrent_jobs(connection.read_account(await session.send(call), now=now))
+        except Exception as error:  # noqa: BLE001 - no trigger fails for a limit that is only useful to know
+            reason = connection.masked(f"{type(error).__name__}: {error}")
+            log.info("The account does not report how many jobs it may have at once: %s", reason)
+            return None
         finally:
             self._throttle.release()
 
@@ -323,6 +359,11 @@ class _OpenSession:
         self.retired = False
         #: The status route that the server has, once a response has shown it.
         self.status_route: str | None = None
+        #: How many unfinished jobs the account may have at once, once that was requested; None if unknown.
+        self.max_concurrent_jobs: int | None = None
+        self.has_requested_account = False
+        #: Held by the user of the client that requests the account, for all others.
+        self.account_lock = asyncio.Lock()
         self._in_flight = 0
 
     @classmethod

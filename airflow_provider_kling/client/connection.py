@@ -41,6 +41,7 @@ from airflow_provider_kling.utils.masking import SecretMask, forms_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from airflow_provider_kling.api.base import AccountPack
     from airflow_provider_kling.api.job import VideoJob
     from airflow_provider_kling.api.request import VideoRequest
     from airflow_provider_kling.api.response import Response
@@ -78,6 +79,7 @@ EXTRAS = (
     "verify",
     "proxy",
     "trust_env",
+    "max_concurrent_jobs",
     "max_requests_per_second",
     "private_hosts",
     "refusal_codes",
@@ -148,6 +150,7 @@ class KlingConnection:
     :param verify: TLS verification: True, False, or the path of a CA bundle that replaces the public ones.
     :param proxy: URL of an HTTP proxy for both schemes; without one the environment's proxy variables apply.
     :param trust_env: Whether the environment's variables for proxies and CA bundles apply at all.
+    :param max_concurrent_jobs: How many unfinished jobs the account may have at once; None if it is not known.
     :param max_requests_per_second: Rate limit of status requests, shared by all waiting videos of one process.
     :param private_hosts: Hosts inside this network that a video URL may lead to, as :class:`PrivateHost`.
     :param refusal_codes: Error codes, in lower case, with which this vendor refuses a submit that is not billed.
@@ -165,6 +168,7 @@ class KlingConnection:
     verify: bool | str = True
     proxy: str | None = None
     trust_env: bool = True
+    max_concurrent_jobs: int | None = None
     max_requests_per_second: float = MAX_REQUESTS_PER_SECOND
     private_hosts: tuple[PrivateHost, ...] = ()
     refusal_codes: tuple[str, ...] = ()
@@ -216,6 +220,7 @@ class KlingConnection:
         refusal_codes = _codes(extra.get("refusal_codes", ""), problems)
         prices = _prices(extra.get("prices"), problems)
         numbers = {name: _positive(name, extra, default, problems) for name, default in _NUMBERS.items()}
+        max_concurrent_jobs = _whole("max_concurrent_jobs", extra, problems)
         trust_env, probe = (_switch(name, extra, problems) for name in ("trust_env", "probe"))
         fields = {"host": host, "schema": schema, "login": None if kind.takes_login else login, "port": port}
         misplaced = {problem.field: problem for problem in misplaced_keys(fields, extra, frozenset(EXTRAS))}
@@ -234,6 +239,7 @@ class KlingConnection:
             verify=_parse_bool_or_path(extra.get("verify", True)),
             proxy=proxy,
             trust_env=trust_env,
+            max_concurrent_jobs=max_concurrent_jobs,
             private_hosts=private_hosts,
             refusal_codes=refusal_codes,
             prices=prices,
@@ -269,6 +275,16 @@ class KlingConnection:
             kling_task_id: job if isinstance(job, KlingError) else self._complete(job, kling_task_id, route)
             for kling_task_id, job in found.items()
         }
+
+    def read_account(self, response: Response, *, now: float) -> list[AccountPack]:
+        """
+        Return the packs of the account that can be used.
+
+        :param response: The response to the API's request for the account.
+        :param now: The time (epoch seconds).
+        :raises KlingError: The named error.
+        """
+        return self.redacted(lambda: self.api.read_account(response, now=now))
 
     def _complete(self, job: VideoJob, kling_task_id: str, route: str | None) -> VideoJob:
         if job.status == "completed" and job.video_url is None:
@@ -502,6 +518,17 @@ def _positive(name: str, extra: Mapping[str, Any], default: float, problems: lis
         problems.append(Problem(f"extra.{name}", extra[name], "must be a positive number"))
         return default
     return seconds
+
+
+def _whole(name: str, extra: Mapping[str, Any], problems: list[Problem]) -> int | None:
+    """Return a positive whole number; None if the extra is absent."""
+    if name not in extra:
+        return None
+    number = parse_number(extra[name])
+    if number is None or number < 1 or not number.is_integer():
+        problems.append(Problem(f"extra.{name}", extra[name], "must be a positive whole number"))
+        return None
+    return int(number)
 
 
 def _parse_bool_or_path(value: Any) -> bool | str:

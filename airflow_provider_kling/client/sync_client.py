@@ -159,12 +159,10 @@ class SyncClient:
 
         :raises KlingError: The named error.
         """
-        api = self.connection.api
         now = time.time()
-        if (call := api.account(now=now)) is None:
+        if (call := self.connection.api.account(now=now)) is None:
             return None
-        response = self.send(call)
-        return self.connection.redacted(lambda: api.read_account(response, now=now))
+        return self.connection.read_account(self.send(call), now=now)
 
     def describe(self) -> tuple[bool, str]:
         """Return whether the connection works, and why, at no cost."""

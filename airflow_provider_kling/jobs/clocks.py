@@ -15,10 +15,11 @@ from typing import NamedTuple
 #: Minimum seconds of a wait in each process that resumes it, unless its whole timeout is shorter, even where the
 #: deadline seems to have passed. Less than Airflow's own timeout allows after the deadline.
 SHORTEST_WAIT = 300.0
-#: Minimum seconds of a deferral. The scheduler registers up to 5 seconds late, and later on a busy machine, that a
-#: worker has finished with a deferred task. If the task is queued again before that, it is considered lost, and
-#: failed.
-SHORTEST_DEFERRAL = 15.0
+#: Seconds that a deferral lasts longer than the end of the worker's run may be noticed late: where the scheduler
+#: recognises a resumed run, and where it does not.
+GUARDED_MARGIN, MARGIN = 2.0, 10.0
+#: Maximum seconds of :func:`shortest_deferral`.
+LONGEST_MINIMUM = 120.0
 
 
 class WaitTimes(NamedTuple):
@@ -53,6 +54,20 @@ def wait_times(*, started_at: float, deadline: float, deferred_at: float | None,
     # A job that was new at the deferral may be just as new now, whatever the clocks show.
     visible_from = now - max(deferred_at - started_at, 0.0)
     return WaitTimes(started_at, max(deadline, now + min(deadline - deferred_at, SHORTEST_WAIT)), visible_from)
+
+
+def shortest_deferral(*, min_heartbeat_interval: float, is_guarded: bool) -> float:
+    """
+    Return the minimum seconds of a deferral.
+
+    The scheduler registers late that a worker has finished with a deferred task. If the task is queued again
+    before that, it may be considered lost, and failed.
+
+    :param min_heartbeat_interval: Airflow's ``[workers] min_heartbeat_interval`` (seconds): a worker notices the
+        end of a task's process up to this late. 0 for an Airflow without it, which waits for the process itself.
+    :param is_guarded: Whether this Airflow does not take a resumed task for the deferred run that has finished.
+    """
+    return min(min_heartbeat_interval + (GUARDED_MARGIN if is_guarded else MARGIN), LONGEST_MINIMUM)
 
 
 def seconds_until(moment: float, *, now: float, at_most: float, deferred_at: float | None = None) -> float:

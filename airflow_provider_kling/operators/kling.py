@@ -19,7 +19,6 @@ from airflow_provider_kling.exceptions import (
     KlingUncertainSubmissionError,
     KlingValidationError,
 )
-from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
 from airflow_provider_kling.jobs.limits import DEFAULT_TIMEOUT, FORMAT, STILL_RUNNING, to_seconds
 from airflow_provider_kling.links.kling import LINKS
 from airflow_provider_kling.media.mp4 import MAX_BYTES
@@ -541,6 +540,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
         if not self._may_have_to_queue or not self._is_deferrable or is_test_run(context):
             return
+        limit = self._hook.connection.max_concurrent_jobs
+        if limit is not None and (context["ti"].map_index or 0) >= limit:
+            raise _OthersWait(f"the account has {limit}, which are for the rows before this one")
         if others_wait(self.kling_conn_id):
             raise _OthersWait("other tasks wait for one of the same account")
 
@@ -640,7 +642,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self.defer(
             trigger=KlingSlotTrigger(
                 kling_conn_id=self.kling_conn_id,
-                not_before=now + max(SHORTEST_DEFERRAL, pause),
+                not_before=now + max(self._shortest_deferral, pause),
                 at_latest=now + at_most,
                 deferred_at=now,
                 **(place or {}),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_kling.exceptions import KlingError, KlingTimeoutError
-from airflow_provider_kling.jobs.clocks import SHORTEST_DEFERRAL
+from airflow_provider_kling.jobs.clocks import shortest_deferral
 from airflow_provider_kling.jobs.limits import STILL_RUNNING
 from airflow_provider_kling.tasks.base import KlingTask
 from airflow_provider_kling.tasks.failures import reporting_failure
@@ -20,6 +20,7 @@ from airflow_provider_kling.utils.signed_urls import expires_at, mask_signatures
 from airflow_provider_kling.version_compat import (
     TaskDeferralError,
     TaskDeferralTimeout,
+    guards_resumed_tasks,
     normalize_deferral_errors,
 )
 
@@ -74,6 +75,14 @@ class WaitingTask(KlingTask):
             return bool(conf.getboolean("kling", "deferrable", fallback=True))
         return self.deferrable
 
+    @property
+    def _shortest_deferral(self) -> float:
+        """The minimum seconds of a deferral on this Airflow, by the settings of the worker."""
+        return shortest_deferral(
+            min_heartbeat_interval=conf.getfloat("workers", "min_heartbeat_interval", fallback=0.0),
+            is_guarded=guards_resumed_tasks(conf.get("core", "executor", fallback="")),
+        )
+
     #: URL of the finished video, for the link in Airflow's UI.
     video_url: str | None = None
     #: When the job was submitted (epoch seconds); None if it is not known.
@@ -115,7 +124,7 @@ class WaitingTask(KlingTask):
                 poll_interval=self.poll_interval,
                 model=model,
                 video_seconds=video_seconds,
-                not_before=now + SHORTEST_DEFERRAL,
+                not_before=now + self._shortest_deferral,
                 route=route or self._hook.status_route,
                 deferred_at=now,
                 other_id=other_id,

@@ -17,7 +17,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_kling.client.redaction import Masks, redact, redact_error
 from airflow_provider_kling.exceptions import KlingError
 from airflow_provider_kling.jobs.clocks import (
-    SHORTEST_DEFERRAL,
+    LONGEST_MINIMUM,
     SHORTEST_WAIT,
     WaitTimes,
     seconds_until,
@@ -144,7 +144,7 @@ class KlingTaskTrigger(BaseTrigger):
 
         now = steady_clock()
         first_event = now() + seconds_until(
-            self.not_before, now=now(), at_most=SHORTEST_DEFERRAL, deferred_at=self.deferred_at
+            self.not_before, now=now(), at_most=LONGEST_MINIMUM, deferred_at=self.deferred_at
         )
         sight = Sight(submitted_at=self.submitted_at, now=now())
         try:
@@ -332,8 +332,10 @@ class KlingSlotTrigger(BaseTrigger):
         await _client_loaded()
         from airflow_provider_kling.client.async_client import shared_client
 
-        async with shared_client(self.kling_conn_id):
-            called = await slot_waits(self.kling_conn_id).wait(
+        async with shared_client(self.kling_conn_id) as client:
+            slots = slot_waits(self.kling_conn_id)
+            slots.queue.limit = await client.max_concurrent_jobs()
+            called = await slots.wait(
                 task_instance_of(self),
                 since=self.since,
                 priority=self.priority,

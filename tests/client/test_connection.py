@@ -265,7 +265,21 @@ class TestExtras:
         connection = parse(extra={"verify": given, "trust_env": given})
         assert (connection.verify, connection.trust_env) == (expected, expected)
 
-    @pytest.mark.parametrize("name", ["connect_timeout", "read_timeout"])
+    @pytest.mark.parametrize("given", [20, 20.0, "20", " 20 ", "20.0"])
+    def test_a_number_of_jobs_however_it_was_typed(self, given: Any) -> None:
+        limit = parse(extra={"max_concurrent_jobs": given}).max_concurrent_jobs
+        assert (limit, type(limit)) == (20, int)
+
+    def test_the_number_of_jobs_is_unknown_by_default(self) -> None:
+        assert parse().max_concurrent_jobs is None
+
+    @pytest.mark.parametrize("value", [0, -1, 2.5, "2.5", "many", True, [5], math.nan, math.inf, 10**400])
+    def test_a_number_of_jobs_that_is_none_is_refused(self, value: Any) -> None:
+        message = refusal(extra={"max_concurrent_jobs": value})
+        assert "\n  - Jobs at once (extra.max_concurrent_jobs)=" in message
+        assert ": it must be a positive whole number" in message
+
+    @pytest.mark.parametrize("name", ["connect_timeout", "read_timeout", "max_requests_per_second"])
     @pytest.mark.parametrize("value", [0, -1, "soon", True, [5], math.nan, math.inf, "-3"])
     def test_a_timeout_that_is_none_is_refused(self, name: str, value: Any) -> None:
         assert f"(extra.{name})={value!r}: it must be a positive number" in refusal(extra={name: value})

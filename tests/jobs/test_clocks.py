@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from airflow_provider_kling.api.base import Grace
 from airflow_provider_kling.exceptions import KlingNotFoundError
-from airflow_provider_kling.jobs.clocks import SHORTEST_WAIT, seconds_until, wait_times
+from airflow_provider_kling.jobs.clocks import (
+    LONGEST_MINIMUM,
+    SHORTEST_WAIT,
+    seconds_until,
+    shortest_deferral,
+    wait_times,
+)
 from airflow_provider_kling.jobs.poll_schedule import delay_for
 from airflow_provider_kling.jobs.polling import Finished, Pause, Poller
 
@@ -44,6 +50,22 @@ def gave_up(decision: Pause | Finished) -> bool:
     """Whether a poller ends with the server's error, which gets the id of the job."""
     error = decision.error if isinstance(decision, Finished) else None
     return isinstance(error, KlingNotFoundError) and error.message == NOT_FOUND.message
+
+
+@pytest.mark.parametrize(
+    ("min_heartbeat_interval", "is_guarded", "seconds"),
+    [
+        (5.0, False, 15.0),
+        (5.0, True, 7.0),
+        (1.0, False, 11.0),
+        (30.0, True, 32.0),
+        (0.0, True, 2.0),
+        (3600.0, False, LONGEST_MINIMUM),
+        (3600.0, True, LONGEST_MINIMUM),
+    ],
+)
+def test_the_shortest_deferral(min_heartbeat_interval: float, is_guarded: bool, seconds: float) -> None:
+    assert shortest_deferral(min_heartbeat_interval=min_heartbeat_interval, is_guarded=is_guarded) == seconds
 
 
 class TestClocksThatAgree:

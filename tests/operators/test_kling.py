@@ -25,9 +25,12 @@ from airflow_provider_kling.exceptions import (
     Problem,
 )
 from airflow_provider_kling.hooks.kling import KlingHook
+from airflow_provider_kling.jobs.clocks import shortest_deferral
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.sandbox import Fault, Sandbox
+from airflow_provider_kling.tasks import waiting
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
+from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS
 from tests.conftest import Connect, TaskLog
 from tests.fixtures.requests import PROMPT
 from tests.task_context import DEFERRAL_TIMEOUT, StateStore, TaskInstance, context, event_of, run
@@ -411,6 +414,34 @@ def test_a_refused_submit_says_what_was_refused(sandbox: Sandbox, connected: str
         run(operator(), ti)
     assert ti.pushed["kling_request"]["prompt"] == PROMPT
     assert ti.pushed["kling_model"] == "kling-v3-std-silent"
+
+
+class TestTheShortestDeferral:
+    """It follows from Airflow's own setting."""
+
+    @pytest.mark.parametrize(
+        "fault", [Fault("submit", "rate_limit"), Fault("submit", "stuck")], ids=["for a slot", "for the video"]
+    )
+    @pytest.mark.parametrize("seconds", [None, 1, 40])
+    def test_is_longer_than_the_end_of_a_run_may_be_noticed_late(
+        self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch, fault: Fault, seconds: int | None
+    ) -> None:
+        monkeypatch.setattr(waiting, "shortest_deferral", shortest_deferral)
+        monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "LocalExecutor")
+        if seconds is not None:
+            monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", str(seconds))
+        sandbox.add_fault(fault)
+        with pytest.raises(TaskDeferred) as deferred:
+            operator(wait_for_completion=True).execute(context())
+        trigger = deferred.value.trigger
+        assert isinstance(trigger, (KlingSlotTrigger, KlingTaskTrigger))
+        assert trigger.not_before is not None
+        assert trigger.deferred_at is not None
+        if AIRFLOW_V_3_0_PLUS:
+            expected = 15 if seconds is None else seconds + 10
+        else:
+            expected = 2 if seconds is None else seconds + 2  # it has no such setting
+        assert trigger.not_before - trigger.deferred_at == pytest.approx(expected, abs=0.01)
 
 
 class TestWaitingForASlot:

@@ -139,7 +139,7 @@ class TestDeferral:
     def test_lasts_until_the_scheduler_has_noticed_it(
         self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(waiting, "SHORTEST_DEFERRAL", 0.4)
+        monkeypatch.setattr(waiting, "shortest_deferral", lambda **_: 0.4)
         before = time.time()
         run(sensor(submit(sandbox, Fault("submit", "pace", seconds=0.1)), poke_interval=0.1))
         assert time.time() - before >= 0.4

@@ -405,7 +405,7 @@ class TestAWorkerWithAnotherClock:
     async def test_delays_neither_the_first_check_nor_the_event(
         self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch, ahead: float
     ) -> None:
-        monkeypatch.setattr("airflow_provider_kling.triggers.kling.SHORTEST_DEFERRAL", 0.3)
+        monkeypatch.setattr("airflow_provider_kling.triggers.kling.LONGEST_MINIMUM", 0.3)
         worker = time.time() + ahead
         times = {"started_at": worker, "deadline": worker + 20, "not_before": worker + 0.3, "deferred_at": worker}
         started = time.monotonic()
@@ -416,7 +416,7 @@ class TestAWorkerWithAnotherClock:
     async def test_nor_in_a_trigger_of_an_earlier_version(
         self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("airflow_provider_kling.triggers.kling.SHORTEST_DEFERRAL", 0.3)
+        monkeypatch.setattr("airflow_provider_kling.triggers.kling.LONGEST_MINIMUM", 0.3)
         worker = time.time() + 3600
         started = time.monotonic()
         event = await event_of(

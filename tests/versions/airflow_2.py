@@ -42,7 +42,7 @@ def run_dags(sandbox: Sandbox, videos: Path, records: Collection[str], report: R
     os.environ["AIRFLOW_CONN_KLING_DEFAULT"] = sandbox.connection_json
     home = Path(os.environ["AIRFLOW_HOME"])
     # No scheduler can be late here.
-    waiting.SHORTEST_DEFERRAL = 1.0
+    waiting.shortest_deferral = lambda **_: 1.0
     airflow = [sys.executable, "-m", "airflow"]
     with Processes() as processes:
         if processes.run([*airflow, "db", "migrate"], os.environ, home / "migrate.log"):

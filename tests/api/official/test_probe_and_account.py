@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_kling.api.base import AccountPack
+from airflow_provider_kling.api.base import AccountPack, max_concurrent_jobs
 from airflow_provider_kling.exceptions import (
     KlingAuthenticationError,
     KlingError,
@@ -151,6 +151,19 @@ def test_a_pack_that_cannot_be_used_now_is_left_out(fields: dict[str, Any]) -> N
 )
 def test_the_jobs_at_once_are_in_the_name(name: str, most: int | None) -> None:
     assert packs(pack(resource_pack_name=name))[0].max_concurrent_jobs == most
+
+
+@pytest.mark.parametrize(
+    ("names", "most"),
+    [
+        ([], None),
+        (["Video Generation"], None),
+        (["Video-5Con-30Days"], 5),
+        (["Video-5Con-30Days", "Video Generation", "Video-20Con-90Days", "Video-5Con-30Days"], 20),
+    ],
+)
+def test_the_largest_of_several_packs_counts(names: list[str], most: int | None) -> None:
+    assert max_concurrent_jobs(packs(*(pack(resource_pack_name=name) for name in names))) == most
 
 
 def test_large_numbers_of_units_are_written_out() -> None:
