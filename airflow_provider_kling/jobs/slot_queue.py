@@ -19,7 +19,7 @@ import heapq
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_kling.jobs.poll_schedule import probability_of_end
@@ -47,6 +47,8 @@ NEW_JOB = 20.0
 RISK = 0.1
 #: Seconds for which an estimate of the ends that are likely is good enough.
 ESTIMATE_INTERVAL = 0.5
+#: Maximum number of jobs that an estimate looks at.
+SAMPLED_JOBS = 200
 #: Maximum number of tasks that stand by, as a fraction of the running jobs, rounded up.
 STAND_BY_FRACTION = 0.2
 #: Seconds from a call to the POST before anything is learned, and the weight of a new observation.
@@ -322,9 +324,11 @@ class SlotQueue:
         """Return how many tasks are to stand by, or to be on their way to it."""
         if not self._waiting or not self._running:
             return 0
-        mean = sum(
+        # A sample is good enough, and ten thousand jobs would block an event loop.
+        step = math.ceil(len(self._running) / SAMPLED_JOBS)
+        mean = step * sum(
             probability_of_end(now - job.started_at, self.latency, *job.expected())
-            for job in self._running.values()
+            for job in islice(self._running.values(), 0, None, step)
         )
         most = min(math.ceil(STAND_BY_FRACTION * len(self._running)), len(self._standing) + len(self._waiting))
         wanted, chance = 0, math.exp(-mean)

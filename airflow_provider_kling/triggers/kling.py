@@ -351,11 +351,10 @@ class KlingSlotTrigger(BaseTrigger):
             )
 
     def _refused_ago(self, now: float) -> float | None:
-        """Return how many seconds ago the server refused a submit; None if that says nothing any more."""
+        """Return how many seconds ago the server refused a submit, as far as clocks can tell."""
         if not self.refused or self.deferred_at is None:
             return None
-        ago = max(now - self.deferred_at, 0.0)
-        return ago if ago < LONGEST_SLOT_PAUSE else None
+        return min(max(now - self.deferred_at, 0.0), LONGEST_SLOT_PAUSE)
 
     def _pauses(self, now: float) -> tuple[float, float]:
         """Return the minimum and the maximum seconds until this trigger wakes."""

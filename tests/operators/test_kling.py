@@ -463,7 +463,7 @@ class TestWaitingForASlot:
         task = operator(wait_for_completion=True)
         with pytest.raises(TaskDeferred):
             task.execute(context(ti))
-        assert "Waiting for a slot, next submit in" in task_log.text
+        assert "Waiting for a slot. " in task_log.text
         waiting = ti.pushed["kling_progress"]
         assert (waiting["phase"], waiting["submitted_at"], waiting["percent"]) == ("waiting_for_slot", None, None)
         assert ti.pushed["kling_request"]["prompt"] == task.prompt

@@ -282,15 +282,75 @@ class TestManyTriggers:
         assert "Kling task task_1 continues at the vendor, and is billed" in task_log.text
 
 
+def waiting_for_slot(conn_id: str, *, since: float, at_latest: float, refused: bool = True) -> KlingSlotTrigger:
+    now = time.time()
+    return KlingSlotTrigger(
+        kling_conn_id=conn_id,
+        not_before=now,
+        at_latest=at_latest,
+        deferred_at=now,
+        since=since,
+        refused=refused,
+    )
+
+
 @pytest.mark.asyncio
 class TestWaitingForASlot:
     async def test_a_job_that_ends_frees_one_who_waits(self, sandbox: Sandbox, connected: str) -> None:
         task_id = submit(sandbox, Fault("submit", "pace", seconds=1.5))
         now = time.time()
-        slot = KlingSlotTrigger(kling_conn_id=connected, not_before=now, at_latest=now + 30)
-        finished, freed = await asyncio.gather(event_of(trigger_for(task_id)), event_of(slot))
-        assert (finished["status"], freed) == ("success", {"version": 1, "status": "slot"})
-        assert time.time() - now < 10
+        slots = [waiting_for_slot(connected, since=now + number, at_latest=now + 3) for number in range(2)]
+        finished, *events = await asyncio.gather(event_of(trigger_for(task_id)), *map(event_of, slots))
+        call = events[0].pop("call")
+        assert finished["status"] == "success"
+        assert events == [{"version": 1, "status": "slot"}, {"version": 1, "status": "no_slot"}]
+        assert (call["is_free"], call["waiting"]) == (True, 1)
+        assert now < call["at"] < time.time()
+
+    async def test_one_that_is_cancelled_leaves_its_place_to_the_next(
+        self, sandbox: Sandbox, connected: str
+    ) -> None:
+        task_id = submit(sandbox, Fault("submit", "pace", seconds=1.5))
+        now = time.time()
+        first, second = (
+            asyncio.ensure_future(event_of(waiting_for_slot(connected, since=now + number, at_latest=now + 20)))
+            for number in range(2)
+        )
+        finished = asyncio.ensure_future(event_of(trigger_for(task_id)))
+        await asyncio.sleep(0.5)
+        first.cancel()
+        assert (await finished)["status"] == "success"
+        assert (await asyncio.wait_for(second, timeout=10))["status"] == "slot"
+
+    async def test_the_setting_of_the_connection_lets_as_many_go_at_once(
+        self, sandbox: Sandbox, connect: Connect
+    ) -> None:
+        connect(sandbox.base_url, sandbox.api_key, max_concurrent_jobs=2)
+        now = time.time()
+        slots = [
+            waiting_for_slot("kling_default", since=now + number, at_latest=now + 3, refused=False)
+            for number in range(3)
+        ]
+        events = await asyncio.gather(*map(event_of, slots))
+        assert [event["status"] for event in events] == ["slot", "slot", "no_slot"]
+
+    @pytest.mark.parametrize("ahead", [3600.0, -3600.0])
+    async def test_it_ends_when_it_was_meant_to_whatever_the_clock_of_the_worker(
+        self, connected: str, ahead: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_kling.triggers.kling.SHORTEST_WAIT", 1.0)
+        worker = time.time() + ahead
+        slot = KlingSlotTrigger(
+            kling_conn_id=connected,
+            not_before=worker,
+            at_latest=worker + 1,
+            deferred_at=worker,
+            since=worker,
+            refused=True,
+        )
+        started = time.monotonic()
+        assert await event_of(slot) == {"version": 1, "status": "no_slot"}
+        assert 0.9 < time.monotonic() - started < 6
 
     async def test_a_clock_that_jumps_back_delays_no_trigger(
         self, sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch

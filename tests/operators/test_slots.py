@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a task does before its submit where others wait for a slot of the account, and after it is called."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_provider_kling.exceptions import KlingRateLimitError
+from airflow_provider_kling.jobs.slot_queue import HINT_SECONDS
+from airflow_provider_kling.operators.kling import KlingGenerateOperator
+from airflow_provider_kling.records.waiting_hint import others_wait, report_waiting
+from airflow_provider_kling.sandbox import Fault, Sandbox
+from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
+from tests.conftest import Connect
+from tests.fixtures.requests import PROMPT
+from tests.fixtures.variables import Variables
+from tests.task_context import StateStore, TaskInstance, context
+
+
+def operator(**arguments: Any) -> KlingGenerateOperator:
+    return KlingGenerateOperator(
+        task_id="video", **{"model": "kling-v3-std-silent", "prompt": PROMPT, "poll_interval": 0.1} | arguments
+    )
+
+
+@pytest.fixture(autouse=True)
+def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = Variables()
+    monkeypatch.setattr("airflow_provider_kling.records.Variable", book)
+    monkeypatch.setattr("airflow_provider_kling.records.waiting_hint.Variable", book)
+
+
+def deferred_by(task: KlingGenerateOperator, ti: TaskInstance, **resumed: Any) -> TaskDeferred:
+    start = task.submit_again if resumed else task.execute
+    with pytest.raises(TaskDeferred) as caught:
+        start(context(ti), **resumed)
+    return caught.value
+
+
+def test_one_that_is_refused_joins_it_and_tells_those_that_come_after_it(sandbox: Sandbox, connected: str) -> None:
+    sandbox.add_fault(Fault("submit", "rate_limit"))
+    first = deferred_by(operator(priority_weight=7), TaskInstance())
+    assert isinstance(first.trigger, KlingSlotTrigger)
+    assert (first.trigger.refused, first.trigger.priority) == (True, 7.0)
+    second = deferred_by(operator(prompt="Another one."), TaskInstance(map_index=1))
+    assert isinstance(second.trigger, KlingSlotTrigger)
+    assert not second.trigger.refused
+    assert first.trigger.since < second.trigger.since
+    assert sandbox.requests["submit"] == 1
+
+
+def test_one_that_was_called_submits_whoever_waits(sandbox: Sandbox, connected: str) -> None:
+    report_waiting("kling_default", waiting=True)
+    ti = TaskInstance()
+    waiting = deferred_by(operator(), ti)
+    assert sandbox.requests["submit"] == 0
+    event = {"status": "slot", "call": {"id": "c", "is_free": True, "waiting": 3, "at": time.time() - 2.5}}
+    task = operator(wait_for_completion=True)
+    submitted = deferred_by(task, ti, event=event, **waiting.kwargs)
+    assert isinstance(submitted.trigger, KlingTaskTrigger)
+    assert submitted.trigger.call_latency == pytest.approx(2.5, abs=1)
+    assert others_wait("kling_default")
+
+
+def test_the_last_one_lets_new_tasks_submit_at_once(sandbox: Sandbox, connected: str) -> None:
+    report_waiting("kling_default", waiting=True)
+    event = {"status": "slot", "call": {"id": "c", "is_free": True, "waiting": 0, "at": time.time()}}
+    operator().submit_again(context(TaskInstance()), event)
+    assert not others_wait("kling_default")
+    operator(prompt="Another one.").execute(context(TaskInstance(map_index=1)))
+    assert sandbox.requests["accepted"] == 2
+
+
+def test_an_old_hint_is_no_reason_to_wait(
+    sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report_waiting("kling_default", waiting=True)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + HINT_SECONDS + 1)
+    operator().execute(context(TaskInstance()))
+    assert sandbox.requests["accepted"] == 1
+
+
+@pytest.mark.parametrize(("row", "waits"), [(1, False), (2, True)])
+def test_a_row_beyond_the_slots_of_the_account_waits_for_those_before_it(
+    sandbox: Sandbox, connect: Connect, row: int, waits: bool
+) -> None:
+    connect(sandbox.base_url, sandbox.api_key, max_concurrent_jobs=2)
+    if waits:
+        deferred = deferred_by(operator(), TaskInstance(map_index=row))
+        assert isinstance(deferred.trigger, KlingSlotTrigger)
+    else:
+        operator().execute(context(TaskInstance(map_index=row)))
+    assert sandbox.requests["submit"] == (not waits)
+
+
+def test_a_job_that_was_bought_is_joined_whoever_waits(sandbox: Sandbox, connected: str) -> None:
+    store = StateStore()
+    bought = operator().execute(context(TaskInstance(), store=store))
+    report_waiting("kling_default", waiting=True)
+    assert operator().execute(context(TaskInstance(try_number=2), store=store)) == bought
+    assert sandbox.requests["submit"] == 1
+
+
+def test_one_that_stands_by_submits_when_it_is_told(
+    sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ti = TaskInstance()
+    seen: list[int] = []
+
+    def tell(_: float) -> None:
+        seen.append(sandbox.requests["submit"])
+        ti.pushed["kling_slot_call"] = "this call" if len(seen) == 3 else "an earlier call"
+
+    monkeypatch.setattr(time, "sleep", tell)
+    event = {"status": "slot", "call": {"id": "this call", "is_free": False, "waiting": 1, "at": time.time()}}
+    operator().submit_again(context(ti), event)
+    assert seen == [0, 0, 0]
+    assert sandbox.requests["accepted"] == 1
+
+
+def test_one_that_is_not_told_returns_to_its_place(
+    sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_kling.jobs.slot_queue.LONGEST_STAND_BY", 0.1)
+    event = {"status": "slot", "call": {"id": "c", "is_free": False, "waiting": 1, "at": time.time()}}
+    since = time.time() - 500
+    deferred = deferred_by(operator(), TaskInstance(), event=event, since=since, refusals=0)
+    assert isinstance(deferred.trigger, KlingSlotTrigger)
+    assert (deferred.trigger.since, deferred.trigger.refused) == (since, False)
+    assert sandbox.requests["submit"] == 0
+
+
+def test_one_that_was_never_called_fails_at_its_time_without_a_submit(sandbox: Sandbox, connected: str) -> None:
+    task = operator(submit_timeout=60)
+    with pytest.raises(KlingRateLimitError, match=r"no free slot; 1 refusals in \d+ s \(submit_timeout=60\)"):
+        task.submit_again(context(TaskInstance()), {"status": "no_slot"}, since=time.time() - 61, refusals=1)
+    assert sandbox.requests["submit"] == 0
+
+
+def test_one_that_was_not_called_because_a_clock_is_ahead_returns(sandbox: Sandbox, connected: str) -> None:
+    deferred = deferred_by(
+        operator(submit_timeout=60), TaskInstance(), event={"status": "no_slot"}, since=time.time() - 10
+    )
+    assert isinstance(deferred.trigger, KlingSlotTrigger)
+    assert deferred.trigger.at_latest == pytest.approx(time.time() + 50, abs=5)
+
+
+def test_a_backend_that_fails_is_no_reason_to_wait_or_to_fail(
+    sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no backend")
+
+    monkeypatch.setattr("airflow_provider_kling.records.Variable.get", broken)
+    monkeypatch.setattr("airflow_provider_kling.records.waiting_hint.Variable.set", broken)
+    operator().execute(context(TaskInstance()))
+    sandbox.add_fault(Fault("submit", "rate_limit"))
+    deferred = deferred_by(operator(prompt="Another one."), TaskInstance(map_index=1))
+    assert isinstance(deferred.trigger, KlingSlotTrigger)
