@@ -32,7 +32,7 @@ help:
 	@echo "make test-versions  try every supported version of Airflow"
 	@echo "make test-ui        open the pages in a browser, on Airflow 3.3 and 3.1"
 	@echo "make screenshots    make test-ui, and put its pictures into docs/images"
-	@echo "make bench          measure, beside what one would use otherwise (half an hour)"
+	@echo "make bench          measure, beside what one would use otherwise (an hour and a half)"
 	@echo "make clean          remove everything that make made"
 	@echo "The Python to use: make PYTHON=python3.12 ..."
 

@@ -30,6 +30,7 @@ BENCHMARKS = {
     "worker_cost": "Workers for each video",
     "progress_writes": "Writing the progress of ten thousand videos",
     "triggerer_load": "Ten thousand waiting videos",
+    "account_use": "The slots of an account in use",
 }
 PACKAGES = (
     "apache-airflow",
