@@ -39,3 +39,6 @@ class ConnectionBook(BaseSecretsBackend):
             if conn_id not in BOOK.connections:
                 return None
             return json.dumps(BOOK.connections[conn_id])
+
+    def get_variable(self, key: str, team_name: str | None = None) -> str | None:
+        return None

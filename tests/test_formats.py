@@ -65,7 +65,6 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "airflow_provider_kling.hooks.kling.LookUp", lambda **fields: LookUp(**{**fields, "pause": 0.0})
     )
-    monkeypatch.setattr("airflow_provider_kling.operators.kling.SHORTEST_DEFERRAL", 0.0)
 
 
 class Server:
