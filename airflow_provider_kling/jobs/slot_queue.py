@@ -128,7 +128,7 @@ class SlotQueue:
     #: When the ends were seen whose slots nobody has been called for.
     _free: deque[float] = field(default_factory=deque)
     _next_probe: float = -math.inf
-    _probe_pause: float = FIRST_PROBE
+    _probe_pause: float = field(default_factory=lambda: FIRST_PROBE)
     _most_probes: int = 1
     _numbers: Iterator[int] = field(default_factory=count)
     #: How many tasks are to stand by, and until when that is not estimated again.
