@@ -80,6 +80,14 @@ def _short_deferrals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_kling.tasks.waiting.shortest_deferral", lambda **_: 0.0)
 
 
+@pytest.fixture(autouse=True)
+def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep records in Variables in memory: without a database, no Variable can be written."""
+    from tests.fixtures.variables import use_variables
+
+    use_variables(monkeypatch)
+
+
 @pytest.fixture
 def connect() -> Connect:
     """Return a function that makes an Airflow connection, ``kling_default`` unless another id is given."""

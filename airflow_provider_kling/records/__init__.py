@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import Variable, conf
 
 from airflow_provider_kling.records.folder import FolderStore
 from airflow_provider_kling.records.stores import (
+    RECORD_KEY,
     BothStores,
     Identity,
     NoStore,
@@ -48,7 +49,9 @@ def record_store(context: Context, *, conn_id: str, fingerprint: str, is_first_l
     in_folder = FolderStore(folder, identity, prove=prove) if folder else None
     state = task_state_store(context)
     if state is not None:
-        in_airflow = TaskStateStore(state, prove=prove)
+        # Before 3.3, Airflow kept the record of an attempt in a Variable.
+        before_upgrade = None if is_first_look or folder else VariableStore(identity)
+        in_airflow = TaskStateStore(state, prove=prove, before_upgrade=before_upgrade)
         return BothStores(in_airflow, in_folder) if in_folder else in_airflow
     if in_folder:
         return in_folder
@@ -74,12 +77,14 @@ def recorded_events(identity: Identity, task_state: Mapping[str, Any] | None) ->
     :raises Exception: if a store cannot be read, as the store raises it.
     """
     stores: list[Store] = []
-    if task_state is not None:
+    folder = _state_path()
+    # Without a record in it, no attempt may have run since the upgrade to 3.3.
+    if task_state is not None and (folder or RECORD_KEY in task_state):
         stores.append(TaskStateStore(task_state, prove=False))
-    if folder := _state_path():
+    if folder:
         stores.append(FolderStore(folder, identity, prove=False))
     if not stores:
-        if _is_turned_off():
+        if task_state is None and _is_turned_off():
             return None
         stores.append(VariableStore(identity, prove=False))
     return BothStores(*stores).load()

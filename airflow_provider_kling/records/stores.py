@@ -159,14 +159,26 @@ class TaskStateStore(_OneDocument):
 
     :param state: The store in the task's context.
     :param prove: See :class:`Store`.
+    :param before_upgrade: Where an Airflow without task state stores kept the record. It is read once, and copied.
     """
 
-    def __init__(self, state: Any, *, prove: bool) -> None:
+    def __init__(self, state: Any, *, prove: bool, before_upgrade: Store | None = None) -> None:
         super().__init__(prove=prove)
         self._state = state
+        self._before_upgrade = before_upgrade
+        self._is_absent = False
+
+    def load(self) -> Sequence[Event]:
+        events = super().load()
+        if self._before_upgrade is not None and self._is_absent:
+            events = self._before_upgrade.load()
+            self._write({**self._last_read, "events": list(events)})
+        return events
 
     def _get(self) -> Any:
-        return self._state.get(RECORD_KEY)
+        stored = self._state.get(RECORD_KEY)
+        self._is_absent = stored is None
+        return stored
 
     def _write(self, document: Mapping[str, Any]) -> None:
         self._state.set(RECORD_KEY, dict(document), retention=NEVER_EXPIRE)

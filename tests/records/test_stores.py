@@ -32,34 +32,15 @@ from airflow_provider_kling.records.stores import (
 )
 from airflow_provider_kling.version_compat import AIRFLOW_V_3_0_PLUS
 from tests.fixtures.record_events import intent, outcome
+from tests.fixtures.variables import Variables, use_variables
 from tests.task_context import StateStore, TaskInstance, context
 
 IDENTITY = Identity("dag", "run", "task", 3)
 
 
-class Variables(dict[str, str]):
-    """Airflow's Variables, which report one that could not be looked up as missing."""
-
-    broken = 0
-
-    def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
-        if self.broken:
-            self.broken -= 1
-            return default
-        return super().get(key, default)
-
-    def set(self, key: str, value: str, description: str | None = None) -> None:
-        assert len(key) <= 250
-        self[key] = value
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
-
-
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> Variables:
-    book = Variables()
-    monkeypatch.setattr("airflow_provider_kling.records.stores.Variable", book)
+    book = use_variables(monkeypatch)
     monkeypatch.setattr("airflow_provider_kling.records.Variable", book)
     return book
 
@@ -402,7 +383,32 @@ class TestWhichStore:
         assert not is_durable(older)
         assert is_durable(context(store=StateStore()))
 
-    def test_a_record_from_before_an_upgrade_is_found(self, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    @pytest.mark.parametrize("is_joined", [True, False])
+    def test_a_record_from_before_airflow_had_task_state_stores_is_found(
+        self, variables: Variables, is_joined: bool
+    ) -> None:
+        event, state = intent(), StateStore()
+        self.of({**context(), "task_state_store": None}).append(event)
+        newer = record_store(context(store=state), conn_id="c", fingerprint="f", is_first_look=False)
+        assert newer.load() == [event]
+        if is_joined:
+            newer.append(outcome(event))
+        variables.clear()
+        again = record_store(context(store=state), conn_id="c", fingerprint="f", is_first_look=False)
+        assert Journal(again.load()).submits[event["intent"]].fate == ("job" if is_joined else "unknown")
+
+    def test_a_variable_that_cannot_be_looked_up_after_an_upgrade_is_not_taken_for_none(
+        self, variables: Variables
+    ) -> None:
+        self.of({**context(), "task_state_store": None}).append(intent())
+        variables.broken = 99
+        newer = record_store(context(store=StateStore()), conn_id="c", fingerprint="f", is_first_look=False)
+        with pytest.raises(OSError, match="did not return"):
+            newer.load()
+
+    def test_a_record_in_a_folder_from_before_an_upgrade_is_found(
+        self, monkeypatch: pytest.MonkeyPatch, folder: str
+    ) -> None:
         monkeypatch.setenv("AIRFLOW__KLING__STATE_PATH", folder)
         event = intent()
         self.of({**context(), "task_state_store": None}).append(event)

@@ -77,6 +77,11 @@ class Scene:
         conf |= {"prompt": self.prompt, "record": record, "conn_id": self._conn_id}
         self.key = (dag_id, self.airflow.trigger_dag(dag_id, conf), TASK_ID)
 
+    def go_on(self, cluster: AirflowCluster, *, record: str) -> None:
+        """Go on with another Airflow on the same database, which keeps the record there."""
+        self.cluster, self.airflow = cluster, cluster.api
+        self._place = RECORDS[record]
+
     def wait_for(self, probe: Callable[[], T], what: str, *, pause: float = PAUSE) -> T:
         """Return the first true answer of ``probe``; see ``AirflowCluster.wait_for``."""
         return self.cluster.wait_for(probe, what, timeout=PATIENCE, pause=pause)

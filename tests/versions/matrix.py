@@ -17,11 +17,13 @@ COLUMNS = (
     "paid once",
     "transfer",
     "link",
+    "upgrade",
 )
 """
 What is tried on each version: ``form`` is the connection's form, ``parse`` every example DAG, ``retry joins`` that
 a retry of a task that failed after its submit joins the job, with the record in every place that needs no server,
-``paid once`` that kills and clears around the submit buy nothing twice, ``link`` the button that opens the video.
+``paid once`` that kills and clears around the submit buy nothing twice, ``link`` the button that opens the video,
+``upgrade`` that runs which an older Airflow has started are taken to their ends.
 """
 
 VARIABLE = "before 3.3 there is no task state store: the record is a Variable, or lies in [kling] state_path"
@@ -45,6 +47,7 @@ class Version:
     :param lowest: Whether everything that ``pyproject.toml`` names is installed in the lowest version it admits.
     :param groups: The dependency groups of ``pyproject.toml`` that its tests need.
     :param records: Where ``paid once`` keeps records: keys of ``tests.system.perils.RECORDS``.
+    :param upgraded_from: The older version whose runs it takes over: the name of another one.
     :param skipped: Columns that cannot be tried, with the reason.
     :param limits: What it cannot do besides.
     """
@@ -56,6 +59,7 @@ class Version:
     lowest: bool = False
     groups: tuple[str, ...] = ("test",)
     records: tuple[str, ...] = ("variable",)
+    upgraded_from: str = ""
     skipped: Mapping[str, str] = field(default_factory=dict)
     limits: tuple[str, ...] = (VARIABLE, NO_ON_KILL, NO_RETRY_POLICY)
 
@@ -98,11 +102,17 @@ VERSIONS = (
         airflow="3.2.*",
         pythons=("3.13", "3.12", "3.11", "3.14"),
         pins=("fastapi<0.137", "cadwyn<7", "svcs<26"),
-        groups=("test", "stores"),
+        groups=("test", "stores", "postgres"),
         records=("variable", "folder", "bucket"),
     ),
     Version(
-        name="3.3", airflow="3.3.*", pythons=("3.13", "3.12", "3.11", "3.14"), records=("state store",), limits=()
+        name="3.3",
+        airflow="3.3.*",
+        pythons=("3.13", "3.12", "3.11", "3.14"),
+        groups=("test", "postgres"),
+        records=("state store",),
+        upgraded_from="3.2",
+        limits=(),
     ),
 )
 

@@ -166,7 +166,7 @@ def probe(trial: Trial, processes: Processes) -> dict[str, str]:
     command = [trial.interpreter, "-m", "tests.versions.probe", folder, *trial.version.records]
     processes.run(command, environment, log)
     if not report.exists():
-        return dict.fromkeys(COLUMNS, _last_words(log))
+        return dict.fromkeys((column for column in COLUMNS if column != "upgrade"), _last_words(log))
     verdicts: dict[str, str] = json.loads(report.read_text())
     return verdicts
 
@@ -191,6 +191,21 @@ def try_unit_tests(trial: Trial, processes: Processes) -> None:
     if trial.installed:
         with _timed(trial, "unit tests"):
             trial.verdicts["unit tests"] = unit_tests(trial, processes)
+
+
+def try_upgrade(trial: Trial, trials: list[Trial], processes: Processes) -> None:
+    """Let a version take over the runs of an older one, if both are tried and could be installed."""
+    older = next((other for other in trials if other.version.name == trial.version.upgraded_from), None)
+    if older is None or not older.installed or not trial.installed:
+        trial.say(f"upgrade: not tried without {trial.version.upgraded_from}")
+        return
+    folder = trial.folder / "upgrade"
+    shutil.rmtree(folder, ignore_errors=True)
+    log = trial.folder / "upgrade.log"
+    arguments = map(str, (older.interpreter, trial.interpreter, folder))
+    command = [sys.executable, "-m", "tests.versions.upgrade", *arguments]
+    with _timed(trial, f"upgrade from {older.installed}"):
+        trial.verdicts["upgrade"] = _last_words(log) if processes.run(command, _environment(), log) else ""
 
 
 def print_table(trials: list[Trial]) -> None:
@@ -231,6 +246,9 @@ def main(names: list[str]) -> int:
         # One after the other: a test that counts seconds has no Airflow beside it that takes all processors.
         for step in (try_dags, try_unit_tests):
             list(pool.map(step, trials, repeat(processes)))
+        for trial in trials:
+            if trial.version.upgraded_from:
+                try_upgrade(trial, trials, processes)
     for trial in trials:
         for column, wrong in trial.verdicts.items():
             if wrong and column not in trial.version.skipped:

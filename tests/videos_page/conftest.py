@@ -14,3 +14,8 @@ def api_server() -> ApiServer:
     from tests.fixtures.api_server import start_api_server
 
     return start_api_server()
+
+
+@pytest.fixture(autouse=True)
+def _variables() -> None:
+    """Keep records in Variables in the database, which the API server reads."""

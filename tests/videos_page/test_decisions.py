@@ -402,6 +402,13 @@ class TestTaskStateStore:
         assert answer(press(api_server, chosen(name)))[0] is False
         assert variable(name) is None
 
+    def test_a_record_from_before_the_upgrade_to_3_3_counts(self, api_server: ApiServer) -> None:
+        lost = intent()
+        _in_variable(lost)
+        name = report(api_server, lost)
+        assert answer(press(api_server, chosen(name)))[0] is True
+        assert variable(name) == "none"
+
     def test_an_outcome_in_the_folder_counts(
         self, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
