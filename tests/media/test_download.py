@@ -505,6 +505,7 @@ class TestWhatIsNotReached:
                 fetch(hook, f"{url}/x.mp4")
             assert server.requests == []
 
+    @pytest.mark.alone
     def test_dead_addresses_take_no_longer_than_the_download_may(
         self, hook_on: Callable[..., KlingHook], lead: Lead
     ) -> None:

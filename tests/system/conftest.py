@@ -19,6 +19,13 @@ EXAMPLE_DAGS = CHECKOUT / "example_dags"
 TEST_DAGS = Path(__file__).parent / "dags"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all tests of this folder: an Airflow keeps all processors busy."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker("alone")
+
+
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     """Start a Kling whose jobs go on until a test ends them, so that nothing depends on how fast a machine is."""
