@@ -451,7 +451,7 @@ class TestWhatIsNoVideo:
             fetch(hook, server.base_url)
         assert caught.value.server_message == '{"error": "gone"}'
 
-    @pytest.mark.parametrize("body", [b"GIF89a" + bytes(50), gzip.compress(bytes(9000))])
+    @pytest.mark.parametrize("body", [b"GIF89a" + bytes(50), gzip.compress(bytes(9000))], ids=["GIF", "gzip"])
     def test_what_is_no_text_is_not_shown(self, hook: KlingHook, body: bytes) -> None:
         with RawServer(http_response(body)) as server, pytest.raises(KlingDownloadError) as caught:
             fetch(hook, server.base_url)
