@@ -20,10 +20,14 @@ TEST_DAGS = Path(__file__).parent / "dags"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all tests of this folder: an Airflow keeps all processors busy."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker("alone")
+    """Mark the tests of this folder, and put them after all others: an Airflow keeps all processors busy."""
+
+    def is_here(item: pytest.Item) -> bool:
+        return item.path.is_relative_to(Path(__file__).parent)
+
+    for item in filter(is_here, items):
+        item.add_marker("alone")
+    items.sort(key=is_here)
 
 
 @pytest.fixture(scope="session")
