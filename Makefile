@@ -56,8 +56,13 @@ lint: .venv/ready | .build/tmp
 package: .venv/ready | .build/tmp
 	@.venv/bin/python -m tests.package.check
 
+# What measures time, or runs a whole Airflow, comes last and by itself; it runs although another test has failed.
 test: .venv/ready | .build/tmp
-	.venv/bin/python -m pytest --basetemp=.build/pytest --cov --cov-report=term
+	.venv/bin/python -m pytest --basetemp=.build/pytest -m "not alone and not slow" --numprocesses=logical \
+		--dist=worksteal --cov --cov-report=; \
+	first=$$?; [ $$first -le 1 ] || exit $$first; \
+	.venv/bin/python -m pytest --basetemp=.build/pytest -m "alone and not slow" \
+		--cov --cov-append --cov-report=term && exit $$first
 
 test-slow: .venv/ready | .build/tmp
 	.venv/bin/python -m pytest --basetemp=.build/pytest -m slow --durations=0

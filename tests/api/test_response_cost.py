@@ -31,6 +31,9 @@ RUNNING = '{"id": "task_1", "status": "processing", "extra": '
 FAILED = '{"id": "task_1", "status": "failed", "message": "'
 
 
+pytestmark = pytest.mark.alone
+
+
 def read(body: bytes, http_status: int = 200) -> VideoJob | KlingError:
     """Read a status response; masking a key in it is measured elsewhere."""
     response = Response.from_http(http_status, body, {}, masked=lambda text: text)

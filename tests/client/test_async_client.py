@@ -280,6 +280,7 @@ class TestTheLookUp:
             await ask("task_1")
 
 
+@pytest.mark.alone
 @pytest.mark.asyncio
 class TestThePace:
     async def test_recovers_for_requests_that_wait_already(self, connect: Connect) -> None:
@@ -668,6 +669,7 @@ class TestTheServer:
             with pytest.raises(KlingConnectionError, match="certificate verify failed"):
                 await ask("task_1")
 
+    @pytest.mark.alone
     @pytest.mark.parametrize("status", [200, 400, 401, 500])
     @pytest.mark.parametrize(
         "size", [MAX_RESPONSE_BYTES, MAX_RESPONSE_BYTES + 1], ids=["as large as may be", "too large"]

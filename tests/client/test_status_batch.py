@@ -40,6 +40,9 @@ from tests.fixtures.triggers import event_of, trigger_for
 IDS = [f"task_{number}" for number in range(MAX_IDS)]
 
 
+pytestmark = pytest.mark.alone
+
+
 @pytest.fixture(autouse=True)
 def _api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(APIS, "several", SeveralIdsApi)

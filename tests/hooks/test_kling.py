@@ -476,7 +476,7 @@ def test_no_bytes_at_all_from_a_server_end_in_anything_but_a_named_error(
     raw: bytes, hook_on: Callable[..., KlingHook]
 ) -> None:
     with RawServer(raw) as server:
-        hook = hook_on(server.base_url, read_timeout=2)
+        hook = hook_on(server.base_url, connect_timeout=5, read_timeout=2)
         for call in (lambda: hook.submit_video(REQUEST), lambda: hook.get_video("task_1")):
             try:
                 call()

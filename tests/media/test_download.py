@@ -451,7 +451,7 @@ class TestWhatIsNoVideo:
             fetch(hook, server.base_url)
         assert caught.value.server_message == '{"error": "gone"}'
 
-    @pytest.mark.parametrize("body", [b"GIF89a" + bytes(50), gzip.compress(bytes(9000))])
+    @pytest.mark.parametrize("body", [b"GIF89a" + bytes(50), gzip.compress(bytes(9000))], ids=["GIF", "gzip"])
     def test_what_is_no_text_is_not_shown(self, hook: KlingHook, body: bytes) -> None:
         with RawServer(http_response(body)) as server, pytest.raises(KlingDownloadError) as caught:
             fetch(hook, server.base_url)
@@ -505,6 +505,7 @@ class TestWhatIsNotReached:
                 fetch(hook, f"{url}/x.mp4")
             assert server.requests == []
 
+    @pytest.mark.alone
     def test_dead_addresses_take_no_longer_than_the_download_may(
         self, hook_on: Callable[..., KlingHook], lead: Lead
     ) -> None:

@@ -513,6 +513,7 @@ class TestArguments:
             with pytest.raises(KlingDownloadError, match=f"more than max_bytes={len(MP4) - 1}"):
                 store(elsewhere(server), f"file://{tmp_path}/clip.mp4", max_bytes=len(MP4) - 1)
 
+    @pytest.mark.alone
     def test_all_attempts_together_end_at_the_timeout(self, connect: Connect, tmp_path: Path) -> None:
         def stall(connection: socket.socket, request: Request) -> None:
             connection.sendall(http_response(MP4, length=10**6))

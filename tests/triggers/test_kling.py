@@ -232,6 +232,7 @@ class TestManyTriggers:
         kinds = [type(result) for result in results]
         assert kinds == [asyncio.CancelledError, dict, asyncio.CancelledError, dict]
 
+    @pytest.mark.alone
     async def test_a_log_that_is_slow_to_read_does_not_hold_up_the_loop(
         self, sandbox: Sandbox, connected: str
     ) -> None:

@@ -74,6 +74,7 @@ async def test_many_videos_share_five_writes_a_second(sandbox: Sandbox, connect:
     assert len({message["map_index"] for _, message in supervisor.writes}) == len(moments)
 
 
+@pytest.mark.alone
 async def test_a_busy_supervisor_delays_neither_the_loop_nor_a_wait(sandbox: Sandbox, connected: str) -> None:
     task_ids = [submit(sandbox, Fault("submit", "pace", seconds=1)) for _ in range(3)]
     async with Supervisor(2.0) as supervisor:

@@ -372,6 +372,7 @@ class TestXcomBackend:
         assert rows.NOT_READ not in second
         assert SECRET not in text
 
+    @pytest.mark.alone
     def test_a_backend_that_hangs_holds_no_page(
         self, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

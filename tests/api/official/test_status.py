@@ -304,6 +304,7 @@ def test_a_key_that_is_rejected_later_is_explained() -> None:
     assert "60 seconds ahead" in str(raised(lambda: with_pair().read_status(rejected, ("8671",))))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("status", ["processing", "succeeded"])
 def test_a_response_about_twenty_jobs_costs_a_triggerer_little(status: str) -> None:
     fields = {"outputs": outputs(url=VIDEO_URL), "billing": [{"charge_type": "unit", "amount": "2.4"}]}

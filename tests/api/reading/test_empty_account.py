@@ -416,6 +416,7 @@ def test_a_body_that_names_a_task_is_never_a_certain_refusal(
         assert not is_definite_refusal(response, refusal_codes=["model_not_found"])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "unit",
     [

@@ -961,6 +961,7 @@ class TestIdsBesideAnError:
                 read_submit(answer(body, http_status))
             assert caught.value.kling_task_id == "task_9"
 
+    @pytest.mark.alone
     def test_a_hostile_response_does_not_make_the_search_long(self) -> None:
         started = time.process_time()
         for body in ([["{" * 8000] * 4] * 4, [{"message": "{" * 8000}] * 16):
@@ -1368,6 +1369,7 @@ def test_no_answer_at_all_breaks_anything(given_answer: Response) -> None:
         assert odd is None or odd
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "message",
     [

@@ -403,6 +403,7 @@ def test_a_refusal_of_content_beside_such_words_remains_one(text: str) -> None:
     assert failed(fail_reason=text).content_refused
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "text",
     ["violates the " * 600, "moderation service " * 400, "https://" * 1000, "sensitive to " * 600, "/wm" * 2700],

@@ -292,6 +292,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("word", ["processing", "completed", "failed", "dreamt", None])
 def test_no_body_costs_more_than_milliseconds(kind: str, word: str | None) -> None:
@@ -309,6 +310,7 @@ def test_no_body_costs_more_than_milliseconds(kind: str, word: str | None) -> No
     assert min(seconds() for _ in range(5)) < allowed_seconds(0.02)
 
 
+@pytest.mark.alone
 def test_a_running_job_is_read_without_a_search() -> None:
     body = {"id": "x", "task_id": "x", "object": "video", "model": "m", "status": "in_progress", "progress": 30}
     sent = response(body)
