@@ -128,11 +128,11 @@ class TestManyUsers:
         """The others wait their turn; the timeout of a request that has no socket yet would run out."""
 
         def slowly(connection: socket.socket, request: Request) -> None:
-            time.sleep(0.8)
+            time.sleep(1.2)
             connection.sendall(http_response(json.dumps({"status": "queued"}).encode()))
 
         with RawServer(slowly) as server:
-            connect(server.base_url, connect_timeout=1, read_timeout=1, max_requests_per_second=1000)
+            connect(server.base_url, connect_timeout=2, read_timeout=2, max_requests_per_second=1000)
             asked = await asyncio.gather(*(ask(f"task_{n}") for n in range(3 * MAX_SOCKETS)))
         assert len(asked) == 3 * MAX_SOCKETS
 

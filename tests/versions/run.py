@@ -31,6 +31,8 @@ from tests.versions.processes import CHECKOUT, Processes
 BUILD = CHECKOUT / ".build" / "versions"
 AT_ONCE = 2
 """Versions that are tried at the same time: each waits a good deal."""
+AT_ONCE_PER_VERSION = 2
+"""Tests of a version that run at the same time: most of their time is timeouts that they wait for."""
 LAST_WORDS = 60
 """Lines of a log that are shown when something fails."""
 MOST_FAILURES = 20
@@ -125,13 +127,13 @@ def build(trial: Trial, processes: Processes, python: str) -> None:
     ).stdout.strip()
 
 
-def unit_tests(trial: Trial, processes: Processes) -> str:
-    """Run the unit tests; return what went wrong."""
-    log = trial.folder / "unit-tests.log"
+def unit_tests(trial: Trial, processes: Processes, log: Path, *arguments: str) -> str:
+    """Run the unit tests that pytest's arguments select; return what went wrong."""
     included = UNIT_TESTS_OF_LOWEST if trial.version.lowest else frozenset()
     left_out = UNIT_TESTS_LEFT_OUT.keys() - included
     command = [
-        *(str(trial.interpreter), "-m", "pytest", "tests", "-q", "-rsfE"),
+        *(str(trial.interpreter), "-m", "pytest", "tests", "-q"),
+        *arguments,
         *(f"--ignore={name}" for name in left_out),
         *("-o", f"cache_dir={trial.folder / 'pytest-cache'}", f"--basetemp={trial.folder / 'pytest'}"),
     ]
@@ -144,7 +146,7 @@ def unit_tests(trial: Trial, processes: Processes) -> str:
         trial.say(f"unit tests: {number} skipped: {reason}")
     for line in _PYTEST_REPORT.findall(text):
         trial.say(f"unit tests: {line}")
-    trial.failed_tests = _PYTEST_FAILURES.findall(text)[:MOST_FAILURES]
+    trial.failed_tests += _PYTEST_FAILURES.findall(text)[:MOST_FAILURES]
     return _last_words(log) if status else ""
 
 
@@ -188,9 +190,23 @@ def try_dags(trial: Trial, processes: Processes) -> None:
 
 
 def try_unit_tests(trial: Trial, processes: Processes) -> None:
+    """Run all unit tests that measure no time."""
     if trial.installed:
+        log = trial.folder / "unit-tests.log"
+        at_once = (f"--numprocesses={AT_ONCE_PER_VERSION}", "--dist=worksteal")
         with _timed(trial, "unit tests"):
-            trial.verdicts["unit tests"] = unit_tests(trial, processes)
+            wrong = unit_tests(trial, processes, log, "-rsfE", "-m", "not alone and not slow", *at_once)
+        trial.verdicts["unit tests"] = wrong
+
+
+def try_tests_of_time(trial: Trial, processes: Processes) -> None:
+    """Run the unit tests that measure time, one after the other."""
+    if trial.installed:
+        log = trial.folder / "tests-of-time.log"
+        with _timed(trial, "unit tests that measure time"):
+            # What is skipped has been told.
+            wrong = unit_tests(trial, processes, log, "-rfE", "-m", "alone and not slow")
+        trial.verdicts["unit tests"] += wrong
 
 
 def try_upgrade(trial: Trial, trials: list[Trial], processes: Processes) -> None:
@@ -243,8 +259,8 @@ def main(names: list[str]) -> int:
         return 2
     trials = [Trial(version) for version in VERSIONS if not names or version.name in names]
     with Processes() as processes, ThreadPoolExecutor(AT_ONCE) as pool:
-        # One after the other: a test that counts seconds has no Airflow beside it that takes all processors.
-        for step in (try_dags, try_unit_tests):
+        # One after the other: a test that counts seconds has nothing beside it that takes all processors.
+        for step in (try_dags, try_unit_tests, try_tests_of_time):
             list(pool.map(step, trials, repeat(processes)))
         for trial in trials:
             if trial.version.upgraded_from:
