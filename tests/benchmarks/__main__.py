@@ -27,6 +27,7 @@ BENCHMARKS = {
     "download": "Storing a video",
     "poll_cost": "CPU for each status check",
     "status_batches": "Several videos in one status request",
+    "slot_queue": "The queue for slots, simulated",
     "worker_cost": "Workers for each video",
     "progress_writes": "Writing the progress of ten thousand videos",
     "triggerer_load": "Ten thousand waiting videos",
