@@ -18,18 +18,23 @@ from airflow_provider_kling.sandbox import Sandbox
 from tests.benchmarks.report import table
 from tests.cluster.batch import Outcome, play
 
+ON_THE_PLATFORM, ON_A_GATEWAY, SLOTS = 1000, 200, 100
 VIDEO_SECONDS = 60.0
 PATIENCE = 3 * 3600.0
 
 
 def main() -> None:
-    """Play both batches and print their table."""
+    """Play both batches and print their table, what happens meanwhile on stderr."""
     found: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory() as name, redirect_stdout(sys.stderr):
         with Sandbox(api="official", run_seconds=VIDEO_SECONDS, one_video=True) as sandbox:
-            found["Kling's platform"] = play(sandbox, 1000, timeout=PATIENCE, folder=Path(name) / "official")
-        with Sandbox(max_concurrent=100, run_seconds=VIDEO_SECONDS, one_video=True) as sandbox:
-            found["a gateway, 100 slots"] = play(sandbox, 200, timeout=PATIENCE, folder=Path(name) / "gateway")
+            found["Kling's platform"] = play(
+                sandbox, ON_THE_PLATFORM, timeout=PATIENCE, folder=Path(name) / "official"
+            )
+        with Sandbox(max_concurrent=SLOTS, run_seconds=VIDEO_SECONDS, one_video=True) as sandbox:
+            found[f"a gateway, {SLOTS} slots"] = play(
+                sandbox, ON_A_GATEWAY, timeout=PATIENCE, folder=Path(name) / "gateway"
+            )
     if faults := [fault for outcome in found.values() for fault in outcome.faults]:
         raise RuntimeError("\n".join(faults))
     columns = {label: outcome.figures() for label, outcome in found.items()}

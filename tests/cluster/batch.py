@@ -16,7 +16,7 @@ from typing import Any
 
 import requests
 
-from airflow_provider_kling.sandbox import Sandbox
+from airflow_provider_kling.sandbox import Fault, Sandbox
 from tests.cluster.memory import MemoryWatch
 from tests.cluster.network import Network
 from tests.cluster.parts import BROKER, WORKERS, celery_cluster
@@ -35,6 +35,9 @@ RESTART_AFTER = 5.0
 CUT_SECONDS = 30.0
 LOOK_EVERY = 2.0
 UNCERTAIN = "uncertain"
+PROMPT = "view {:04}."
+UNANSWERED = 0
+"""The video whose submit gets no response: on a gateway, nobody but a person can know what became of it."""
 CONN_ID = "kling_cluster"
 
 
@@ -43,27 +46,34 @@ class Misfortune:
     """What happens once a number of submits was accepted; it ends before the next one begins."""
 
     name: str
-    happen: Callable[[AirflowCluster, Network], None]
+    happen: Callable[[Batch], None]
 
 
 def killed(component: str) -> Misfortune:
     """Return the kill of a component with all its processes, and its start some seconds later."""
-
-    def happen(cluster: AirflowCluster, network: Network) -> None:
-        cluster.kill(component)
-        time.sleep(RESTART_AFTER)
-        cluster.start_component(component)
-
-    return Misfortune(f"SIGKILL for {component}", happen)
+    return Misfortune(f"SIGKILL for {component}", lambda batch: _kill(batch.cluster, component))
 
 
-def _cut(cluster: AirflowCluster, network: Network) -> None:
-    with network.cut():
+def _kill(cluster: AirflowCluster, component: str) -> None:
+    cluster.kill(component)
+    time.sleep(RESTART_AFTER)
+    cluster.start_component(component)
+
+
+def _kill_submitting_worker(batch: Batch) -> None:
+    """The server has accepted the submit of the first video, and its response never comes."""
+    batch.wait_for(lambda: batch.bought()[UNANSWERED] > 0, f"the submit of video {UNANSWERED}")
+    task = batch.cluster.api.task_instance(DAG_ID, batch.run_id, TASK_ID, UNANSWERED)
+    _kill(batch.cluster, task["hostname"])
+
+
+def _cut(batch: Batch) -> None:
+    with batch.network.cut():
         time.sleep(CUT_SECONDS)
 
 
 MISFORTUNES = (
-    killed("celery.1"),
+    Misfortune("SIGKILL for a Celery worker that submits", _kill_submitting_worker),
     killed("triggerer.1"),
     killed("scheduler.1"),
     killed(BROKER),
@@ -153,7 +163,7 @@ class Batch:
         self.folder = "videos/"
         self.run_id = ""
         self.outcome = Outcome(count)
-        self._start = 0.0
+        self._start, self._end = 0.0, 0.0
 
     def run(self, misfortunes: Sequence[Misfortune], *, timeout: float, into: Path) -> Outcome:
         """
@@ -163,21 +173,23 @@ class Batch:
         :param timeout: Seconds.
         :param into: Takes the files that are looked into.
         """
+        self.sandbox.add_fault(Fault("submit", "delay_after", match=PROMPT.format(UNANSWERED), seconds=3600))
         api = self.cluster.api
         api.wait_for_dags({DAG_ID})
         with MemoryWatch(self.cluster) as memory:
             self._start = time.monotonic()
+            self._end = self._start + timeout
             conf = {"count": self.count, "folder": f"{self.bucket.url}/{self.folder}", "conn_id": CONN_ID}
             self.run_id = api.trigger_dag(DAG_ID, conf)
             for number, misfortune in enumerate(misfortunes, 1):
                 # The last one comes early enough to find tasks at work.
                 due = self.count * number // (len(misfortunes) + 2)
-                self._wait_for(partial(self._has_bought, due), f"{due} submits", timeout)
+                self.wait_for(partial(self._has_bought, due), f"{due} submits")
                 self._note(f"{misfortune.name}, {len(self.sandbox.ledger())} submits accepted")
-                misfortune.happen(self.cluster, self.network)
+                misfortune.happen(self)
                 self._note(f"{misfortune.name}: over, {len(self.sandbox.ledger())} submits accepted")
                 self.cluster.wait_until_healthy()
-            self._wait_for(self._ended, "the batch to end", timeout)
+            self.wait_for(self._ended, "the batch to end")
             self.outcome.seconds = time.monotonic() - self._start
         self.outcome.memory = memory.peaks
         logs = [held_by_workload(self.cluster.log_path(name)) for name in WORKERS]
@@ -188,8 +200,14 @@ class Batch:
         self._look_at_files(into)
         return self.outcome
 
-    def _wait_for(self, probe: Callable[[], bool], what: str, timeout: float) -> None:
-        left = self._start + timeout - time.monotonic()
+    def bought(self) -> Counter[int]:
+        """Return the number of accepted submits of each video."""
+        prompts = [entry["request"]["prompt"] for entry in self.sandbox.ledger()]
+        return Counter(int(prompt.rstrip(".").rpartition(" ")[2]) for prompt in prompts)
+
+    def wait_for(self, probe: Callable[[], bool], what: str) -> None:
+        """Return when ``probe`` is true; see ``AirflowCluster.wait_for``."""
+        left = self._end - time.monotonic()
         try:
             self.cluster.wait_for(probe, what, timeout=left, pause=LOOK_EVERY)
         except TimeoutError as error:
@@ -251,8 +269,7 @@ class Batch:
     def _look_at_ledger(self) -> None:
         """Each video that was made was bought once; one of unknown fate once or not at all."""
         outcome = self.outcome
-        prompts = [entry["request"]["prompt"] for entry in self.sandbox.ledger()]
-        outcome.accepted.update(int(prompt.rstrip(".").rpartition(" ")[2]) for prompt in prompts)
+        outcome.accepted.update(self.bought())
         outcome.requests.update(self.sandbox.requests)
         for index, state in outcome.states.items():
             bought = outcome.accepted[index]
