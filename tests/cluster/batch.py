@@ -35,9 +35,6 @@ RESTART_AFTER = 5.0
 CUT_SECONDS = 30.0
 LOOK_EVERY = 2.0
 UNCERTAIN = "uncertain"
-PROMPT = "view {:04}."
-UNANSWERED = 0
-"""The video whose submit gets no response: on a gateway, nobody but a person can know what became of it."""
 CONN_ID = "kling_cluster"
 
 
@@ -61,9 +58,8 @@ def _kill(cluster: AirflowCluster, component: str) -> None:
 
 
 def _kill_submitting_worker(batch: Batch) -> None:
-    """The server has accepted the submit of the first video, and its response never comes."""
-    batch.wait_for(lambda: batch.bought()[UNANSWERED] > 0, f"the submit of video {UNANSWERED}")
-    task = batch.cluster.api.task_instance(DAG_ID, batch.run_id, TASK_ID, UNANSWERED)
+    """The server has accepted the submit, and its response never comes."""
+    task = batch.cluster.api.task_instance(DAG_ID, batch.run_id, TASK_ID, batch.bought()[0])
     _kill(batch.cluster, task["hostname"])
 
 
@@ -89,6 +85,7 @@ class Outcome:
 
     :ivar seconds: From the first request for it until its last task ended.
     :ivar states: Map index -> ``success``, ``uncertain``, or the state of a task that was lost.
+    :ivar unanswered: The video whose submit was accepted, and whose response was lost with the worker.
     :ivar accepted: Map index -> submits that the server accepted, and bills.
     :ivar requests: What the sandbox counted; see its ``requests``.
     :ivar worker_runs: Number of runs of a task on a worker, those that were killed not included.
@@ -102,6 +99,7 @@ class Outcome:
     count: int
     seconds: float = 0.0
     states: dict[int, str] = field(default_factory=dict)
+    unanswered: int = -1
     accepted: Counter[int] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
     worker_runs: int = 0
@@ -173,7 +171,8 @@ class Batch:
         :param timeout: Seconds.
         :param into: Takes the files that are looked into.
         """
-        self.sandbox.add_fault(Fault("submit", "delay_after", match=PROMPT.format(UNANSWERED), seconds=3600))
+        # While all slots are free: one that is refused would buy nothing.
+        self.sandbox.add_fault(Fault("submit", "delay_after", seconds=3600))
         api = self.cluster.api
         api.wait_for_dags({DAG_ID})
         with MemoryWatch(self.cluster) as memory:
@@ -200,10 +199,10 @@ class Batch:
         self._look_at_files(into)
         return self.outcome
 
-    def bought(self) -> Counter[int]:
-        """Return the number of accepted submits of each video."""
+    def bought(self) -> list[int]:
+        """Return the video of each accepted submit, the oldest one first. Nobody is told of the first one."""
         prompts = [entry["request"]["prompt"] for entry in self.sandbox.ledger()]
-        return Counter(int(prompt.rstrip(".").rpartition(" ")[2]) for prompt in prompts)
+        return [int(prompt.rstrip(".").rpartition(" ")[2]) for prompt in prompts]
 
     def wait_for(self, probe: Callable[[], bool], what: str) -> None:
         """Return when ``probe`` is true; see ``AirflowCluster.wait_for``."""
@@ -269,6 +268,7 @@ class Batch:
     def _look_at_ledger(self) -> None:
         """Each video that was made was bought once; one of unknown fate once or not at all."""
         outcome = self.outcome
+        outcome.unanswered, *_ = self.bought()
         outcome.accepted.update(self.bought())
         outcome.requests.update(self.sandbox.requests)
         for index, state in outcome.states.items():

@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 
@@ -14,21 +14,18 @@ from tests.cluster.network import Network
 @pytest.fixture
 def echo() -> Iterator[int]:
     """Serve a port that sends back what it gets."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def serve() -> None:
-            with suppress(OSError):  # it is closed
-                while True:
-                    connection, _ = server.accept()
-                    threading.Thread(target=answer, args=(connection,), daemon=True).start()
+    class Echo(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while data := self.request.recv(1024):
+                self.request.sendall(data)
 
-        def answer(connection: socket.socket) -> None:
-            with connection:
-                while data := connection.recv(1024):
-                    connection.sendall(data)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1]
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
 
 
 def connected(network: Network) -> socket.socket:

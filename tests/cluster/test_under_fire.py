@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from airflow_provider_kling.sandbox import Sandbox
-from tests.cluster.batch import UNANSWERED, play
+from tests.cluster.batch import UNCERTAIN, play
 
 COUNT, SLOTS, VIDEO_SECONDS = 40, 5, 10.0
 PATIENCE = 900.0
@@ -17,6 +17,6 @@ def test_each_video_is_paid_for_once_and_stored_whole(tmp_path: Path) -> None:
     with Sandbox(max_concurrent=SLOTS, run_seconds=VIDEO_SECONDS, one_video=True) as sandbox:
         outcome = play(sandbox, COUNT, timeout=PATIENCE, folder=tmp_path)
     assert outcome.faults == []
-    # Accepted, and its response lost with the worker: it stops for a person, and no retry buys it again.
-    assert outcome.states[UNANSWERED] == "uncertain"
-    assert outcome.accepted[UNANSWERED] == 1
+    # It stops for a person, and no retry has bought it again.
+    assert outcome.states[outcome.unanswered] == UNCERTAIN
+    assert outcome.accepted[outcome.unanswered] == 1
