@@ -33,6 +33,8 @@ TASK_ID = "generate"
 RESTART_AFTER = 5.0
 """Seconds until what was killed is started again."""
 CUT_SECONDS = 30.0
+FIRST_AFTER = 5
+"""Accepted submits before the first misfortune: soon, while a response is still waited for."""
 LOOK_EVERY = 2.0
 UNCERTAIN = "uncertain"
 CONN_ID = "kling_cluster"
@@ -180,9 +182,9 @@ class Batch:
             self._end = self._start + timeout
             conf = {"count": self.count, "folder": f"{self.bucket.url}/{self.folder}", "conn_id": CONN_ID}
             self.run_id = api.trigger_dag(DAG_ID, conf)
-            for number, misfortune in enumerate(misfortunes, 1):
+            for number, misfortune in enumerate(misfortunes):
                 # The last one comes early enough to find tasks at work.
-                due = self.count * number // (len(misfortunes) + 2)
+                due = FIRST_AFTER + self.count * number // (len(misfortunes) + 2)
                 self.wait_for(partial(self._has_bought, due), f"{due} submits")
                 self._note(f"{misfortune.name}, {len(self.sandbox.ledger())} submits accepted")
                 misfortune.happen(self)
