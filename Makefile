@@ -20,7 +20,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
 stop = { echo "make: $(1)" >&2; exit 1; }
 
-.PHONY: help demo airflow check lint package test test-slow test-versions test-ui screenshots bench clean
+.PHONY: help demo airflow check lint package test test-slow test-versions test-ui test-cluster test-cluster-full screenshots bench clean
 
 help:
 	@echo "make demo           make a video with a DAG on a real Airflow, against a local stand-in for Kling"
@@ -31,6 +31,8 @@ help:
 	@echo "make test-slow      run the tests that take many minutes"
 	@echo "make test-versions  try every supported version of Airflow"
 	@echo "make test-ui        open the pages in a browser, on Airflow 3.3 and 3.1"
+	@echo "make test-cluster   make videos on a cluster, parts of which are killed meanwhile"
+	@echo "make test-cluster-full  the same with 1,200 videos, for the benchmarks (an hour)"
 	@echo "make screenshots    make test-ui, and put its pictures into docs/images"
 	@echo "make bench          measure, beside what one would use otherwise (an hour and a half)"
 	@echo "make clean          remove everything that make made"
@@ -74,6 +76,14 @@ test-ui: .venv/ready | .build/tmp
 	@test -x "$(CHROMIUM)" || $(call stop,no Chromium was found. On Debian: apt-get install chromium fonts-dejavu-core. Or name one: make CHROMIUM=/path/to/chrome test-ui)
 	@.venv/bin/uv pip install --quiet --python .venv/bin/python --group ui || $(call stop,the packages could not be installed. Is the Python package index within reach?)
 	CHROMIUM="$(CHROMIUM)" .venv/bin/python -m pytest --basetemp=.build/pytest-ui --durations=10 tests/ui
+
+test-cluster: .venv/ready | .build/tmp
+	@.venv/bin/uv pip install --quiet --python .venv/bin/python --group cluster || $(call stop,the packages could not be installed. Is the Python package index within reach?)
+	.venv/bin/python -m pytest --basetemp=.build/pytest-cluster -s tests/cluster
+
+test-cluster-full: .venv/ready | .build/tmp
+	@.venv/bin/uv pip install --quiet --python .venv/bin/python --group bench --group cluster || $(call stop,the packages could not be installed. Is the Python package index within reach?)
+	@.venv/bin/python -m tests.benchmarks cluster
 
 screenshots: test-ui
 	@mkdir -p docs/images

@@ -717,7 +717,7 @@ class Submitter:
     def _withdraw(self, intent: str) -> None:
         """Record that a POST was not sent; if that fails, the intent stops the next attempt, which is safe."""
         try:
-            self._append(new_event("withdrawn", intent, at=self.now()))
+            self._append(new_event("withdrawn", intent, at=self.now()), attempts=ATTEMPTS_TO_RECORD)
         except KlingError as error:
             self.log(str(error))
         else:

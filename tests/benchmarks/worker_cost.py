@@ -10,7 +10,6 @@ that it held a worker.
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import time
 from collections import defaultdict
@@ -19,6 +18,7 @@ from pathlib import Path
 from airflow_provider_kling.sandbox import Sandbox
 from tests.benchmarks.report import table
 from tests.system.airflow_cluster import AirflowCluster
+from tests.system.worker_log import held_by_workload
 
 VIDEO_SECONDS = 60.0
 RUNS = 4
@@ -32,8 +32,6 @@ DAGS = {
     "sensor_starts_from_trigger": "... with start_from_trigger",
     "operator_waits": "KlingGenerateOperator that waits",
 }
-_FINISHED = re.compile(r"Workload finished.*duration=([\d.]+).*workload_id=([\w-]+)")
-_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def main() -> None:
@@ -54,7 +52,7 @@ def main() -> None:
                     raise RuntimeError(cluster.api.report(dag_id, run_id))
             # The supervisor's last lines come after the state.
             time.sleep(5)
-            held = _held(cluster.log_path("scheduler"))
+            held = held_by_workload(cluster.log_path("scheduler"))
             found: dict[str, list[list[float]]] = defaultdict(list)
             for dag_id, run_id in runs:
                 tasks = cluster.api.task_instances(dag_id, run_id)
@@ -76,15 +74,6 @@ def main() -> None:
 def _start(cluster: AirflowCluster, dag_id: str) -> str:
     time.sleep(PAUSE)
     return cluster.api.trigger_dag(dag_id)
-
-
-def _held(log: Path) -> dict[str, list[float]]:
-    """Return by task instance how long each of its processes held a worker."""
-    held: dict[str, list[float]] = defaultdict(list)
-    for line in log.read_text(errors="replace").splitlines():
-        if found := _FINISHED.search(_COLOUR.sub("", line)):
-            held[found[2]].append(float(found[1]))
-    return held
 
 
 def _seconds(runs: list[list[float]]) -> float:

@@ -514,6 +514,32 @@ class TestTheRecord:
         vendor.obtain()
         assert vendor.fates() == ["job"]
 
+    def test_an_intent_is_withdrawn_as_soon_as_the_store_is_back(self) -> None:
+        """The store goes away once it has the intent: nothing was sent, so no person has to look."""
+        vendor = Vendor()
+        load, append, away = vendor.load, vendor.append, 0
+
+        def write(event: Any) -> None:
+            nonlocal away
+            if away:
+                away -= 1
+                raise OSError("the store is away")
+            append(event)
+            away = 3 if event["event"] == "intent" else 0
+
+        def read() -> list[Event]:
+            if away:
+                raise OSError("the store is away")
+            return load()
+
+        vendor.append, vendor.load = write, read  # type: ignore[method-assign]
+        with pytest.raises(KlingError, match="cannot be read"):
+            vendor.obtain()
+        assert vendor.fates() == []
+        vendor.append, vendor.load = append, load  # type: ignore[method-assign]
+        assert vendor.obtain().kling_task_id == "task_0"
+        assert vendor.bought == ["task_0"]
+
     def test_an_intent_that_does_not_show_is_not_sent(self) -> None:
         vendor = Vendor()
         vendor.append = lambda event: None  # type: ignore[method-assign]

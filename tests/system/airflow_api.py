@@ -96,6 +96,13 @@ class AirflowApi:
         answer.raise_for_status()
         return dict(answer.json())
 
+    def heartbeats(self) -> dict[str, str]:
+        """Return host name -> newest heartbeat of each component that keeps one."""
+        newest_first = self.request("GET", "jobs", params={"limit": _PAGE, "order_by": "-latest_heartbeat"})[
+            "jobs"
+        ]
+        return {job["hostname"]: job["latest_heartbeat"] for job in reversed(newest_first) if job["hostname"]}
+
     def pool(self, name: str = "default_pool") -> dict[str, Any]:
         """Return a pool with its counts, such as ``running_slots`` and ``deferred_slots``."""
         return dict(self.request("GET", f"pools/{quote(name)}"))

@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,13 +39,16 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "dag-processor": (),
     "triggerer": ("--skip-serve-logs",),
 }
-"""The Airflow commands that make up a whole Airflow, with their arguments."""
+"""The components of a whole Airflow on LocalExecutor: name -> arguments; see ``AirflowCluster``."""
 
+COMPONENT = "AIRFLOW_CLUSTER_COMPONENT"
+"""The environment variable that tells each component its name."""
 _CHECKOUT = Path(__file__).parents[2]
 _SILENCE = 150.0
 """Seconds without a sign of life after which a component is broken; far more than needed, for a busy machine."""
 _LISTEN_EVERY = 10.0
 """Seconds between two looks at the signs of life while something else is waited for."""
+_HOSTNAME = "AIRFLOW__CORE__HOSTNAME_CALLABLE"
 _STOP_GRACE = 4.0
 """Seconds that a component gets to end by itself."""
 _FOREIGN_VARIABLES = ("AIRFLOW", "_AIRFLOW", "PYTHONPATH", "PYTHONHOME")
@@ -57,7 +60,7 @@ class ClusterError(RuntimeError):
 
 
 class AirflowCluster:
-    """Run Airflow with LocalExecutor in ``home``, and drive it through ``api``.
+    """Run Airflow in ``home``, with LocalExecutor unless told otherwise, and drive it through ``api``.
 
     Use it as a context manager. No process outlives it, however this one ends: a watchdog sees to that.
 
@@ -72,6 +75,11 @@ class AirflowCluster:
     :param port: of the API server and UI; another one if it is taken, any free one if 0.
     :param login: user name and password to drive it with; None where everybody is let in as admin.
     :param python: the interpreter in whose environment Airflow is installed; this one if None.
+    :param components: name -> arguments of each component. The name is the Airflow command; a suffix tells apart
+        several of one kind: ``triggerer.2``. These need a ``hostname_callable`` that returns ``COMPONENT``, by
+        which their heartbeats are told apart.
+    :param servers: name -> command line of what Airflow needs beside its database, such as a broker; started
+        first, and from then on components like the others.
     """
 
     def __init__(
@@ -87,20 +95,23 @@ class AirflowCluster:
         port: int = 0,
         login: tuple[str, str] | None = None,
         python: Path | None = None,
+        components: Mapping[str, Sequence[str]] = COMPONENTS,
+        servers: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.home = home.absolute()
         self.python = python or Path(sys.executable)
         self._sqlite = None if database else self.home / "airflow.db"
         port = free_port(port)
         self.api = AirflowApi(f"http://127.0.0.1:{port}", login)
-        self._execution_port = free_port()
+        self._components, self._servers = components, servers or {}
+        self._execution_port = free_port() if "api-server.execution" in components else port
         self._execution_url = f"http://127.0.0.1:{self._execution_port}/execution/"
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_VARIABLES)},
             "AIRFLOW_HOME": str(self.home),
             # A component that hangs is aborted: its log then tells where each of its threads was.
             "PYTHONFAULTHANDLER": "1",
-            **_variables(
+            **variables(
                 {
                     "core": {
                         "dags_folder": dags.absolute(),
@@ -163,7 +174,7 @@ class AirflowCluster:
         if self._spawn("migrate", "db", "migrate").wait():
             raise ClusterError(f"airflow db migrate failed; {self._last_words('migrate')}")
         self._let_readers_and_a_writer_share_the_database()
-        for component in COMPONENTS:
+        for component in (*self._servers, *self._components):
             self.start_component(component)
         self.wait_until_healthy()
 
@@ -182,17 +193,19 @@ class AirflowCluster:
         self._running.clear()
 
     def start_component(self, name: str) -> None:
-        """Start a component and return at once.
+        """Start a component or a server and return at once.
 
-        :param name: a key of ``COMPONENTS``. A suffix makes one more of the kind: ``triggerer.2``.
+        :param name: a key of ``components`` or ``servers``. Another suffix makes one more of the kind.
         """
-        command = name.partition(".")[0]
-        arguments = COMPONENTS[name if name in COMPONENTS else command]
+        kind = name.partition(".")[0]
+        arguments = self._components.get(name, self._components.get(kind, ()))
         if name == "api-server.execution":
-            arguments += ("--port", str(self._execution_port))
+            arguments = (*arguments, "--port", str(self._execution_port))
         self._started[name] = datetime.now(UTC)
         self._heard[name] = (self._started[name], time.monotonic())
-        self._running[name] = self._spawn(name, command, *arguments)
+        self._running[name] = (
+            self._run(name, self._servers[name]) if name in self._servers else self._spawn(name, kind, *arguments)
+        )
 
     def kill(self, name: str, *, children: bool = True) -> None:
         """Kill a component with SIGKILL and return when it is gone.
@@ -219,7 +232,7 @@ class AirflowCluster:
         :raises ClusterError: see ``check``.
         """
         while not self._is_healthy():
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def wait_for(self, probe: Callable[[], T], what: str, *, timeout: float, pause: float = 0.2) -> T:
         """Return the first true answer of ``probe``, as long as Airflow is at work.
@@ -255,6 +268,10 @@ class AirflowCluster:
                     continue
                 raise ClusterError(f"{self._trouble}\n{self._table()}\n{self._abort()}")
 
+    def running(self) -> list[str]:
+        """Return the names of the components and servers that were started, and not killed since."""
+        return list(self._running)
+
     def processes(self, name: str) -> list[psutil.Process]:
         """Return a component's living processes: its own and all that it started."""
         return _session_processes({self._running[name].pid})
@@ -273,10 +290,13 @@ class AirflowCluster:
         return self.home / "logs" / f"{name}.log"
 
     def _spawn(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        return self._run(name, [str(self.python), "-m", "airflow", *command])
+
+    def _run(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         with self.log_path(name).open("ab") as log:
             process = subprocess.Popen(
-                [self.python, "-m", "airflow", *command],
-                env=self.environment,
+                command,
+                env={**self.environment, COMPONENT: name},
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -308,8 +328,14 @@ class AirflowCluster:
         with suppress(requests.RequestException):
             requests.get(f"{self._execution_url}health", timeout=10).raise_for_status()
             signs["api-server.execution"] = datetime.now(UTC)
+        if _HOSTNAME in self.environment:
+            with suppress(requests.RequestException):
+                signs |= {host: datetime.fromisoformat(beat) for host, beat in self.api.heartbeats().items()}
         for name, (latest, _) in list(self._heard.items()):
-            sign = signs.get(name if name in COMPONENTS else name.partition(".")[0])
+            kind = name.partition(".")[0]
+            # Of a broker and of a Celery worker, nobody keeps a heartbeat that could be read here.
+            without = name in self._servers or kind == "celery"
+            sign = datetime.now(UTC) if without else signs.get(name, signs.get(kind))
             if sign is not None and sign > latest:
                 # Its age is measured by a clock that stands still while the machine is suspended.
                 self._heard[name] = (sign, time.monotonic())
@@ -338,7 +364,8 @@ class AirflowCluster:
         return "\n".join([f"the log {self.log_path(name)} closes with", *lines[-40:]])
 
 
-def _variables(settings: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
+def variables(settings: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
+    """Return the environment variables that set these options: section -> option -> value."""
     return {
         f"AIRFLOW__{section.upper()}__{option.upper()}": str(value)
         for section, options in settings.items()

@@ -38,11 +38,18 @@ class Bucket:
     def files(self, folder: str, into: Path) -> dict[str, Path]:
         """Download a folder; return name -> file."""
         found = {}
-        for entry in self.server.client.list_objects_v2(Bucket=_NAME, Prefix=folder).get("Contents", []):
-            name = entry["Key"].removeprefix(folder)
-            found[name] = into / name.replace("/", "-")
-            self.server.client.download_file(_NAME, entry["Key"], str(found[name]))
+        for page in self.server.client.get_paginator("list_objects_v2").paginate(Bucket=_NAME, Prefix=folder):
+            for entry in page.get("Contents", []):
+                name = entry["Key"].removeprefix(folder)
+                found[name] = into / name.replace("/", "-")
+                self.server.client.download_file(_NAME, entry["Key"], str(found[name]))
         return found
+
+    def unfinished_uploads(self) -> list[str]:
+        """Return the keys of uploads in parts that were begun, and neither finished nor given up."""
+        return [
+            upload["Key"] for upload in self.server.client.list_multipart_uploads(Bucket=_NAME).get("Uploads", [])
+        ]
 
     def fetched(self, url: str) -> bytes:
         """Return what a signed URL leads to, as the vendor fetches it."""
