@@ -60,7 +60,8 @@ every_trigger = pytest.mark.parametrize("path", WITH_TRIGGER, ids=file_of)
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look up again at once, and defer for a moment only."""
+    """Look up again at once, and wait for a slot for a moment only."""
+    monkeypatch.setattr("airflow_provider_kling.jobs.slot_queue.FIRST_PROBE", 0.1)
     monkeypatch.setattr("airflow_provider_kling.jobs.look_up.pause_after_failure", lambda look_up: 0.0)
     monkeypatch.setattr(
         "airflow_provider_kling.hooks.kling.LookUp", lambda **fields: LookUp(**{**fields, "pause": 0.0})

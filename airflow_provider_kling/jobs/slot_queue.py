@@ -131,7 +131,7 @@ class SlotQueue:
     #: When the ends were seen whose slots nobody has been called for.
     _free: deque[float] = field(default_factory=deque)
     _next_probe: float = -math.inf
-    _probe_pause: float = FIRST_PROBE
+    _probe_pause: float = field(default_factory=lambda: FIRST_PROBE)
     _most_probes: int = 1
     _calls_since_probe: int = 0
     _numbers: Iterator[int] = field(default_factory=count)

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from airflow_provider_kling.jobs.result import KlingVideo
     from airflow_provider_kling.jobs.submission import Submitter
     from airflow_provider_kling.jobs.submit_request import OnClear, OnUncertain, SubmitRequest, SubmitResult
+    from airflow_provider_kling.media.frames import Frames
 
 #: Seconds to keep trying to submit while the account has no free slot.
 DEFAULT_SUBMIT_TIMEOUT = 24 * 3600.0
@@ -508,7 +509,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             ),
             on_clear=self.on_clear,
             on_uncertain=self.on_uncertain,
-            to_send=frames.to_send,
+            to_send=partial(self._to_send, context, frames),
             frames_error=frames_error,
             by_uri=by_uri if stored_images(video) else None,
             show_prompts=self._prompt_masks is None,
@@ -530,7 +531,14 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             self._check_place(context, str(self.save_to), model=video.model, prompt=prompt)
             self._check_overwrite()
         self._check_cost(video, is_first_look=is_first_look)
-        self._check_queue(context)
+
+    def _to_send(self, context: Context, frames: Frames, video: VideoRequest) -> VideoRequest:
+        """Return what is sent, unless the account is known to be full; called just before each submit."""
+        if self._may_have_to_queue:
+            # Only before the first one, so that a task that queues has sent nothing.
+            self._may_have_to_queue = False
+            self._check_queue(context)
+        return frames.to_send(video)
 
     def _check_queue(self, context: Context) -> None:
         """
@@ -540,7 +548,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         """
         from airflow_provider_kling.records.waiting_hint import others_wait
 
-        if not self._may_have_to_queue or not self._is_deferrable or is_test_run(context):
+        if not self._is_deferrable or is_test_run(context):
             return
         limit = self._hook.connection.max_concurrent_jobs
         if limit is not None and (context["ti"].map_index or 0) >= limit:

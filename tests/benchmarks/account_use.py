@@ -178,12 +178,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if any(scenario.videos <= scenario.slots for scenario in scenarios):
         parser.error("a batch needs more videos than the account has slots")
     for scenario in scenarios:
-        uses = {way: _measure(scenario, way) for way in options.ways}
+        uses: dict[str, Use] = {}
+        for way in options.ways:
+            uses[way] = _measure(scenario, way)
+            # One that takes an hour shows what it has so far.
+            print(_table({way: uses[way]}), file=sys.stderr)
         print(f"{scenario.slots} slots, {scenario.videos} videos, jobs of {scenario.seconds:g} s\n")
-        head = ("", *(WAYS[way] for way in uses))
-        print(table(head, [(what, *map(of, uses.values())) for what, of in ROWS.items()]), end="\n\n")
+        print(_table(uses), end="\n\n")
         if "kling" in uses:
             print("\n".join(_verdicts(uses["kling"])), end="\n\n", flush=True)
+
+
+def _table(uses: dict[str, Use]) -> str:
+    head = ("", *(WAYS[way] for way in uses))
+    return table(head, [(what, *map(of, uses.values())) for what, of in ROWS.items()])
 
 
 def _measure(scenario: Scenario, way: str) -> Use:

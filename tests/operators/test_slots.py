@@ -17,7 +17,7 @@ from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
 from tests.conftest import Connect
 from tests.fixtures.requests import PROMPT
-from tests.fixtures.variables import Variables
+from tests.fixtures.variables import use_variables
 from tests.task_context import StateStore, TaskInstance, context
 
 
@@ -29,7 +29,7 @@ def operator(**arguments: Any) -> KlingGenerateOperator:
 
 @pytest.fixture(autouse=True)
 def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    book = Variables()
+    book = use_variables(monkeypatch)
     monkeypatch.setattr("airflow_provider_kling.records.Variable", book)
     monkeypatch.setattr("airflow_provider_kling.records.waiting_hint.Variable", book)
     monkeypatch.setattr("airflow_provider_kling.records.stores.Variable", book)
