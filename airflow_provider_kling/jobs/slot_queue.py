@@ -34,6 +34,8 @@ HINT_SECONDS = 120.0
 #: Seconds without a call after which the first task of the queue probes; doubled after each refused probe, up to
 #: the second number.
 FIRST_PROBE, LONGEST_PROBE = 15.0, 300.0
+#: Number of calls that postpone a probe. A called task may not submit; then its slot idles while ends are seen.
+CALLS_PER_PROBE = 100
 #: Maximum number of probes at once. It grows while they are accepted, as after an hour without a triggerer.
 MOST_PROBES = 64
 #: Seconds, and multiples of the learned latency, in which a called task has submitted, or was refused and is in
@@ -53,8 +55,9 @@ SAMPLED_JOBS = 200
 STAND_BY_FRACTION = 0.2
 #: Seconds from a call to the POST before anything is learned, and the weight of a new observation.
 FIRST_LATENCY, LEARNING_WEIGHT = 3.0, 0.2
-#: Longer latencies are not learned: the machine was down, or two clocks differ.
-MAX_LATENCY = 30.0
+#: Longer latencies are learned as this one, and those beyond the second number not at all: the machine was down,
+#: or two clocks differ.
+MAX_LATENCY, MAX_PLAUSIBLE_LATENCY = 30.0, 600.0
 
 
 @dataclass(eq=False)
@@ -130,6 +133,7 @@ class SlotQueue:
     _next_probe: float = -math.inf
     _probe_pause: float = field(default_factory=lambda: FIRST_PROBE)
     _most_probes: int = 1
+    _calls_since_probe: int = 0
     _numbers: Iterator[int] = field(default_factory=count)
     #: How many tasks are to stand by, and until when that is not estimated again.
     _estimate: tuple[int, float] = (0, -math.inf)
@@ -148,17 +152,21 @@ class SlotQueue:
         :param now: The time.
         :param refused_at: When the server refused its submit; None if it did not send one.
         """
+        self._forget_unheard(now)
         called = self._called.pop(waiter.task, None)
         self._standing.pop(waiter.task, None)
+        if called is None and not (self._waiting or self._called or self._standing):
+            # What probes of an earlier batch have found says nothing of this one.
+            self._probe_pause, self._most_probes = FIRST_PROBE, 1
         if refused_at is None:
             if called is not None and not called.is_probe:
                 self._free.append(now)  # it was told of a slot, and had given up before
         else:
             while self._free and self._free[0] <= refused_at:
                 self._free.popleft()
+            self._most_probes = 1
             if called is not None:
                 self._probe_pause = min(2 * self._probe_pause, LONGEST_PROBE)
-                self._most_probes = 1
             self._next_probe = max(self._next_probe, now + self._probe_pause)
         self._waiting.add(waiter)
         heapq.heappush(self._early, (waiter.not_before, next(self._numbers), waiter))
@@ -181,6 +189,7 @@ class SlotQueue:
         started_at: float,
         now: float,
         expected: Callable[[], tuple[float, float]],
+        may_have_ended: bool = False,
     ) -> None:
         """
         Note that somebody waits for a job.
@@ -190,6 +199,7 @@ class SlotQueue:
         :param started_at: When it was submitted.
         :param now: The time.
         :param expected: Returns the distribution of its duration, see :meth:`.poll_schedule.Durations.expected`.
+        :param may_have_ended: Whether it may have ended before, since ``started_at`` is only a guess.
         """
         called = self._called.pop(task, None)
         if called is not None and called.is_probe:
@@ -197,7 +207,7 @@ class SlotQueue:
         job = self._running.get(kling_task_id)
         if job is None:
             job = self._running[kling_task_id] = _Running(started_at, expected)
-            job.was_seen = now - started_at < NEW_JOB
+            job.was_seen = now - started_at < NEW_JOB and not may_have_ended
             if called is None and self._free:
                 self._free.popleft()  # it was submitted without a call, into a slot that was free
         job.watchers += 1
@@ -223,17 +233,15 @@ class SlotQueue:
 
     def learn(self, latency: float) -> None:
         """Learn from how long (seconds) a called task took to its POST, or until it stood by."""
-        if 0 <= latency <= MAX_LATENCY:
-            self.latency += LEARNING_WEIGHT * (latency - self.latency)
+        if 0 <= latency <= MAX_PLAUSIBLE_LATENCY:
+            self.latency += LEARNING_WEIGHT * (min(latency, MAX_LATENCY) - self.latency)
 
     # ---- what to do
 
     def calls(self, *, now: float) -> Iterator[Call]:
         """Yield who is called now; each call is counted as made."""
         self._forget_unheard(now)
-        while self._early and self._early[0][0] <= now:
-            _, number, waiter = heapq.heappop(self._early)
-            heapq.heappush(self._ready, (-waiter.priority, waiter.since, number, waiter))
+        self._move_ready(now)
         while self._has_slot() and (call := self._next_call(now)):
             if self._free:
                 self._free.popleft()
@@ -243,7 +251,7 @@ class SlotQueue:
             for _ in range(self._most_probes - probes):
                 if (first := self._first_ready()) is None:
                     break
-                self._next_probe = now + self._probe_pause
+                self._next_probe, self._calls_since_probe = now + self._probe_pause, 0
                 yield self._call(first, now, is_probe=True)
         if now >= self._estimate[1]:
             self._estimate = self._wanted_to_stand_by(now), now + ESTIMATE_INTERVAL
@@ -255,18 +263,27 @@ class SlotQueue:
             self._waiting.discard(next_one)
             yield Call(next_one, is_free=False)
 
+    def _move_ready(self, now: float) -> None:
+        """Move the tasks that may be called by now; who has left is removed when it is first, or nobody waits."""
+        if not self._waiting:
+            self._early.clear()
+            self._ready.clear()
+        while self._early and self._early[0][0] <= now:
+            _, number, waiter = heapq.heappop(self._early)
+            heapq.heappush(self._ready, (-waiter.priority, waiter.since, number, waiter))
+
     def _next_call(self, now: float) -> Call | None:
         """Return the call for a free slot: of who stands by, or of the first in the queue."""
         if self._standing:
             task = next(iter(self._standing))
             standing = self._standing.pop(task)
             self._called[task] = _Called(standing.waiter, now)
-            self._restart_probes(now)
+            self._postpone_probe(now)
             return Call(standing.waiter, is_free=True, from_stand_by=True)
         waiter = self._first_ready()
         if waiter is None:
             return None
-        self._restart_probes(now)
+        self._postpone_probe(now)
         return self._call(waiter, now)
 
     def _call(self, waiter: Waiter, now: float, *, is_probe: bool = False) -> Call:
@@ -303,8 +320,9 @@ class SlotQueue:
             return False
         return now >= self._next_probe
 
-    def _restart_probes(self, now: float) -> None:
-        if self._next_probe > -math.inf:
+    def _postpone_probe(self, now: float) -> None:
+        self._calls_since_probe += 1
+        if self._next_probe > -math.inf and self._calls_since_probe <= CALLS_PER_PROBE:
             self._next_probe = max(self._next_probe, now + self._probe_pause)
 
     def _probe_succeeded(self, now: float) -> None:
@@ -314,10 +332,18 @@ class SlotQueue:
     def _forget_unheard(self, now: float) -> None:
         timeout = CALL_TIMEOUT + CALL_TIMEOUT_LATENCIES * self.latency
         for task, called in list(self._called.items()):
-            if now - called.at > timeout:
-                del self._called[task]
+            if now - called.at <= timeout:
+                continue
+            del self._called[task]
+            if called.is_probe and not self._running:
+                # It was not refused. Where nobody watches jobs, that is all that is known of an accepted submit.
+                self._probe_pause = max(self._probe_pause / 2, FIRST_PROBE)
+            elif not called.is_probe:
+                # Until a task is heard of, no more of them are called for slots of which nobody has seen the end.
+                self._next_probe = max(self._next_probe, now)
         for task, standing in list(self._standing.items()):
-            if now - standing.at > LONGEST_STAND_BY:
+            # A task stands by from when its worker has started.
+            if now - standing.at > LONGEST_STAND_BY + timeout:
                 del self._standing[task]
 
     def _wanted_to_stand_by(self, now: float) -> int:

@@ -245,6 +245,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self._has_max_cost, self._has_save_to = max_cost is not None, save_to is not None
         self._kling_task_id: str | None = None
         self._submitter: Submitter | None = None
+        self._is_killed = False
         #: Whether a submit may be replaced by a place in the queue.
         self._may_have_to_queue = False
         settings = {
@@ -343,7 +344,8 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             finished_video(self._hook.get_video(error.kling_task_id))
 
     def on_kill(self) -> None:
-        """Log which job continues: the API has no cancel."""
+        """Log which job continues: the API has no cancel. A task that stands by does not submit any more."""
+        self._is_killed = True
         if self._storing:
             super().on_kill()
             return
@@ -680,12 +682,13 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
 
         self.log.info("Standing by: a job of this account is likely to end soon")
         give_up_at = time.monotonic() + LONGEST_STAND_BY
-        while time.monotonic() < give_up_at:
+        # Airflow 3 lets a task go on for some seconds after its end was requested.
+        while time.monotonic() < give_up_at and not self._is_killed:
             with suppress(Exception):  # an XCom backend may raise anything; then the task is not told
                 if self._pulled(context, CALL_KEY) == call_id:
                     return True
             time.sleep(_LOOK_INTERVAL)
-        self.log.info("No job has ended; back to the queue")
+        self.log.info("Not told of a free slot; back to the queue")
         return False
 
     def _after_deferral_timeout(self, context: Context) -> Any:

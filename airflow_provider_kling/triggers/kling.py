@@ -191,6 +191,7 @@ class KlingTaskTrigger(BaseTrigger):
             started_at=poller.started_at,
             now=now,
             expected=lambda: poller.delay.expected(poller.job),
+            may_have_ended=self.started_at is None,
             call_latency=self.call_latency,
         )
         try:
@@ -365,8 +366,8 @@ class KlingSlotTrigger(BaseTrigger):
         first, last = self.not_before - self.deferred_at, self.at_latest - self.deferred_at
         if self.since is None:
             return first, last
-        # Hours, which a restart of the triggerer must not start anew.
-        return first, min(last, max(self.at_latest - now, SHORTEST_WAIT))
+        # Hours, which a restart of the triggerer must not start anew; but Airflow's minimum has to pass.
+        return first, max(min(last, max(self.at_latest - now, SHORTEST_WAIT)), first)
 
 
 #: Set once this process has completely imported the HTTP client.

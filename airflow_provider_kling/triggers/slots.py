@@ -79,7 +79,7 @@ class SlotWaits:
         now, call_id = self._now(), uuid.uuid4().hex[:12]
         waiter = Waiter(ti, since=since, priority=priority, not_before=now + pause)
         if ti is not None and triggers_write_xcoms():
-            waiter.tell = lambda: self._tell(ti, call_id)
+            waiter.tell = lambda: self._tell(waiter, ti, call_id)
         called: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._called[waiter] = called
         self.queue.join(waiter, now=now, refused_at=None if refused_ago is None else now - refused_ago)
@@ -110,12 +110,20 @@ class SlotWaits:
         started_at: float,
         now: float,
         expected: Callable[[], tuple[float, float]],
+        may_have_ended: bool,
         call_latency: float | None,
     ) -> None:
         """Note that somebody waits for a job; see :meth:`.SlotQueue.started`."""
         if call_latency is not None:
             self.queue.learn(call_latency)
-        self.queue.started(kling_task_id, task=ti, started_at=started_at, now=now, expected=expected)
+        self.queue.started(
+            kling_task_id,
+            task=ti,
+            started_at=started_at,
+            now=now,
+            expected=expected,
+            may_have_ended=may_have_ended,
+        )
         self.decide_soon()
 
     def seen(self, kling_task_id: str) -> None:
@@ -137,31 +145,37 @@ class SlotWaits:
 
     def _decide(self) -> None:
         self._timer = None
-        for call in self.queue.calls(now=self._now()):
-            if call.from_stand_by:
-                if call.waiter.tell is not None:
-                    call.waiter.tell()
-            elif (called := self._called.get(call.waiter)) and not called.done():
-                called.set_result(call.is_free)
+        try:
+            for call in self.queue.calls(now=self._now()):
+                if call.from_stand_by:
+                    if call.waiter.tell is not None:
+                        call.waiter.tell()
+                elif (called := self._called.get(call.waiter)) and not called.done():
+                    called.set_result(call.is_free)
+        except Exception:  # noqa: BLE001 - it is logged
+            # A fault in one decision must not end all further ones.
+            _log.exception("The queue for the slots of an account could not decide who is next; it tries again")
         if self.is_awaited:
             self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._decide)
 
-    def _tell(self, ti: TaskInstanceRef, call_id: str) -> None:
+    def _tell(self, waiter: Waiter, ti: TaskInstanceRef, call_id: str) -> None:
         # Its own context, since that of a trigger leads to the log of one task.
-        telling = asyncio.get_running_loop().create_task(_write_call(ti, call_id), context=Context())
+        telling = asyncio.get_running_loop().create_task(self._write_call(waiter, ti, call_id), context=Context())
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
 
-
-async def _write_call(ti: TaskInstanceRef, call_id: str) -> None:
-    try:
-        await set_xcom_of(ti, CALL_KEY, call_id, executor=_THREAD)
-    except Exception as error:  # noqa: BLE001 - an XCom backend may raise anything
-        _log.warning(
-            "A task that stands by could not be told of a free slot; it returns to the queue. %s: %s",
-            type(error).__name__,
-            error,
-        )
+    async def _write_call(self, waiter: Waiter, ti: TaskInstanceRef, call_id: str) -> None:
+        try:
+            await set_xcom_of(ti, CALL_KEY, call_id, executor=_THREAD)
+        except Exception as error:  # noqa: BLE001 - an XCom backend may raise anything
+            _log.warning(
+                "A task that stands by could not be told of a free slot: another task gets the slot, and this one "
+                "returns to the queue. %s: %s",
+                type(error).__name__,
+                error,
+            )
+            # Not at once: a backend that is down would send all who wait to stand by, one after the other.
+            asyncio.get_running_loop().call_later(_INTERVAL, self._leave, waiter)
 
 
 _waits: WeakKeyDictionary[AbstractEventLoop, dict[str, SlotWaits]] = WeakKeyDictionary()

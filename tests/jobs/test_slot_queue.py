@@ -60,6 +60,11 @@ class Scene:
         """Return who goes to submit now."""
         return [call.waiter.task for call in self.calls() if call.is_free]
 
+    def refuses_the_next_probe(self) -> None:
+        while not (called := self.called()):
+            self.now += 1
+        self.waits(str(called[0]), refused=True, since=1.0)
+
     def called_within(self, seconds: float, step: float = 1.0) -> list[tuple[float, object]]:
         """Return who goes to submit within some time, and when."""
         start, found = self.now, []
@@ -132,6 +137,18 @@ class TestEndsAndCalls:
         full.queue.seen("old but seen")
         full.ends("old but seen")
         assert full.called() == ["first"]
+
+    def test_nor_does_that_of_a_job_of_unknown_age(self, full: Scene) -> None:
+        full.queue.started(
+            "unknown",
+            task=None,
+            started_at=full.now,
+            now=full.now,
+            expected=lambda: LONG,
+            may_have_ended=True,
+        )
+        full.ends("unknown")
+        assert full.called() == []
 
     def test_a_job_that_is_not_watched_any_more_frees_nothing(self, full: Scene) -> None:
         full.queue.left("job 1")
@@ -246,6 +263,70 @@ class TestProbes:
             scene.ends(f"job {round_}")
             assert scene.called() == [f"task {round_}"]
 
+    def test_a_slot_that_a_call_left_unused_is_found_although_ends_are_seen(self) -> None:
+        """One of 40 slots idles from the start, since the task that was called for it never submitted."""
+        scene = Scene()
+        for number in range(2000):
+            scene.waits(f"task {number}", refused=number == 0)
+        running = [f"job {number}" for number in range(39)]
+        for job in running:
+            scene.runs(job)
+        started = len(running)
+        for _ in range(800):
+            scene.now += 2
+            scene.ends(running.pop(0))
+            for task in scene.called():
+                if len(running) == 40:
+                    scene.waits(str(task), refused=True, since=1.0)
+                    continue
+                running.append(f"job {(started := started + 1)}")
+                scene.runs(running[-1], task=str(task))
+            if len(running) == 40:
+                return
+        pytest.fail("the slot was never used again")
+
+    def test_those_of_an_earlier_batch_do_not_flood_the_next(self) -> None:
+        scene = Scene()
+        for number in range(100):
+            scene.waits(f"task {number}")
+        while called := scene.called():
+            for task in called:
+                scene.runs(f"job of {task}", task=str(task))
+        for number in range(100):
+            scene.queue.left(f"job of task {number}")
+        scene.now += 3600
+        for number in range(30):
+            scene.waits(f"next {number}", refused=True)
+        assert len(scene.called_within(FIRST_PROBE + 1)) == 1
+
+    def test_the_pause_of_an_earlier_batch_does_not_delay_the_next(self) -> None:
+        scene = Scene()
+        scene.waits("first", refused=True)
+        for _ in range(6):
+            scene.refuses_the_next_probe()
+        scene.called_within(301)
+        scene.now += 3600
+        scene.waits("next", refused=True)
+        assert len(scene.called_within(FIRST_PROBE + 1)) == 1
+
+    def test_the_pause_shrinks_where_nobody_watches_the_jobs_that_probes_make(self) -> None:
+        scene = Scene()
+        for number in range(400):
+            scene.waits(f"task {number}", refused=True)
+        for _ in range(6):
+            scene.refuses_the_next_probe()
+        assert len(scene.called_within(3600)) > 3600 / 60
+
+    def test_nothing_is_kept_of_those_who_left(self) -> None:
+        scene = Scene()
+        scene.runs("job 1")
+        waiters = [scene.waits(f"task {number}", refused=True, pause=number % 2 * 60) for number in range(10)]
+        scene.called()
+        for waiter in waiters:
+            scene.queue.leave(waiter, now=scene.now)
+        scene.called()
+        assert (scene.queue._ready, scene.queue._early) == ([], [])
+
 
 class TestStandingBy:
     def test_one_is_called_ahead_of_an_end_that_is_likely_and_goes_on_at_the_end(self, full: Scene) -> None:
@@ -302,6 +383,17 @@ class TestStandingBy:
         queue.learn(-3600.0)
         assert queue.latency == pytest.approx(8.0, abs=0.1)
 
+    def test_workers_that_start_slowly_are_waited_for(self, full: Scene) -> None:
+        for _ in range(30):
+            full.queue.learn(45.0)
+        full.waits("second")
+        full.runs("short", lasts=SOON)
+        full.now += 45
+        [ahead] = [call for call in full.calls() if not call.is_free]
+        full.now += 45 + LONGEST_STAND_BY - 5
+        full.ends("short")
+        assert [call.waiter for call in full.calls() if call.from_stand_by] == [ahead.waiter]
+
 
 class TestAKnownLimit:
     def test_what_is_not_occupied_is_free(self) -> None:
@@ -311,6 +403,13 @@ class TestAKnownLimit:
             scene.waits(f"task {number}")
         assert scene.called() == ["task 0", "task 1"]
         assert scene.called_within(UNHEARD - 5) == []
+
+    def test_tasks_that_no_worker_starts_are_not_followed_by_as_many_each_time(self) -> None:
+        scene = Scene(SlotQueue(limit=50))
+        for number in range(2000):
+            scene.waits(f"task {number}")
+        assert len(scene.called()) == 50
+        assert len(scene.called_within(600)) < 50
 
     def test_it_is_never_exceeded_so_there_is_no_probe(self) -> None:
         scene = Scene(SlotQueue(limit=2))

@@ -32,6 +32,7 @@ def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
     book = use_variables(monkeypatch)
     monkeypatch.setattr("airflow_provider_kling.records.Variable", book)
     monkeypatch.setattr("airflow_provider_kling.records.waiting_hint.Variable", book)
+    monkeypatch.setattr("airflow_provider_kling.records.stores.Variable", book)
 
 
 def deferred_by(task: KlingGenerateOperator, ti: TaskInstance, **resumed: Any) -> TaskDeferred:
@@ -132,6 +133,22 @@ def test_one_that_is_not_told_returns_to_its_place(
     deferred = deferred_by(operator(), TaskInstance(), event=event, since=since, refusals=0)
     assert isinstance(deferred.trigger, KlingSlotTrigger)
     assert (deferred.trigger.since, deferred.trigger.refused) == (since, False)
+    assert sandbox.requests["submit"] == 0
+
+
+def test_one_that_is_killed_while_it_stands_by_does_not_submit(
+    sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 3 calls ``on_kill``, and ends the process some seconds later."""
+    ti, task = TaskInstance(), operator()
+
+    def kill(_: float) -> None:
+        task.on_kill()
+        ti.pushed["kling_slot_call"] = "c"
+
+    monkeypatch.setattr(time, "sleep", kill)
+    event = {"status": "slot", "call": {"id": "c", "is_free": False, "waiting": 1, "at": time.time()}}
+    assert isinstance(deferred_by(task, ti, event=event).trigger, KlingSlotTrigger)
     assert sandbox.requests["submit"] == 0
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import threading
 import time
@@ -28,6 +29,8 @@ from airflow_provider_kling.hooks.kling import KlingHook
 from airflow_provider_kling.jobs.polling import video_from_event
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
+from airflow_provider_kling.triggers.slots import slot_waits
+from airflow_provider_kling.version_compat import TaskInstanceRef
 from tests.conftest import Connect, TaskLog
 from tests.connections import BOOK
 from tests.fixtures.event_loop import longest_lag
@@ -334,6 +337,87 @@ class TestWaitingForASlot:
         ]
         events = await asyncio.gather(*map(event_of, slots))
         assert [event["status"] for event in events] == ["slot", "slot", "no_slot"]
+
+    async def test_the_wait_for_a_job_that_had_ended_before_frees_no_slot(
+        self, sandbox: Sandbox, connected: str
+    ) -> None:
+        task_id = submit(sandbox)
+        now = time.time()
+        slot = asyncio.ensure_future(event_of(waiting_for_slot(connected, since=now, at_latest=now + 3)))
+        await asyncio.sleep(1)
+        sensor = KlingTaskTrigger(kling_task_id=task_id, kling_conn_id=connected, poll_interval=0.1)
+        assert (await event_of(sensor))["status"] == "success"
+        assert (await slot)["status"] == "no_slot"
+
+    async def test_a_decision_that_fails_ends_no_wait(
+        self, connected: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fails = iter([True, True])
+
+        def broken(*_: object) -> int:
+            if next(fails, False):
+                raise RuntimeError("a fault of the queue")
+            return 0
+
+        monkeypatch.setattr("airflow_provider_kling.jobs.slot_queue.SlotQueue._wanted_to_stand_by", broken)
+        monkeypatch.setattr("airflow_provider_kling.jobs.slot_queue.FIRST_PROBE", 2.0)
+        now = time.time()
+        assert (await event_of(waiting_for_slot(connected, since=now, at_latest=now + 9)))["status"] == "slot"
+
+    async def test_the_minimum_of_airflow_passes_before_it_ends(self, connected: str) -> None:
+        now, started = time.time(), time.monotonic()
+        slot = KlingSlotTrigger(
+            kling_conn_id=connected,
+            not_before=now + 2,
+            at_latest=now + 0.1,
+            deferred_at=now,
+            since=now,
+            refused=True,
+        )
+        assert (await event_of(slot))["status"] == "no_slot"
+        assert time.monotonic() - started > 1.9
+
+    async def test_one_that_cannot_be_told_leaves_the_slot_to_another(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("no backend")
+
+        monkeypatch.setattr("airflow_provider_kling.triggers.slots.set_xcom_of", broken)
+        slots, now = slot_waits("an account"), time.time()
+        waiting = [
+            asyncio.ensure_future(
+                slots.wait(
+                    TaskInstanceRef("dag", "run", "video", number),
+                    since=now + number,
+                    priority=0.0,
+                    pause=0.0,
+                    refused_ago=0.0,
+                    timeout=20.0,
+                )
+            )
+            for number in range(9)
+        ]
+        await asyncio.sleep(0.1)
+        slots.started(
+            "job",
+            ti=None,
+            started_at=now,
+            now=now,
+            expected=lambda: (math.log(3.0), 0.05),
+            may_have_ended=False,
+            call_latency=None,
+        )
+        stands_by = await asyncio.wait_for(waiting[0], timeout=10)
+        assert stands_by is not None
+        assert not stands_by.is_free
+        slots.ended("job")
+        await asyncio.sleep(5)
+        called = [one.result() for one in waiting if one.done()]
+        assert any(one is not None and one.is_free for one in called)
+        assert len(called) < 6
+        for one in waiting:
+            one.cancel()
 
     @pytest.mark.parametrize("ahead", [3600.0, -3600.0])
     async def test_it_ends_when_it_was_meant_to_whatever_the_clock_of_the_worker(
