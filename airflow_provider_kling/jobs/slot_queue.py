@@ -142,6 +142,11 @@ class SlotQueue:
         """Return how many tasks wait and were not called."""
         return len(self._waiting)
 
+    @property
+    def unserved(self) -> int:
+        """How many tasks wait, or stand by."""
+        return len(self._waiting) + len(self._standing)
+
     # ---- what happens
 
     def join(self, waiter: Waiter, *, now: float, refused_at: float | None = None) -> None:

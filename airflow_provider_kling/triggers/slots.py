@@ -49,6 +49,7 @@ class SlotWaits:
         self._called: dict[Waiter, asyncio.Future[bool]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._telling: set[asyncio.Task[None]] = set()
+        self._has_failed = False
 
     @property
     def is_awaited(self) -> bool:
@@ -94,7 +95,7 @@ class SlotWaits:
         if not called.done():
             self._leave(waiter)
             return None
-        return Called(call_id, called.result(), len(self.queue))
+        return Called(call_id, called.result(), self.queue.unserved)
 
     def decide_soon(self) -> None:
         """Decide who is called, once what happens in this turn of the loop has happened."""
@@ -152,9 +153,13 @@ class SlotWaits:
                         call.waiter.tell()
                 elif (called := self._called.get(call.waiter)) and not called.done():
                     called.set_result(call.is_free)
-        except Exception:  # noqa: BLE001 - it is logged
-            # A fault in one decision must not end all further ones.
-            _log.exception("The queue for the slots of an account could not decide who is next; it tries again")
+        except Exception:  # noqa: BLE001 - a fault in one decision must not end all further ones
+            if not self._has_failed:
+                self._has_failed = True
+                _log.exception(
+                    "The queue for the slots of an account could not decide who is next; it tries again each "
+                    "second. Later failures are not logged"
+                )
         if self.is_awaited:
             self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._decide)
 
