@@ -12,12 +12,12 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_kling.exceptions import KlingRateLimitError
 from airflow_provider_kling.jobs.slot_queue import HINT_SECONDS
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
+from airflow_provider_kling.records import read_variable
 from airflow_provider_kling.records.waiting_hint import others_wait, report_waiting
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
 from tests.conftest import Connect
 from tests.fixtures.requests import PROMPT
-from tests.fixtures.variables import use_variables
 from tests.task_context import StateStore, TaskInstance, context
 
 
@@ -25,14 +25,6 @@ def operator(**arguments: Any) -> KlingGenerateOperator:
     return KlingGenerateOperator(
         task_id="video", **{"model": "kling-v3-std-silent", "prompt": PROMPT, "poll_interval": 0.1} | arguments
     )
-
-
-@pytest.fixture(autouse=True)
-def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    book = use_variables(monkeypatch)
-    monkeypatch.setattr("airflow_provider_kling.records.Variable", book)
-    monkeypatch.setattr("airflow_provider_kling.records.waiting_hint.Variable", book)
-    monkeypatch.setattr("airflow_provider_kling.records.stores.Variable", book)
 
 
 def deferred_by(task: KlingGenerateOperator, ti: TaskInstance, **resumed: Any) -> TaskDeferred:
@@ -174,6 +166,7 @@ def test_a_backend_that_fails_is_no_reason_to_wait_or_to_fail(
         raise RuntimeError("no backend")
 
     monkeypatch.setattr("airflow_provider_kling.records.Variable.get", broken)
+    monkeypatch.setattr("airflow_provider_kling.records.waiting_hint.read_variable", read_variable)
     monkeypatch.setattr("airflow_provider_kling.records.waiting_hint.Variable.set", broken)
     operator().execute(context(TaskInstance()))
     sandbox.add_fault(Fault("submit", "rate_limit"))
