@@ -244,8 +244,12 @@ class TestOneVideo:
             ids.add(run(attempt(image=uri), store=store))
         assert len(ids) == len(sandbox.ledger()) == 2
 
-    def test_each_post_is_signed_anew(self, connect: Connect, bucket: Bucket) -> None:
+    def test_each_post_is_signed_anew(
+        self, connect: Connect, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Where it was refused for certain, it is sent again by the same attempt."""
+        # A signature has the second in which it was made.
+        monkeypatch.setattr("airflow_provider_kling.jobs.submission.pause_in_place", lambda error, attempt: 1.1)
         answers = [
             (503, {"error": {"code": "model_not_found", "message": "no channel"}}),
             (200, {"task_id": "task_1", "status": "queued"}),
