@@ -131,7 +131,10 @@ def main(old: Path, new: Path, folder: Path) -> None:
     """Run it."""
     environment = {
         "PYTHONPATH": str(CHECKOUT),
-        # The workers are gone, and a database is all that is left of their tasks.
+        # The workers are gone, and a database is all that is left of their tasks. A scheduler that was killed
+        # counts as alive until its last heartbeat is old, and only then does the next one look after its tasks.
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
