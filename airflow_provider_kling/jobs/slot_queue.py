@@ -9,15 +9,16 @@ also called ahead of the ends that are likely. They *stand by* in their workers,
 of them go on at once.
 
 A slot may get free unseen: another user of the account, or another triggerer, had it. So the first task of the
-queue also *probes*, which is a call without a known slot. Probes get rare while they are refused, so that nobody
-waits forever and the server is not flooded. Time is passed in; this module does not sleep, log, or do I/O.
+queue also *probes*, which is a call without a known slot; after a refusal, another task does. Probes get rare
+while they are refused, so that nobody waits forever and the server is not flooded. Time is passed in; this module
+does not sleep, log, or do I/O.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -134,6 +135,8 @@ class SlotQueue:
     _probe_pause: float = field(default_factory=lambda: FIRST_PROBE)
     _most_probes: int = 1
     _calls_since_probe: int = 0
+    #: How often a called task was refused: a server may refuse one model, or one request, and take others.
+    _refusals: Counter[Hashable] = field(default_factory=Counter)
     _numbers: Iterator[int] = field(default_factory=count)
     #: How many tasks are to stand by, and until when that is not estimated again.
     _estimate: tuple[int, float] = (0, -math.inf)
@@ -163,14 +166,20 @@ class SlotQueue:
         if called is None and not (self._waiting or self._called or self._standing):
             # What probes of an earlier batch have found says nothing of this one.
             self._probe_pause, self._most_probes = FIRST_PROBE, 1
+            self._refusals.clear()
         if refused_at is None:
             if called is not None and not called.is_probe:
                 self._free.append(now)  # it was told of a slot, and had given up before
+            elif all(self._refusals[waiting.task] for waiting in self._waiting):
+                # The refusals of the others say less of this one.
+                self._probe_pause = FIRST_PROBE
+                self._next_probe = min(self._next_probe, now + FIRST_PROBE)
         else:
             while self._free and self._free[0] <= refused_at:
                 self._free.popleft()
             self._most_probes = 1
             if called is not None:
+                self._refusals[waiter.task] += 1
                 self._probe_pause = min(2 * self._probe_pause, LONGEST_PROBE)
             self._next_probe = max(self._next_probe, now + self._probe_pause)
         self._waiting.add(waiter)
@@ -254,10 +263,10 @@ class SlotQueue:
         if self._may_probe(now):
             probes = sum(called.is_probe for called in self._called.values())
             for _ in range(self._most_probes - probes):
-                if (first := self._first_ready()) is None:
+                if (prober := self._next_to_probe()) is None:
                     break
                 self._next_probe, self._calls_since_probe = now + self._probe_pause, 0
-                yield self._call(first, now, is_probe=True)
+                yield self._call(prober, now, is_probe=True)
         if now >= self._estimate[1]:
             self._estimate = self._wanted_to_stand_by(now), now + ESTIMATE_INTERVAL
         for _ in range(self._estimate[0] - len(self._standing)):
@@ -307,6 +316,11 @@ class SlotQueue:
                 return waiter
             heapq.heappop(self._ready)
         return None
+
+    def _next_to_probe(self) -> Waiter | None:
+        """Return who probes: of those that were refused least often, the first."""
+        ready = [entry for entry in self._ready if entry[-1] in self._waiting]
+        return min(ready, key=lambda entry: (self._refusals[entry[-1].task], entry))[-1] if ready else None
 
     @property
     def _occupied(self) -> int:

@@ -211,6 +211,18 @@ class TestProbes:
             scene.waits(str(called[0]), refused=True)
         assert pauses == pytest.approx([15, 30, 60, 120, 240, 300, 300], abs=1)
 
+    def test_one_that_is_refused_again_and_again_blocks_nobody(self) -> None:
+        """A server may refuse one model with a 429, and take others."""
+        scene = Scene()
+        scene.waits("refused", refused=True, since=1.0)
+        for _ in range(4):
+            while not scene.called():
+                scene.now += 1
+            scene.waits("refused", refused=True, since=1.0)
+        scene.waits("another", since=2.0)
+        [(after, task)] = scene.called_within(FIRST_PROBE + 1)
+        assert (after, task) == (pytest.approx(FIRST_PROBE, abs=1), "another")
+
     def test_ten_thousand_that_wait_probe_a_dozen_times_an_hour(self) -> None:
         scene = Scene()
         for number in range(10_000):
