@@ -182,13 +182,11 @@ class TestAFailedTask:
         assert "Not allowed" in ti.pushed["kling_error"]["server_says"]
         assert "Mary" not in json.dumps(ti.pushed) + "\n".join(task_log.errors)
 
-    def test_what_airflow_masks_in_the_log_is_masked_in_xcom(
-        self, sandbox: Sandbox, connected: str, tmp_path: Path
-    ) -> None:
+    def test_what_airflow_masks_in_the_log_is_masked_in_xcom(self, sandbox: Sandbox, connected: str) -> None:
         from airflow.providers.common.compat.sdk import mask_secret
 
         mask_secret("hunter2-of-another-system")
-        path = f"nowhere://{tmp_path}/hunter2-of-another-system/"
+        path = "nowhere://videos/hunter2-of-another-system/"
         ti = TaskInstance()
         error = raised_by(generate(save_to=path), ti)
         assert "hunter2" in error.message
