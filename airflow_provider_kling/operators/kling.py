@@ -388,11 +388,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
                 refusals += 1
                 self._await_slot(context, error, since=since, refusals=refusals)
             else:
-                if call and self._submitter is not None and self._submitter.bought:
-                    from airflow_provider_kling.records.waiting_hint import report_waiting
-
-                    report_waiting(self.kling_conn_id, waiting=bool(call["waiting"]))
-                return self._go_on(context, job, request.video)
+                return self._go_on(context, job, request.video, call=call)
 
     def _submit(self, context: Context, request: SubmitRequest, *, is_first_look: bool) -> SubmitResult:
         self._submitter = self._submitter_for(request, context, is_first_look=is_first_look)
@@ -415,7 +411,9 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         except Exception as error:  # noqa: BLE001 - another error might be retried, and buy a second video
             self.log.warning("The submit of unknown fate could not be written to XCom: %s", error)
 
-    def _go_on(self, context: Context, job: SubmitResult, video: VideoRequest) -> Any:
+    def _go_on(
+        self, context: Context, job: SubmitResult, video: VideoRequest, *, call: Mapping[str, Any] | None
+    ) -> Any:
         from airflow_provider_kling.jobs.progress import Sight
         from airflow_provider_kling.records import forget_after_success
 
@@ -426,6 +424,10 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         if job.other_id is not None:
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
         context["ti"].xcom_push(key="kling_submitted_at", value=job.submitted_at)
+        if call and self._submitter is not None and self._submitter.bought:
+            from airflow_provider_kling.records.waiting_hint import report_waiting
+
+            report_waiting(self.kling_conn_id, waiting=bool(call["waiting"]))
         self._push_estimate(context, video)
         if self._is_deferrable:
             sight = Sight(submitted_at=job.submitted_at, now=(now := time.time()))

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_kling.exceptions import KlingRateLimitError
 from airflow_provider_kling.jobs.slot_queue import HINT_SECONDS
@@ -172,3 +172,17 @@ def test_a_backend_that_fails_is_no_reason_to_wait_or_to_fail(
     sandbox.add_fault(Fault("submit", "rate_limit"))
     deferred = deferred_by(operator(prompt="Another one."), TaskInstance(map_index=1))
     assert isinstance(deferred.trigger, KlingSlotTrigger)
+
+
+def test_the_id_is_kept_before_others_are_told(
+    sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise AirflowTaskTimeout("too long")
+
+    monkeypatch.setattr("airflow_provider_kling.records.waiting_hint.Variable.set", interrupted, raising=False)
+    ti = TaskInstance()
+    event = {"status": "slot", "call": {"id": "c", "is_free": True, "waiting": 3, "at": time.time()}}
+    with pytest.raises(AirflowTaskTimeout):
+        operator().submit_again(context(ti), event, since=time.time(), refusals=0)
+    assert ti.pushed["kling_task_id"] == sandbox.ledger()[0]["id"]
