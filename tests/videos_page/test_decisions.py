@@ -257,7 +257,7 @@ def test_a_token_is_good_for_one_user_and_one_submit(api_server: ApiServer, in_v
         decisions.token_for("uwe", "reel", RUN, "other", -1, name),
         decisions.token_for("uwe", "reel", RUN, "generate", 0, name),
         decisions.token_for("uwe", "reel", RUN, "generate", -1, variable_name(other["intent"])),
-        good["token"][:-1] + ("A" if good["token"][-1] != "A" else "B"),
+        _with_another_signature(good["token"]),
         "",
         "a.b.c",
         "\u00e9",
@@ -267,6 +267,12 @@ def test_a_token_is_good_for_one_user_and_one_submit(api_server: ApiServer, in_v
         assert (is_written, message[:21]) == (False, "This page is too old,")
     assert variable(name) is None
     assert answer(press(api_server, good))[0]
+
+
+def _with_another_signature(token: str) -> str:
+    # Its first character: some bits of the last one mean nothing.
+    content, _, signature = token.rpartition(".")
+    return f"{content}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
 
 
 def test_a_token_expires(api_server: ApiServer, in_variable: Record, set_clock: Callable[[float], None]) -> None:
