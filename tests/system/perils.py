@@ -10,9 +10,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import wraps
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 from airflow.providers.common.compat.sdk import Context
+from airflow.sdk.execution_time import task_runner
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_kling.client.sync_client import Submitting
@@ -22,9 +24,9 @@ from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 
 
 class Point(NamedTuple):
-    """The moment before or after a method does its work."""
+    """The moment before or after a method, or a function of a module, does its work."""
 
-    owner: type
+    owner: type | ModuleType
     method: str
     after: bool = False
 
@@ -34,6 +36,7 @@ POINTS = {
     "before the POST": Point(Submitting, "submit"),
     "before the record": Point(Submitting, "submit", after=True),
     "before the deferral": Point(KlingGenerateOperator, "defer"),
+    "after the deferral": Point(task_runner, "finalize"),
     "at the resumption": Point(KlingGenerateOperator, "execute_complete"),
     "before the end": Point(KlingGenerateOperator, "execute_complete", after=True),
 }
@@ -95,6 +98,11 @@ def stop() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def stop_supervisor() -> None:
+    """Stop who would report the end of this process, until somebody lets it go on."""
+    os.kill(os.getppid(), signal.SIGSTOP)
+
+
 def fail() -> None:
     """Raise what this provider does not know."""
     raise RuntimeError("a misfortune")
@@ -105,6 +113,7 @@ MISFORTUNES: dict[str, Callable[[], None]] = {
     "dies with its supervisor": die_with_supervisor,
     "falls asleep": fall_asleep,
     "stops": stop,
+    "its supervisor stops": stop_supervisor,
     "fails": fail,
 }
 

@@ -50,6 +50,11 @@ def killed_before_the_answer(scene: Scene, record: str, case: str = "dies") -> N
     scene.play("paid_once", record=record)
     (task_id,) = scene.until_bought(1)
     scene.kill(supervisor=case == "dies with its supervisor")
+    adopted(scene, task_id)
+
+
+def adopted(scene: Scene, task_id: str) -> None:
+    """The attempt that submitted is lost: no other one buys, until a person names its job."""
     scene.until("failed")
     assert_uncertain(scene)
     scene.clear()

@@ -105,6 +105,19 @@ class Scene:
         assert parent is not None
         return [process, parent]
 
+    def until_supervisor_asleep(self) -> psutil.Process:
+        """Return the process that would report the end of the attempt, once it has fallen asleep."""
+
+        def asleep() -> psutil.Process | None:
+            with suppress(psutil.NoSuchProcess, TypeError, ValueError):
+                parent = self.process().parent()
+                return parent if parent and parent.status() == psutil.STATUS_STOPPED else None
+            return None
+
+        process = self.wait_for(asleep, f"the supervisor of {self.prompt!r} to be asleep", pause=0.5)
+        assert process is not None
+        return process
+
     def kill(self, *, supervisor: bool, process: psutil.Process | None = None) -> None:
         """
         Kill the process that runs the task, and before it, if wished, the one that would report that.

@@ -164,6 +164,25 @@ def killed_with_two_records(scene: Scene) -> None:
     assert_paid_once(scene)
 
 
+@scenario()
+def taken_for_dead_between_the_post_and_the_answer(scene: Scene) -> None:
+    """
+    Airflow comes to know late that the run is through which was refused, and deferred.
+
+    It takes the run that was resumed meanwhile for the one that has ended, and fails it.
+    """
+    with scene.server_of_its_own():
+        scene.arrange(on="submit", kind="rate_limit")
+        scene.arrange(on="submit", kind="delay_after", seconds=600, skip=1)
+        scene.play("paid_once", point="after the deferral", misfortune="its supervisor stops")
+        supervisor = scene.until_supervisor_asleep()
+        (task_id,) = scene.until_bought(1)
+        assert "attempt 2" not in scene.log()
+        supervisor.resume()
+        scenarios.adopted(scene, task_id)
+        assert "attempt 2" in scene.log()
+
+
 # ---- the task fails, and is retried ------------------------------------------------------------------------
 
 
