@@ -165,7 +165,12 @@ def short_repr(value: Any) -> str:
     except (ValueError, RecursionError):
         # Python itself refuses to print a number of thousands of digits, or a list of thousands of levels.
         return f"<{type(value).__name__} too large to show>"
-    return text if len(text) <= 120 else text[:117] + "..."
+    if len(text) <= 120:
+        return text
+    from airflow.providers.common.compat.sdk import redact
+
+    # Before the cut: Airflow would not recognise a part of a secret.
+    return f"{str(redact(text))[:117]}..."
 
 
 NOT_BILLED = "Nothing was submitted or billed. Correct the arguments."

@@ -182,14 +182,18 @@ class TestAFailedTask:
         assert "Not allowed" in ti.pushed["kling_error"]["server_says"]
         assert "Mary" not in json.dumps(ti.pushed) + "\n".join(task_log.errors)
 
-    def test_what_airflow_masks_in_the_log_is_masked_in_xcom(self, sandbox: Sandbox, connected: str) -> None:
+    @pytest.mark.parametrize("length", [0, 75, 80, 90, 200])
+    def test_what_airflow_masks_in_the_log_is_masked_in_xcom(
+        self, sandbox: Sandbox, connected: str, length: int
+    ) -> None:
+        """A long path is shortened, maybe in the middle of a secret."""
         from airflow.providers.common.compat.sdk import mask_secret
 
         mask_secret("hunter2-of-another-system")
-        path = "nowhere://videos/hunter2-of-another-system/"
+        path = f"nowhere://videos/{'x' * length}/hunter2-of-another-system/"
         ti = TaskInstance()
         error = raised_by(generate(save_to=path), ti)
-        assert "hunter2" in error.message
+        assert "nowhere" in error.message
         assert "hunter2" not in json.dumps(ti.pushed["kling_error"])
 
 
