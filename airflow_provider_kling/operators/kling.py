@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -33,16 +32,16 @@ from airflow_provider_kling.tasks.parse_checks import (
     take_number,
     with_path_uris,
 )
+from airflow_provider_kling.tasks.queueing import DEFAULT_SUBMIT_TIMEOUT, OthersWait, QueueingTask
 from airflow_provider_kling.tasks.rendered import rendered_tags
 from airflow_provider_kling.tasks.storing import DEFAULT_SAVE_TIMEOUT, StoringTask
-from airflow_provider_kling.tasks.waiting import WaitingTask, deferral_timeout
+from airflow_provider_kling.tasks.waiting import deferral_timeout
 from airflow_provider_kling.utils.coerce import with_uris
 from airflow_provider_kling.utils.text import as_mapping
 from airflow_provider_kling.version_compat import is_test_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import NoReturn
 
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
@@ -53,19 +52,11 @@ if TYPE_CHECKING:
     from airflow_provider_kling.jobs.submit_request import OnClear, OnUncertain, SubmitRequest, SubmitResult
     from airflow_provider_kling.media.frames import Frames
 
-#: Seconds to keep trying to submit while the account has no free slot.
-DEFAULT_SUBMIT_TIMEOUT = 24 * 3600.0
-#: Seconds between two looks of a task that stands by.
-_LOOK_INTERVAL = 0.5
 #: Advice of an error for a task that was still waiting for a slot.
 _NOT_SUBMITTED = "The task was waiting to submit."
 
 
-class _OthersWait(Exception):  # noqa: N818 - no error
-    """The account is known to be full, so a submit would be refused."""
-
-
-class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
+class KlingGenerateOperator(StoringTask, QueueingTask, BaseOperator):
     """
     Submit a video job, and optionally wait for the video and store it.
 
@@ -245,7 +236,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         self._has_max_cost, self._has_save_to = max_cost is not None, save_to is not None
         self._kling_task_id: str | None = None
         self._submitter: Submitter | None = None
-        self._is_killed = False
         #: Whether a submit may be replaced by a place in the queue.
         self._may_have_to_queue = False
         settings = {
@@ -309,14 +299,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         ``dag.test()`` passes the event only; there ``submit_timeout`` starts again.
         """
         since = time.time() if since is None else since
-        event = event or {}
-        if event.get("status") == "no_slot":
-            self._check_submit_timeout(since, refusals=refusals)
-            self._join_queue(context, since=since, refusals=refusals)
-        if call := as_mapping(event.get("call")):
-            self._call_latency = time.time() - call["at"]
-            if not call["is_free"] and not self._stand_by(context, call["id"]):
-                self._join_queue(context, since=since, refusals=refusals)
+        call = self._follow(context, event or {}, since=since, refusals=refusals)
         return self._obtain(context, since=since, refusals=refusals, call=call)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> KlingVideo:
@@ -381,7 +364,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
         while True:
             try:
                 job = self._submit(context, request, is_first_look=refusals == 0)
-            except _OthersWait as reason:
+            except OthersWait as reason:
                 self.log.info("Waiting for a slot: %s", reason)
                 self._join_queue(context, since=since, refusals=refusals)
             except (KlingRateLimitError, KlingUnavailableError) as error:
@@ -425,9 +408,7 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             context["ti"].xcom_push(key="kling_other_id", value=job.other_id)
         context["ti"].xcom_push(key="kling_submitted_at", value=job.submitted_at)
         if call and self._submitter is not None and self._submitter.bought:
-            from airflow_provider_kling.records.waiting_hint import report_waiting
-
-            report_waiting(self.kling_conn_id, waiting=bool(call["waiting"]))
+            self._report_waiting(waiting=bool(call["waiting"]))
         self._push_estimate(context, video)
         if self._is_deferrable:
             sight = Sight(submitted_at=job.submitted_at, now=(now := time.time()))
@@ -542,22 +523,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             self._check_queue(context)
         return frames.to_send(video)
 
-    def _check_queue(self, context: Context) -> None:
-        """
-        Raise if the account is known to be full, before a submit that would only find that out.
-
-        :raises _OthersWait: with how it is known.
-        """
-        from airflow_provider_kling.records.waiting_hint import others_wait
-
-        if not self._is_deferrable or is_test_run(context):
-            return
-        limit = self._hook.connection.max_concurrent_jobs
-        if limit is not None and (context["ti"].map_index or 0) >= limit:
-            raise _OthersWait(f"the account has {limit}, which are for the rows before this one")
-        if others_wait(self.kling_conn_id):
-            raise _OthersWait("other tasks wait for one of the same account")
-
     def _check_cost(self, video: VideoRequest, *, is_first_look: bool) -> None:
         """Log the estimated cost of a video that is going to be bought, and refuse it above ``max_cost``."""
         from airflow_provider_kling.jobs.cost import check_cost
@@ -595,103 +560,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
             before_purchase=partial(self._check_purchase, context, request, is_first_look=is_first_look),
             log=self.log.warning,
         )
-
-    def _await_slot(self, context: Context, error: KlingError, *, since: float, refusals: int) -> None:
-        """Wait until the account may have a free slot, or the API is available; if deferrable, hold no worker."""
-        from airflow_provider_kling.jobs.submit_pauses import pause_for_slot
-
-        remaining = self._check_submit_timeout(since, refusals=refusals, error=error)
-        if self._is_deferrable and isinstance(error, KlingRateLimitError):
-            from airflow_provider_kling.records.waiting_hint import report_waiting
-
-            self.log.info("Waiting for a slot. %s", error)
-            report_waiting(self.kling_conn_id, waiting=True)
-            self._join_queue(context, since=since, refusals=refusals, error=error)
-        pause = min(pause_for_slot(error, refusals), remaining)
-        awaited = "a slot" if isinstance(error, KlingRateLimitError) else "the API"
-        self.log.info("Waiting for %s, next submit in %.0f s at the latest. %s", awaited, pause, error)
-        if not self._is_deferrable:
-            time.sleep(pause)
-            return
-        self._defer_until_slot(context, pause=pause, at_most=pause, since=since, refusals=refusals)
-
-    def _join_queue(
-        self, context: Context, *, since: float, refusals: int, error: KlingError | None = None
-    ) -> NoReturn:
-        """
-        Wait in the queue for the slots of the account.
-
-        :param context: The task's context.
-        :param since: When the task first tried (epoch seconds): its place in the queue.
-        :param refusals: How often it was refused.
-        :param error: The refusal just now; None if it was not refused.
-        """
-        remaining = max(since + self.submit_timeout - time.time(), 0.0)
-        self._defer_until_slot(
-            context,
-            pause=min(error.retry_after or 0.0, remaining) if error else 0.0,
-            at_most=remaining,
-            since=since,
-            refusals=refusals,
-            place={"since": since, "priority": float(self.priority_weight), "refused": error is not None},
-        )
-
-    def _defer_until_slot(
-        self,
-        context: Context,
-        *,
-        pause: float,
-        at_most: float,
-        since: float,
-        refusals: int,
-        place: Mapping[str, Any] | None = None,
-    ) -> NoReturn:
-        from airflow_provider_kling.jobs.progress import waiting_for_slot
-        from airflow_provider_kling.triggers.kling import KlingSlotTrigger
-
-        now = time.time()
-        self._push_progress(context, waiting_for_slot(now=now))
-        self.defer(
-            trigger=KlingSlotTrigger(
-                kling_conn_id=self.kling_conn_id,
-                not_before=now + max(self._shortest_deferral, pause),
-                at_latest=now + at_most,
-                deferred_at=now,
-                **(place or {}),
-            ),
-            method_name="submit_again",
-            kwargs={"since": since, "refusals": refusals, "version": FORMAT},
-        )
-
-    def _check_submit_timeout(self, since: float, *, refusals: int, error: KlingError | None = None) -> float:
-        """
-        Return the seconds that are left to submit.
-
-        :raises KlingError: the refusal, or a :class:`KlingRateLimitError`, if there are none.
-        """
-        waited = max(time.time() - since, 0.0)  # the worker that wrote it may have had a clock that is ahead
-        if waited < self.submit_timeout:
-            return self.submit_timeout - waited
-        error = error or KlingRateLimitError("The account had no free slot")
-        raise error.replace(
-            message=f"{error.message}; {refusals} refusals in {waited:.0f} s "
-            f"(submit_timeout={self.submit_timeout:g})"
-        )
-
-    def _stand_by(self, context: Context, call_id: str) -> bool:
-        """Wait in the worker until a slot is free; return whether one is."""
-        from airflow_provider_kling.jobs.slot_queue import CALL_KEY, LONGEST_STAND_BY
-
-        self.log.info("Standing by: a job of this account is likely to end soon")
-        give_up_at = time.monotonic() + LONGEST_STAND_BY
-        # Airflow 3 lets a task go on for some seconds after its end was requested.
-        while time.monotonic() < give_up_at and not self._is_killed:
-            with suppress(Exception):  # an XCom backend may raise anything; then the task is not told
-                if self._pulled(context, CALL_KEY) == call_id:
-                    return True
-            time.sleep(_LOOK_INTERVAL)
-        self.log.info("Not told of a free slot; back to the queue")
-        return False
 
     def _after_deferral_timeout(self, context: Context) -> Any:
         kling_task_id = self._submitted_id(context)
@@ -764,11 +632,6 @@ class KlingGenerateOperator(StoringTask, WaitingTask, BaseOperator):
     def _submitted_id(self, context: Context) -> str | None:
         found: str | None = self._pulled(context, "kling_task_id")
         return found
-
-    def _pulled(self, context: Context, key: str) -> Any:
-        """Return what this attempt pushed; None if it pushed nothing."""
-        ti = context["ti"]
-        return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
 
     def _wait(
         self,

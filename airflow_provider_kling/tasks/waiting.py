@@ -155,6 +155,11 @@ class WaitingTask(KlingTask):
         except Exception as error:  # noqa: BLE001 - an XCom backend may raise anything
             cast("BaseOperator", self).log.warning("XCom %s could not be written: %s", key, error)
 
+    def _pulled(self, context: Context, key: str) -> Any:
+        """Return what this attempt pushed; None if it pushed nothing."""
+        ti = context["ti"]
+        return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+
     @reporting_failure
     @measured
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -191,12 +196,11 @@ class WaitingTask(KlingTask):
         :raises KlingError: after more than :data:`MAX_CRASHES` crashes, so that a trigger that always crashes is
             not deferred forever.
         """
-        ti = context["ti"]
-        crashes = int(ti.xcom_pull(task_ids=ti.task_id, key=_CRASHES, map_indexes=ti.map_index) or 0) + 1
+        crashes = int(self._pulled(context, _CRASHES) or 0) + 1
         if crashes > MAX_CRASHES:
             message = f"The trigger crashed {crashes} times; its log has the reason"
             raise KlingError(message, kling_task_id=kling_task_id, advice=advice, kind="trigger_crashed")
-        ti.xcom_push(key=_CRASHES, value=crashes)
+        context["ti"].xcom_push(key=_CRASHES, value=crashes)
         return crashes
 
     def _publish_result(self, context: Context, video: KlingVideo) -> KlingVideo:
