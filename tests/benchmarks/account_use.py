@@ -37,10 +37,10 @@ from sqlalchemy import create_engine, text
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from tests.benchmarks.report import table, verdict
 from tests.benchmarks.server import CHECKOUT
-from tests.benchmarks.workers import WorkerRun, worker_runs
 from tests.system.airflow_api import FINISHED_RUN
 from tests.system.airflow_cluster import AirflowCluster
 from tests.system.postgres import postgres
+from tests.system.worker_log import WorkerRun, worker_runs
 
 WAYS = {
     "kling": "KlingGenerateOperator",

@@ -18,7 +18,7 @@ from pathlib import Path
 from airflow_provider_kling.sandbox import Sandbox
 from tests.benchmarks.report import table
 from tests.system.airflow_cluster import AirflowCluster
-from tests.system.worker_log import held_by_workload
+from tests.system.worker_log import worker_runs
 
 VIDEO_SECONDS = 60.0
 RUNS = 4
@@ -52,11 +52,11 @@ def main() -> None:
                     raise RuntimeError(cluster.api.report(dag_id, run_id))
             # The supervisor's last lines come after the state.
             time.sleep(5)
-            held = held_by_workload(cluster.log_path("scheduler"))
+            runs_of = worker_runs(cluster.log_path("scheduler"))
             found: dict[str, list[list[float]]] = defaultdict(list)
             for dag_id, run_id in runs:
                 tasks = cluster.api.task_instances(dag_id, run_id)
-                found[dag_id].append([seconds for task in tasks for seconds in held[task["id"]]])
+                found[dag_id].append([run.seconds for task in tasks for run in runs_of[task["id"]]])
     least = _seconds(found["operator_waits"])
     rows = [
         (

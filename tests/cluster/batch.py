@@ -26,7 +26,7 @@ from tests.system.airflow_cluster import AirflowCluster
 from tests.system.bucket import Bucket, connected_bucket
 from tests.system.scene import set_connection
 from tests.system.video import look_into
-from tests.system.worker_log import held_by_workload
+from tests.system.worker_log import worker_runs
 
 DAG_ID = "cluster_batch"
 TASK_ID = "generate"
@@ -193,8 +193,8 @@ class Batch:
             self.wait_for(self._ended, "the batch to end")
             self.outcome.seconds = time.monotonic() - self._start
         self.outcome.memory = memory.peaks
-        logs = [held_by_workload(self.cluster.log_path(name)) for name in WORKERS]
-        runs = [seconds for log in logs for each in log.values() for seconds in each]
+        logs = [worker_runs(self.cluster.log_path(name)) for name in WORKERS]
+        runs = [run.seconds for log in logs for each in log.values() for run in each]
         self.outcome.worker_runs, self.outcome.worker_seconds = len(runs), sum(runs)
         self._look_at_tasks()
         self._look_at_ledger()

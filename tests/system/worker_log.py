@@ -1,23 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow's supervisors log of the processes that run tasks."""
+"""The runs of worker processes, as Airflow's supervisors log them: one line for each process that ran a task."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
-_FINISHED = re.compile(r"Workload finished.*duration=([\d.]+).*workload_id=([\w-]+)")
+_FINISHED = re.compile(r"^(\S+).*Workload finished.*duration=([\d.]+).*workload_id=([\w-]+)")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
-def held_by_workload(log: Path) -> dict[str, list[float]]:
-    """Return by task instance for how many seconds each of its processes held a worker.
+class WorkerRun(NamedTuple):
+    """One run: when it ended, in epoch seconds, and for how many seconds it held a worker."""
+
+    ended_at: float
+    seconds: float
+
+
+def worker_runs(log: Path) -> dict[str, list[WorkerRun]]:
+    """Return the runs by the id of the task instance, in the order of their ends.
 
     :param log: of what starts these processes: a scheduler with LocalExecutor, or a Celery worker.
     """
-    held: dict[str, list[float]] = defaultdict(list)
+    runs: dict[str, list[WorkerRun]] = defaultdict(list)
     for line in log.read_text(errors="replace").splitlines():
         if found := _FINISHED.search(_COLOUR.sub("", line)):
-            held[found[2]].append(float(found[1]))
-    return held
+            runs[found[3]].append(WorkerRun(datetime.fromisoformat(found[1]).timestamp(), float(found[2])))
+    return runs
