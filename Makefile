@@ -2,6 +2,8 @@
 # What users put into dags/ is theirs, and is left alone.
 
 PYTHON ?= python3
+# Most tests wait for time-outs and servers.
+TESTS_AT_ONCE ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 AIRFLOW := apache-airflow==3.3.*
 CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
 
@@ -58,13 +60,16 @@ lint: .venv/ready | .build/tmp
 package: .venv/ready | .build/tmp
 	@.venv/bin/python -m tests.package.check
 
-# What measures time, or runs a whole Airflow, comes last and by itself; it runs although another test has failed.
+# First what measures no time; then, by itself, what does; then what runs a whole Airflow, and mostly waits for it, two
+# of them at once. Each part runs although a test of the one before has failed.
 test: .venv/ready | .build/tmp
-	.venv/bin/python -m pytest --basetemp=.build/pytest -m "not alone and not slow" --numprocesses=logical \
-		--dist=worksteal --cov --cov-report=; \
-	first=$$?; [ $$first -le 1 ] || exit $$first; \
-	.venv/bin/python -m pytest --basetemp=.build/pytest -m "alone and not slow" \
-		--cov --cov-append --cov-report=term && exit $$first
+	failed=0; part() { .venv/bin/python -m pytest --basetemp=.build/pytest --cov "$$@" || failed=$$?; \
+		[ $$failed -le 1 ] || exit $$failed; }; \
+	part -m "not alone and not slow" --ignore=tests/system --cov-report= --numprocesses=$(TESTS_AT_ONCE) \
+		--dist=worksteal; \
+	part -m "alone and not slow" --ignore=tests/system --cov-report= --cov-append; \
+	part -m "not slow" --numprocesses=2 --dist=loadfile --cov-append --cov-report=term tests/system; \
+	exit $$failed
 
 test-slow: .venv/ready | .build/tmp
 	.venv/bin/python -m pytest --basetemp=.build/pytest -m slow --durations=0

@@ -19,17 +19,6 @@ EXAMPLE_DAGS = CHECKOUT / "example_dags"
 TEST_DAGS = Path(__file__).parent / "dags"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of this folder, and put them after all others: an Airflow keeps all processors busy."""
-
-    def is_here(item: pytest.Item) -> bool:
-        return item.path.is_relative_to(Path(__file__).parent)
-
-    for item in filter(is_here, items):
-        item.add_marker("alone")
-    items.sort(key=is_here)
-
-
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     """Start a Kling whose jobs go on until a test ends them, so that nothing depends on how fast a machine is."""

@@ -56,6 +56,7 @@ async def test_the_progress_of_a_video(rendered: Path, connect: Connect) -> None
     assert percents == sorted(percents)
 
 
+@pytest.mark.alone
 async def test_many_videos_share_five_writes_a_second(sandbox: Sandbox, connect: Connect) -> None:
     connect(sandbox.base_url, max_requests_per_second=1000)
     task_ids = [submit(sandbox, Fault("submit", "pace", seconds=4)) for _ in range(30)]
