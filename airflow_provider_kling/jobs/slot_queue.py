@@ -180,7 +180,9 @@ class SlotQueue:
             self._most_probes = 1
             if called is not None:
                 self._refusals[waiter.task] += 1
-                self._probe_pause = min(2 * self._probe_pause, LONGEST_PROBE)
+                # Of those that were called for slots, a burst of another user costs many one refusal each.
+                if called.is_probe:
+                    self._probe_pause = min(2 * self._probe_pause, LONGEST_PROBE)
             self._next_probe = max(self._next_probe, now + self._probe_pause)
         self._waiting.add(waiter)
         heapq.heappush(self._early, (waiter.not_before, next(self._numbers), waiter))

@@ -94,6 +94,11 @@ class QueueingTask(WaitingTask):
         :param error: The refusal just now; None if it was not refused.
         """
         remaining = max(since + self.submit_timeout - time.time(), 0.0)
+        self.log.info(
+            "The task submits when %s has a free slot, and fails if it gets none for %.0f s (submit_timeout)",
+            self.kling_conn_id,
+            remaining,
+        )
         self._defer_until_slot(
             context,
             pause=min(error.retry_after or 0.0, remaining) if error else 0.0,
@@ -182,5 +187,6 @@ class QueueingTask(WaitingTask):
         error = error or KlingRateLimitError("The account had no free slot")
         raise error.replace(
             message=f"{error.message}; {refusals} refusals in {waited:.0f} s "
-            f"(submit_timeout={self.submit_timeout:g})"
+            f"(submit_timeout={self.submit_timeout:g})",
+            advice=f"{error.advice} Clear this task to wait anew, or raise submit_timeout.".lstrip(),
         )

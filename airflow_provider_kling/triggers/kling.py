@@ -351,6 +351,13 @@ class KlingSlotTrigger(BaseTrigger):
                 {"version": FORMAT, "status": "slot", "call": {**called._asdict(), "at": time.time()}}
             )
 
+    async def on_kill(self) -> None:
+        """Log that nothing was bought when a user fails, clears or marks the task (Airflow 3.3 and later)."""
+        self.log.info(
+            "The wait for a slot of %s was ended from outside. Nothing was bought while it lasted",
+            self.kling_conn_id,
+        )
+
     def _refused_ago(self, now: float) -> float | None:
         """Return how many seconds ago the server refused a submit, as far as clocks can tell."""
         if not self.refused or self.deferred_at is None:

@@ -275,6 +275,16 @@ class TestProbes:
             scene.ends(f"job {round_}")
             assert scene.called() == [f"task {round_}"]
 
+    def test_calls_that_are_refused_do_not_make_them_rare(self, full: Scene) -> None:
+        """Another user takes both slots at their ends, and has gone a moment later."""
+        full.waits("second")
+        full.ends("job 1")
+        full.ends("job 2")
+        for task in full.called():
+            full.waits(str(task), refused=True, since=1.0)
+        [(after, _)] = full.called_within(FIRST_PROBE + 2)
+        assert after == pytest.approx(FIRST_PROBE, abs=1)
+
     def test_a_slot_that_a_call_left_unused_is_found_although_ends_are_seen(self) -> None:
         """One of 40 slots idles from the start, since the task that was called for it never submitted."""
         scene = Scene()

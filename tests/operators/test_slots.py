@@ -16,7 +16,7 @@ from airflow_provider_kling.records import read_variable
 from airflow_provider_kling.records.waiting_hint import others_wait, report_waiting
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
-from tests.conftest import Connect
+from tests.conftest import Connect, TaskLog
 from tests.fixtures.requests import PROMPT
 from tests.task_context import StateStore, TaskInstance, context
 
@@ -44,6 +44,18 @@ def test_one_that_is_refused_joins_it_and_tells_those_that_come_after_it(sandbox
     assert not second.trigger.refused
     assert first.trigger.since < second.trigger.since
     assert sandbox.requests["submit"] == 1
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_one_that_waits_says_for_what_and_for_how_long(
+    sandbox: Sandbox, connected: str, task_log: TaskLog, *, refused: bool
+) -> None:
+    if refused:
+        sandbox.add_fault(Fault("submit", "rate_limit"))
+    else:
+        report_waiting("kling_default", waiting=True)
+    deferred_by(operator(submit_timeout=600), TaskInstance())
+    assert "submits when kling_default has a free slot, and fails if it gets none for 600 s" in task_log.text
 
 
 def test_one_that_was_called_submits_whoever_waits(sandbox: Sandbox, connected: str) -> None:
@@ -146,8 +158,11 @@ def test_one_that_is_killed_while_it_stands_by_does_not_submit(
 
 def test_one_that_was_never_called_fails_at_its_time_without_a_submit(sandbox: Sandbox, connected: str) -> None:
     task = operator(submit_timeout=60)
-    with pytest.raises(KlingRateLimitError, match=r"no free slot; 1 refusals in \d+ s \(submit_timeout=60\)"):
+    with pytest.raises(
+        KlingRateLimitError, match=r"no free slot; 1 refusals in \d+ s \(submit_timeout=60\)"
+    ) as caught:
         task.submit_again(context(TaskInstance()), {"status": "no_slot"}, since=time.time() - 61, refusals=1)
+    assert "Clear this task to wait anew, or raise submit_timeout." in caught.value.advice
     assert sandbox.requests["submit"] == 0
 
 
