@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -16,28 +17,48 @@ from tests.system.airflow_cluster import AirflowCluster
 
 @dataclass(frozen=True)
 class Play:
-    """One run of a DAG."""
+    """
+    One run of a DAG.
+
+    :param prompts: parts of its prompts, by which its jobs are told from those of other runs; all jobs are its own
+        if there are none.
+    """
 
     dag_id: str
     run_id: str
     api: AirflowApi
     server: Sandbox
+    prompts: tuple[str, ...] = ()
 
     @classmethod
     def start(cls, cluster: AirflowCluster, server: Sandbox, dag_id: str, **conf: Any) -> Play:
         cluster.api.wait_for_dags([dag_id])
         return cls(dag_id, cluster.api.trigger_dag(dag_id, conf), cluster.api, server)
 
+    def with_jobs_of(self, *prompts: str) -> Play:
+        """Return the same run, whose jobs are those of these prompts."""
+        return replace(self, prompts=prompts)
+
+    def bought(self) -> list[dict[str, Any]]:
+        """Return what the server accepted, and bills, for this run; see ``Sandbox.ledger``."""
+        return [
+            entry
+            for entry in self.server.ledger()
+            if not self.prompts or any(prompt in json.dumps(entry["request"]) for prompt in self.prompts)
+        ]
+
     def states(self, task_id: str) -> list[str | None]:
         return [task["state"] for task in self.api.task_instances(self.dag_id, self.run_id, task_id)]
 
     def until(self, reached: Callable[[], bool], what: str, *, finish_jobs: bool = True) -> None:
-        """Return when that is reached; meanwhile every job of the server is finished, if wished."""
+        """Return when that is reached; meanwhile every job of the run is finished, if wished."""
 
         def look() -> bool:
-            for job in self.server.jobs() if finish_jobs else ():
-                if job["state"] in ("queued", "running"):
-                    self.server.finish(job["id"])
+            if finish_jobs:
+                own = {entry["id"] for entry in self.bought()}
+                for job in self.server.jobs():
+                    if job["id"] in own and job["state"] in ("queued", "running"):
+                        self.server.finish(job["id"])
             return reached()
 
         try:

@@ -12,7 +12,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,25 +140,48 @@ def test_nothing_is_paid_twice(runs: Runs) -> None:
     assert runs.bought == VIDEOS
 
 
-def test_a_film_is_made_of_the_shots_that_are_not_refused(
+# ---- the examples that run in several steps, all at once ----------------------------------------------------
+
+Staged = Callable[[AirflowCluster, Sandbox, Bucket, Path], None]
+STAGES: dict[str, Staged] = {}
+
+
+def staged(function: Staged) -> Staged:
+    """Register a function that plays such an example."""
+    STAGES[function.__name__] = function
+    return function
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    cluster: AirflowCluster, server: Sandbox, runs: Runs, bucket: Bucket, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """Start them once the other examples are through."""
+    with ThreadPoolExecutor(len(STAGES)) as pool:
+        yield {
+            name: pool.submit(play, cluster, server, bucket, tmp_path_factory.mktemp(name))
+            for name, play in STAGES.items()
+        }
+
+
+@staged
+def a_film_is_made_of_the_shots_that_are_not_refused(
     cluster: AirflowCluster, server: Sandbox, bucket: Bucket, tmp_path: Path
 ) -> None:
     rows = [
         {"prompt": "A lighthouse in a storm.", "aspect_ratio": "16:9"},
-        {"prompt": "What the vendor refuses."},
+        {"prompt": "What the vendor refuses in a film."},
         {"prompt": "A fox crosses a frozen lake.", "aspect_ratio": "9:16", "model": "kling-v3-std-silent"},
         {"prompt": "A market at noon.", "aspect_ratio": "1:1"},
     ]
     folder = f"reel-{server.base_url.rpartition(':')[2]}/"
-    server.add_fault(Fault("submit", "refuse_content", match="What the vendor refuses.", times=None))
-    try:
-        play = Play.start(cluster, server, "example_kling_reel", rows=rows, folder=f"{bucket.url}/{folder}")
-        assert play.end() == "success", play.api.report(play.dag_id, play.run_id)
-    finally:
-        server.clear_faults()
+    server.add_fault(Fault("submit", "refuse_content", match=rows[1]["prompt"]))
+    play = Play.start(cluster, server, "example_kling_reel", rows=rows, folder=f"{bucket.url}/{folder}")
+    play = play.with_jobs_of(*(row["prompt"] for row in rows))
+    assert play.end() == "success", play.api.report(play.dag_id, play.run_id)
     assert play.states("generate") == ["success", "failed", "success", "success"]
     result = play.result("join")
-    assert result["missing"] == ["What the vendor refuses."]
+    assert result["missing"] == [rows[1]["prompt"]]
     assert "goes without this shot" in play.api.task_log(play.dag_id, play.run_id, "join")
     files = bucket.files(folder, tmp_path)
     clips = [
@@ -185,18 +209,32 @@ def test_a_film_is_made_of_the_shots_that_are_not_refused(
         assert sheet.size == (992, 196)
 
 
-@pytest.mark.parametrize(("option", "published"), [("Approve", "success"), ("Reject", "skipped")])
-def test_a_person_decides_what_is_published(
-    cluster: AirflowCluster, server: Sandbox, tmp_path: Path, option: str, published: str
+@staged
+def a_person_approves_what_is_published(
+    cluster: AirflowCluster, server: Sandbox, _bucket: Bucket, tmp_path: Path
 ) -> None:
-    play = Play.start(cluster, server, "example_kling_review", folder=f"file://{tmp_path}/", prompt="A red kite.")
+    review(cluster, server, tmp_path, prompt="A red kite at noon.", option="Approve", published="success")
+
+
+@staged
+def a_person_rejects_what_would_be_published(
+    cluster: AirflowCluster, server: Sandbox, _bucket: Bucket, tmp_path: Path
+) -> None:
+    review(cluster, server, tmp_path, prompt="A red kite at dusk.", option="Reject", published="skipped")
+
+
+def review(
+    cluster: AirflowCluster, server: Sandbox, tmp_path: Path, *, prompt: str, option: str, published: str
+) -> None:
+    play = Play.start(cluster, server, "example_kling_review", folder=f"file://{tmp_path}/", prompt=prompt)
+    play = play.with_jobs_of(prompt)
     play.until(lambda: play.states("approve")[0] in ("awaiting_input", "deferred"), "a person to be asked")
     video = play.result("generate")
     request = f"dags/{play.dag_id}/dagRuns/{quote(play.run_id, safe='')}/taskInstances/approve/-1/hitlDetails"
     asked = play.api.request("GET", request)
     assert f"[Watch it]({video['video_url']})" in asked["body"]
     assert video["path"] in asked["body"]
-    assert "Prompt: A red kite." in asked["body"]
+    assert f"Prompt: {prompt}" in asked["body"]
     assert requests.get(video["video_url"], timeout=20).content[4:8] == b"ftyp"
     assert not (tmp_path / "published").exists()
     # Airflow takes a task for lost that is queued again before its worker was seen to end. A person is slower.
@@ -215,14 +253,16 @@ def test_a_person_decides_what_is_published(
         assert play.result("publish") == f"file://{copy}"
 
 
-def test_the_videos_of_a_day_are_catalogued(cluster: AirflowCluster, server: Sandbox, tmp_path: Path) -> None:
-    prompts = ["A harbour at dawn", "What the vendor refuses", "A tram in the rain", "Snow on a roof"]
+@staged
+def the_videos_of_a_day_are_catalogued(
+    cluster: AirflowCluster, server: Sandbox, _bucket: Bucket, tmp_path: Path
+) -> None:
+    prompts = ["A harbour at dawn", "What the vendor refuses that day", "A tram in the rain", "Snow on a roof"]
     rows = [*(f"2026-03-01,{prompt},1:1" for prompt in prompts), "2026-03-02,A video of tomorrow,16:9"]
     (tmp_path / "prompts.csv").write_text("\n".join(["date,prompt,aspect_ratio", *rows]))
     waiting = (None, "scheduled")
     catalogued = {run["dag_run_id"] for run in runs_of(cluster.api, "example_kling_catalogue")}
-    before = len(server.ledger())
-    server.add_fault(Fault("submit", "refuse_content", match="What the vendor refuses", times=None))
+    server.add_fault(Fault("submit", "refuse_content", match=prompts[1]))
     cluster.api.request("PATCH", "dags/example_kling_daily", json={"is_paused": False})
     try:
         play = Play.start(
@@ -232,7 +272,7 @@ def test_the_videos_of_a_day_are_catalogued(cluster: AirflowCluster, server: San
             prompts=f"file://{tmp_path}/prompts.csv",
             folder=f"file://{tmp_path}/videos/",
             day="2026-03-01",
-        )
+        ).with_jobs_of(*prompts, "A video of tomorrow")
         play.until(
             lambda: play.states("generate") in [["deferred", "failed", "deferred", state] for state in waiting],
             "two videos to be made, and the last prompt to wait for its turn",
@@ -240,10 +280,9 @@ def test_the_videos_of_a_day_are_catalogued(cluster: AirflowCluster, server: San
         )
         assert play.end() == "failed"
     finally:
-        server.clear_faults()
         cluster.api.request("PATCH", "dags/example_kling_daily", json={"is_paused": True})
     assert play.states("generate") == ["success", "failed", "success", "success"]
-    assert len(server.ledger()) - before == 3
+    assert len(play.bought()) == 3
     log = play.api.task_log(play.dag_id, play.run_id, "generate", map_index=1)
     assert "No video from generate[1]: KlingContentRefusedError: " in log
     videos = [play.result("generate", index) for index in (0, 2, 3)]
@@ -279,16 +318,17 @@ def runs_of(api: AirflowApi, dag_id: str) -> list[dict[str, Any]]:
     return list(api.listing(f"dags/{dag_id}/dagRuns", "dag_runs"))
 
 
-def test_each_shot_begins_where_the_one_before_ended(
+@staged
+def each_shot_begins_where_the_one_before_ended(
     cluster: AirflowCluster, server: Sandbox, bucket: Bucket, tmp_path: Path
 ) -> None:
     folder = f"chain-{server.base_url.rpartition(':')[2]}/"
-    before = len(server.ledger())
     play = Play.start(cluster, server, "example_kling_chain", folder=f"{bucket.url}/{folder}")
+    play = play.with_jobs_of("A lighthouse at dusk", "The camera rises", "The camera turns")
     assert play.end() == "success", play.api.report(play.dag_id, play.run_id)
     files = bucket.files(folder, tmp_path)
     assert sorted(files) == ["shot-1.mp4", "shot-1.png", "shot-2.mp4", "shot-2.png", "shot-3.mp4"]
-    requests_sent = [json.dumps(entry["request"]) for entry in server.ledger()[before:]]
+    requests_sent = [json.dumps(entry["request"]) for entry in play.bought()]
     assert len(requests_sent) == 3
     assert "shot-" not in requests_sent[0]
     for number in (1, 2):
@@ -296,6 +336,11 @@ def test_each_shot_begins_where_the_one_before_ended(
             assert difference(picture_at(files[f"shot-{number}.mp4"], math.inf), image) < 2
         [url] = re.findall(rf'"({ENDPOINT}/films/{folder}shot-{number}\.png\?[^"]*)"', requests_sent[number])
         assert bucket.fetched(url) == files[f"shot-{number}.png"].read_bytes()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_an_example_of_several_steps(name: str, outcomes: dict[str, Future[None]]) -> None:
+    outcomes[name].result()
 
 
 def test_the_examples_show_every_parameter_of_the_api() -> None:
