@@ -165,12 +165,19 @@ def short_repr(value: Any) -> str:
     except (ValueError, RecursionError):
         # Python itself refuses to print a number of thousands of digits, or a list of thousands of levels.
         return f"<{type(value).__name__} too large to show>"
-    if len(text) <= 120:
-        return text
+    if len(text) > 120:
+        # Before the cut: Airflow would not recognise a part of a secret.
+        text = _without_secrets(text)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _without_secrets(text: str) -> str:
     from airflow.providers.common.compat.sdk import redact
 
-    # Before the cut: Airflow would not recognise a part of a secret.
-    return f"{str(redact(text))[:117]}..."
+    try:
+        return str(redact(text))
+    except RuntimeError:  # Airflow 2 and 3.0 as a library, or with a logging of one's own, mask nothing at all
+        return text
 
 
 NOT_BILLED = "Nothing was submitted or billed. Correct the arguments."

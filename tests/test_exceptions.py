@@ -2,10 +2,14 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_kling import exceptions
 from airflow_provider_kling.exceptions import (
@@ -240,6 +244,23 @@ class TestProblem:
 
     def test_a_long_value_is_cut(self) -> None:
         assert len(str(Problem("prompt", "x" * 10_000, "must be short"))) < 200
+
+    def test_also_where_airflow_has_no_logging_that_masks(self) -> None:
+        """Airflow 2 and 3.0 can mask nothing then; it must not hide the problem."""
+        code = f"from {Problem.__module__} import Problem; print(Problem('prompt', 'x' * 10_000, 'must be short'))"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"_AIRFLOW__AS_LIBRARY": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.rstrip().endswith("xxx...: must be short"), done.stderr
+
+    def test_a_value_that_is_long_only_for_a_secret_is_shown_to_its_end(self) -> None:
+        secret = "a-very-long-secret-" * 10
+        mask_secret(secret)
+        assert short_repr(f"nowhere://{secret}/a.mp4") == "'nowhere://***/a.mp4'"
 
     def test_a_number_too_long_to_print_is_no_trouble(self) -> None:
         assert (
