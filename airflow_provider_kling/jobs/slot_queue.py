@@ -264,9 +264,7 @@ class SlotQueue:
             yield call
         if self._may_probe(now):
             probes = sum(called.is_probe for called in self._called.values())
-            for _ in range(self._most_probes - probes):
-                if (prober := self._next_to_probe()) is None:
-                    break
+            for prober in self._next_to_probe(at_most=self._most_probes - probes):
                 self._next_probe, self._calls_since_probe = now + self._probe_pause, 0
                 yield self._call(prober, now, is_probe=True)
         if now >= self._estimate[1]:
@@ -319,10 +317,11 @@ class SlotQueue:
             heapq.heappop(self._ready)
         return None
 
-    def _next_to_probe(self) -> Waiter | None:
+    def _next_to_probe(self, *, at_most: int) -> list[Waiter]:
         """Return who probes: of those that were refused least often, the first."""
-        ready = [entry for entry in self._ready if entry[-1] in self._waiting]
-        return min(ready, key=lambda entry: (self._refusals[entry[-1].task], entry))[-1] if ready else None
+        ready = (entry for entry in self._ready if entry[-1] in self._waiting)
+        chosen = heapq.nsmallest(at_most, ready, key=lambda entry: (self._refusals[entry[-1].task], entry))
+        return [entry[-1] for entry in chosen]
 
     @property
     def _occupied(self) -> int:

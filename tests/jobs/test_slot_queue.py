@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,6 +17,7 @@ from airflow_provider_kling.jobs.slot_queue import (
     FIRST_LATENCY,
     FIRST_PROBE,
     LONGEST_STAND_BY,
+    MOST_PROBES,
     NEW_JOB,
     Call,
     SlotQueue,
@@ -257,6 +259,22 @@ class TestProbes:
                 scene.runs(f"job of {task}", task=str(task))
             scene.now += 1
         assert sizes == [1, 2, 8, 9]
+
+    @pytest.mark.alone
+    def test_dozens_at_once_do_not_block_the_loop_however_many_wait(self) -> None:
+        scene = Scene()
+        for number in range(30_000):
+            scene.waits(f"task {number}")
+        seconds, sizes = [], []
+        for _ in range(6):
+            began = time.process_time()
+            called = scene.called()
+            seconds.append(time.process_time() - began)
+            sizes.append(len(called))
+            for task in called:
+                scene.runs(f"job of {task}", task=str(task))
+        assert max(sizes) == MOST_PROBES
+        assert max(seconds) < 0.25
 
     def test_one_that_is_not_heard_of_is_no_reason_for_more(self) -> None:
         scene = Scene()
