@@ -60,11 +60,15 @@ class Scene:
         return Scene(self.cluster, self.sandbox, f"{self.prompt} {name}.", conn_id=self._conn_id)
 
     @contextmanager
-    def server_of_its_own(self) -> Iterator[Sandbox]:
-        """Move to another server meanwhile: a probe has no prompt that would tell whose it is."""
+    def server_of_its_own(self, **extra: Any) -> Iterator[Sandbox]:
+        """Move to another server meanwhile: a probe has no prompt that would tell whose it is.
+
+        :param extra: more extras of the connection.
+        """
         with Sandbox(run_seconds=3600) as self.sandbox:
             self._conn_id = f"kling_at_port_{self.sandbox.base_url.rpartition(':')[2]}"
-            connect(self.airflow, self._conn_id, self.sandbox)
+            fields = json.loads(self.sandbox.connection_json)
+            set_connection(self.airflow, self._conn_id, {**fields, "extra": {**fields.get("extra", {}), **extra}})
             yield self.sandbox
 
     def arrange(self, **fault: Any) -> None:

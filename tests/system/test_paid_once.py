@@ -171,14 +171,17 @@ def taken_for_dead_between_the_post_and_the_answer(scene: Scene) -> None:
 
     It takes the run that was resumed meanwhile for the one that has ended, and fails it.
     """
-    with scene.server_of_its_own():
+    # Longer than Airflow needs: the POST does not end by itself meanwhile.
+    with scene.server_of_its_own(read_timeout=600):
         scene.arrange(on="submit", kind="rate_limit")
         scene.arrange(on="submit", kind="delay_after", seconds=600, skip=1)
         scene.play("paid_once", point="after the deferral", misfortune="its supervisor stops")
         supervisor = scene.until_supervisor_asleep()
-        (task_id,) = scene.until_bought(1)
-        assert "attempt 2" not in scene.log()
-        supervisor.resume()
+        try:
+            (task_id,) = scene.until_bought(1)
+            assert "attempt 2" not in scene.log()
+        finally:
+            supervisor.resume()
         scene.until("failed")
         # Before anybody clears it: Airflow ended the first attempt, and not the time-out of its POST.
         assert scene.airflow.task_instance(*scene.key)["try_number"] >= 2
