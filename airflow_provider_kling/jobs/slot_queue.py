@@ -71,6 +71,7 @@ class Waiter:
     :param priority: Its ``priority_weight``; higher ones go first.
     :param not_before: When it may be called at the earliest, by the clock of the queue.
     :param tell: Tells the task, while it stands by, that a slot is free; None if it cannot be told.
+    :param kind: What a server may refuse although it takes others: the model; None if it is not known.
     """
 
     task: Hashable | None = None
@@ -78,6 +79,7 @@ class Waiter:
     priority: float = 0.0
     not_before: float = 0.0
     tell: Callable[[], None] | None = None
+    kind: Hashable | None = None
 
 
 class Call(NamedTuple):
@@ -92,6 +94,18 @@ class Call(NamedTuple):
     waiter: Waiter
     is_free: bool
     from_stand_by: bool = False
+
+
+#: The place of a task in the queue: minus its priority, since when it waits, a number, and the task.
+_Place = tuple[float, float, int, Waiter]
+
+
+@dataclass
+class _PutOff:
+    """A kind of which called tasks were refused: others go first, for a while."""
+
+    refusals: int = 0
+    until: float = -math.inf
 
 
 @dataclass
@@ -121,7 +135,8 @@ class SlotQueue:
     limit: int | None = None
     #: Seconds from a call to the POST, as learned.
     latency: float = FIRST_LATENCY
-    _ready: list[tuple[float, float, int, Waiter]] = field(default_factory=list)
+    #: Kind -> the tasks that may be called.
+    _ready: dict[Hashable | None, list[_Place]] = field(default_factory=dict)
     _early: list[tuple[float, int, Waiter]] = field(default_factory=list)
     _waiting: set[Waiter] = field(default_factory=set)
     #: Called to submit, and not heard of since.
@@ -135,8 +150,10 @@ class SlotQueue:
     _probe_pause: float = field(default_factory=lambda: FIRST_PROBE)
     _most_probes: int = 1
     _calls_since_probe: int = 0
-    #: How often a called task was refused: a server may refuse one model, or one request, and take others.
+    #: How often a called task was refused: a server may refuse one request, and take others.
     _refusals: Counter[Hashable] = field(default_factory=Counter)
+    #: Kind -> how it was refused since the last time that one was accepted.
+    _put_off: dict[Hashable | None, _PutOff] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
     #: How many tasks are to stand by, and until when that is not estimated again.
     _estimate: tuple[int, float] = (0, -math.inf)
@@ -167,11 +184,12 @@ class SlotQueue:
             # What probes of an earlier batch have found says nothing of this one.
             self._probe_pause, self._most_probes = FIRST_PROBE, 1
             self._refusals.clear()
+            self._put_off.clear()
         if refused_at is None:
             if called is not None and not called.is_probe:
                 self._free.append(now)  # it was told of a slot, and had given up before
-            elif all(self._refusals[waiting.task] for waiting in self._waiting):
-                # The refusals of the others say less of this one.
+            elif self._others_were_refused(waiter.kind, now):
+                # That says less of this one.
                 self._probe_pause = FIRST_PROBE
                 self._next_probe = min(self._next_probe, now + FIRST_PROBE)
         else:
@@ -184,6 +202,8 @@ class SlotQueue:
                 if called.is_probe:
                     self._probe_pause = min(2 * self._probe_pause, LONGEST_PROBE)
             self._next_probe = max(self._next_probe, now + self._probe_pause)
+            if called is not None:
+                self._put_kind_off(waiter.kind, now)
         self._waiting.add(waiter)
         heapq.heappush(self._early, (waiter.not_before, next(self._numbers), waiter))
 
@@ -218,8 +238,10 @@ class SlotQueue:
         :param may_have_ended: Whether it may have ended before, since ``started_at`` is only a guess.
         """
         called = self._called.pop(task, None)
-        if called is not None and called.is_probe:
-            self._probe_succeeded(now)
+        if called is not None:
+            self._put_off.pop(called.waiter.kind, None)
+            if called.is_probe:
+                self._probe_succeeded(now)
         job = self._running.get(kling_task_id)
         if job is None:
             job = self._running[kling_task_id] = _Running(started_at, expected)
@@ -264,13 +286,13 @@ class SlotQueue:
             yield call
         if self._may_probe(now):
             probes = sum(called.is_probe for called in self._called.values())
-            for prober in self._next_to_probe(at_most=self._most_probes - probes):
+            for prober in self._next_to_probe(now, at_most=self._most_probes - probes):
                 self._next_probe, self._calls_since_probe = now + self._probe_pause, 0
                 yield self._call(prober, now, is_probe=True)
         if now >= self._estimate[1]:
             self._estimate = self._wanted_to_stand_by(now), now + ESTIMATE_INTERVAL
         for _ in range(self._estimate[0] - len(self._standing)):
-            next_one = self._first_ready(can_stand_by=True)
+            next_one = self._first_ready(now, can_stand_by=True)
             if next_one is None:
                 return
             self._standing[next_one.task] = _Called(next_one, now)
@@ -284,7 +306,8 @@ class SlotQueue:
             self._ready.clear()
         while self._early and self._early[0][0] <= now:
             _, number, waiter = heapq.heappop(self._early)
-            heapq.heappush(self._ready, (-waiter.priority, waiter.since, number, waiter))
+            place = (-waiter.priority, waiter.since, number, waiter)
+            heapq.heappush(self._ready.setdefault(waiter.kind, []), place)
 
     def _next_call(self, now: float) -> Call | None:
         """Return the call for a free slot: of who stands by, or of the first in the queue."""
@@ -294,7 +317,7 @@ class SlotQueue:
             self._called[task] = _Called(standing.waiter, now)
             self._postpone_probe(now)
             return Call(standing.waiter, is_free=True, from_stand_by=True)
-        waiter = self._first_ready()
+        waiter = self._first_ready(now)
         if waiter is None:
             return None
         self._postpone_probe(now)
@@ -305,23 +328,53 @@ class SlotQueue:
         self._called[waiter.task if waiter.task is not None else waiter] = _Called(waiter, now, is_probe)
         return Call(waiter, is_free=True)
 
-    def _first_ready(self, *, can_stand_by: bool = False) -> Waiter | None:
+    def _first_ready(self, now: float, *, can_stand_by: bool = False) -> Waiter | None:
         """Take the first task that may be called now; None if there is none, or if it cannot stand by."""
-        while self._ready:
-            waiter = self._ready[0][-1]
-            if waiter in self._waiting:
-                if can_stand_by and waiter.tell is None:
-                    return None
-                heapq.heappop(self._ready)
-                return waiter
-            heapq.heappop(self._ready)
-        return None
+        first: list[tuple[bool, _Place]] = []
+        for kind, places in self._ready.items():
+            while places and places[0][-1] not in self._waiting:
+                heapq.heappop(places)
+            if places:
+                first.append((self._is_put_off(kind, now), places[0]))
+        if not first:
+            return None
+        waiter = min(first)[1][-1]
+        if can_stand_by and waiter.tell is None:
+            return None
+        heapq.heappop(self._ready[waiter.kind])
+        return waiter
 
-    def _next_to_probe(self, *, at_most: int) -> list[Waiter]:
+    def _next_to_probe(self, now: float, *, at_most: int) -> list[Waiter]:
         """Return who probes: of those that were refused least often, the first."""
-        ready = (entry for entry in self._ready if entry[-1] in self._waiting)
-        chosen = heapq.nsmallest(at_most, ready, key=lambda entry: (self._refusals[entry[-1].task], entry))
-        return [entry[-1] for entry in chosen]
+        ready = (
+            (self._is_put_off(kind, now), self._refusals[place[-1].task], place)
+            for kind, places in self._ready.items()
+            for place in places
+            if place[-1] in self._waiting
+        )
+        chosen: dict[Hashable, Waiter] = {}
+        for _, _, (*_, waiter) in heapq.nsmallest(at_most, ready):
+            # Of a kind that was refused, one is enough.
+            chosen.setdefault(("kind", waiter.kind) if waiter.kind in self._put_off else waiter, waiter)
+        return list(chosen.values())
+
+    def _others_were_refused(self, kind: Hashable | None, now: float) -> bool:
+        """Return whether all who wait were refused, and one of this kind may still be taken."""
+        is_another = not self._is_put_off(kind, now)
+        return all(
+            self._refusals[other.task] or (is_another and self._is_put_off(other.kind, now))
+            for other in self._waiting
+        )
+
+    def _is_put_off(self, kind: Hashable | None, now: float) -> bool:
+        return kind in self._put_off and now < self._put_off[kind].until
+
+    def _put_kind_off(self, kind: Hashable | None, now: float) -> None:
+        put_off = self._put_off.setdefault(kind, _PutOff())
+        pause = min(FIRST_PROBE * 2**put_off.refusals, LONGEST_PROBE)
+        # The next probe is for another kind, whenever it is.
+        put_off.until = max(now + pause, self._next_probe + CALL_TIMEOUT)
+        put_off.refusals = min(put_off.refusals + 1, 16)
 
     @property
     def _occupied(self) -> int:

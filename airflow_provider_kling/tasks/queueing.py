@@ -40,6 +40,7 @@ class QueueingTask(WaitingTask):
 
     if TYPE_CHECKING:
         log: Any
+        model: str | None
         priority_weight: int
         submit_timeout: float
 
@@ -105,7 +106,12 @@ class QueueingTask(WaitingTask):
             at_most=remaining,
             since=since,
             refusals=refusals,
-            place={"since": since, "priority": float(self.priority_weight), "refused": error is not None},
+            place={
+                "since": since,
+                "priority": float(self.priority_weight),
+                "refused": error is not None,
+                "model": self.model,
+            },
         )
 
     def _defer_until_slot(

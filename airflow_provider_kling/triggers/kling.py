@@ -275,6 +275,7 @@ class KlingSlotTrigger(BaseTrigger):
         unavailable and in triggers of earlier versions, is no place: the trigger only waits until ``at_latest``.
     :param priority: The task's ``priority_weight``; higher ones are called first.
     :param refused: Whether the server refused a submit just before; if not, the task knew that others wait.
+    :param model: The requested model, if known: where the server refuses one, tasks with another go first.
     :param version: Version of these arguments.
     """
 
@@ -288,6 +289,7 @@ class KlingSlotTrigger(BaseTrigger):
         since: float | None = None,
         priority: float = 0.0,
         refused: bool = False,
+        model: str | None = None,
         version: int = FORMAT,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -298,6 +300,7 @@ class KlingSlotTrigger(BaseTrigger):
         self.since = since
         self.priority = priority
         self.refused = refused
+        self.model = model
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what rebuilds this trigger in any triggerer."""
@@ -311,6 +314,7 @@ class KlingSlotTrigger(BaseTrigger):
                 "since": self.since,
                 "priority": self.priority,
                 "refused": self.refused,
+                "model": self.model,
                 "version": FORMAT,
             },
         )
@@ -340,6 +344,7 @@ class KlingSlotTrigger(BaseTrigger):
                 task_instance_of(self),
                 since=self.since,
                 priority=self.priority,
+                kind=self.model,
                 pause=first,
                 refused_ago=self._refused_ago(began),
                 timeout=last - (now() - began),
@@ -352,9 +357,13 @@ class KlingSlotTrigger(BaseTrigger):
             )
 
     async def on_kill(self) -> None:
-        """Log that nothing was bought when a user fails, clears or marks the task (Airflow 3.3 and later)."""
+        """
+        Log that nothing was bought when a user fails, clears or marks the task (Airflow 3.3 and later).
+
+        Airflow calls this also where another triggerer takes the task over.
+        """
         self.log.info(
-            "The wait for a slot of %s was ended from outside. Nothing was bought while it lasted",
+            "The wait for a slot of %s has ended on this triggerer. Nothing was bought while it lasted",
             self.kling_conn_id,
         )
 

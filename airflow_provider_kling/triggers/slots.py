@@ -65,6 +65,7 @@ class SlotWaits:
         pause: float,
         refused_ago: float | None,
         timeout: float,  # noqa: ASYNC109 - a timeout is a result here, not an error
+        kind: str | None = None,
     ) -> Called | None:
         """
         Wait to be called.
@@ -75,10 +76,11 @@ class SlotWaits:
         :param pause: Minimum seconds to wait.
         :param refused_ago: How many seconds ago the server refused its submit; None if it sent none.
         :param timeout: Maximum seconds to wait.
+        :param kind: The model that it asks for, if known.
         :return: The call; None if there was none in time.
         """
         now, call_id = self._now(), uuid.uuid4().hex[:12]
-        waiter = Waiter(ti, since=since, priority=priority, not_before=now + pause)
+        waiter = Waiter(ti, since=since, priority=priority, not_before=now + pause, kind=kind)
         if ti is not None and triggers_write_xcoms():
             waiter.tell = lambda: self._tell(waiter, ti, call_id)
         called: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

@@ -39,9 +39,16 @@ class Scene:
     told: list[str] = field(default_factory=list)
 
     def waits(
-        self, name: str, *, refused: bool = False, priority: float = 0.0, pause: float = 0.0, since: float = 0.0
+        self,
+        name: str,
+        *,
+        refused: bool = False,
+        priority: float = 0.0,
+        pause: float = 0.0,
+        since: float = 0.0,
+        kind: str | None = None,
     ) -> Waiter:
-        waiter = Waiter(name, since or self.now, priority, self.now + pause, lambda: self.told.append(name))
+        waiter = Waiter(name, since or self.now, priority, self.now + pause, lambda: self.told.append(name), kind)
         self.queue.join(waiter, now=self.now, refused_at=self.now if refused else None)
         return waiter
 
@@ -225,6 +232,57 @@ class TestProbes:
         [(after, task)] = scene.called_within(FIRST_PROBE + 1)
         assert (after, task) == (pytest.approx(FIRST_PROBE, abs=1), "another")
 
+    @pytest.mark.parametrize("many", [1, 5, 100])
+    def test_a_model_that_is_refused_blocks_no_other(self, many: int) -> None:
+        """Many tasks of it come first, and it is refused whenever one of them submits."""
+        scene = Scene()
+        for number in range(many):
+            scene.waits(f"A {number}", kind="A", refused=number < 3, since=1.0)
+        for number in range(20):
+            scene.waits(f"B {number}", kind="B", since=2.0)
+        accepted: list[tuple[float, str]] = []
+        running: list[tuple[float, str]] = []
+        refused = 0
+        start = scene.now
+        while len(accepted) < 20:
+            scene.now += 1
+            assert scene.now < start + 3600
+            for at, job in [one for one in running if one[0] <= scene.now]:
+                running.remove((at, job))
+                scene.ends(job)
+            for task in map(str, scene.called()):
+                if task.startswith("A"):
+                    refused += 1
+                    scene.waits(task, kind="A", refused=True, since=1.0)
+                else:
+                    accepted.append((scene.now - start, task))
+                    scene.runs(f"job of {task}", task=task)
+                    running.append((scene.now + 90, f"job of {task}"))
+        assert accepted[0][0] < 100
+        # Two at a time would take 900 s, one after the other 1,800 s.
+        assert accepted[-1][0] < 900
+        assert refused < 12
+
+    def test_a_model_that_was_refused_is_tried_again_beside_another_that_is_taken(self) -> None:
+        scene = Scene()
+        for number in range(2):
+            scene.waits(f"A {number}", kind="A", refused=True, since=1.0)
+        for number in range(200):
+            scene.waits(f"B {number}", kind="B", since=2.0)
+        scene.refuses_the_next_probe()
+        first_a = None
+        for number in range(100):
+            scene.runs(f"job {number}")
+            scene.now += 5
+            scene.ends(f"job {number}")
+            for task in map(str, scene.called()):
+                scene.runs(f"job of {task}", task=task)
+                if task.startswith("A") and first_a is None:
+                    first_a = number
+        # It was put off for a moment only.
+        assert first_a is not None
+        assert first_a < 5
+
     def test_ten_thousand_that_wait_probe_a_dozen_times_an_hour(self) -> None:
         scene = Scene()
         for number in range(10_000):
@@ -365,7 +423,7 @@ class TestProbes:
         for waiter in waiters:
             scene.queue.leave(waiter, now=scene.now)
         scene.called()
-        assert (scene.queue._ready, scene.queue._early) == ([], [])
+        assert (scene.queue._ready, scene.queue._early) == ({}, [])
 
 
 class TestStandingBy:

@@ -39,6 +39,7 @@ def test_one_that_is_refused_joins_it_and_tells_those_that_come_after_it(sandbox
     first = deferred_by(operator(priority_weight=7), TaskInstance())
     assert isinstance(first.trigger, KlingSlotTrigger)
     assert (first.trigger.refused, first.trigger.priority) == (True, 7.0)
+    assert first.trigger.model == "kling-v3-std-silent"
     second = deferred_by(operator(prompt="Another one."), TaskInstance(map_index=1))
     assert isinstance(second.trigger, KlingSlotTrigger)
     assert not second.trigger.refused

@@ -291,7 +291,7 @@ async def test_a_wait_for_a_slot_that_is_ended_says_that_nothing_was_bought(
     task_log: TaskLog,
 ) -> None:
     await waiting_for_slot("kling_default", since=1.0, at_latest=time.time() + 60).on_kill()
-    assert "The wait for a slot of kling_default was ended from outside. Nothing was bought" in task_log.text
+    assert "The wait for a slot of kling_default has ended on this triggerer. Nothing was bought" in task_log.text
 
 
 def waiting_for_slot(conn_id: str, *, since: float, at_latest: float, refused: bool = True) -> KlingSlotTrigger:
