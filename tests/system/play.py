@@ -14,6 +14,9 @@ from airflow_provider_kling.sandbox import Sandbox
 from tests.system.airflow_api import FINISHED_RUN, AirflowApi, wait_for
 from tests.system.airflow_cluster import AirflowCluster
 
+PATIENCE = 600.0
+"""Seconds; far more than needed, for a busy machine on which several runs play at once."""
+
 
 @dataclass(frozen=True)
 class Play:
@@ -62,7 +65,7 @@ class Play:
             return reached()
 
         try:
-            wait_for(look, what, timeout=240, pause=0.5)
+            wait_for(look, what, timeout=PATIENCE, pause=0.5)
         except TimeoutError as error:
             pytest.fail(f"{error}\n{self.api.report(self.dag_id, self.run_id)}")
 

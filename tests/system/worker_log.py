@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-_FINISHED = re.compile(r"^(\S+).*Workload finished.*duration=([\d.]+).*workload_id=([\w-]+)")
+_FINISHED = re.compile(r"^(\d{4}-\d\d-\d\dT[\d:.]+Z).*Workload finished.*duration=([\d.]+).*workload_id=([\w-]+)")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
