@@ -9,12 +9,11 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 from airflow.providers.common.compat.sdk import Context
-from airflow.sdk.execution_time import task_runner
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_kling.client.sync_client import Submitting
@@ -24,9 +23,9 @@ from airflow_provider_kling.triggers.kling import KlingTaskTrigger
 
 
 class Point(NamedTuple):
-    """The moment before or after a method, or a function of a module, does its work."""
+    """The moment before or after a method, or a function of a module that is named, does its work."""
 
-    owner: type | ModuleType
+    owner: type | str
     method: str
     after: bool = False
 
@@ -36,7 +35,7 @@ POINTS = {
     "before the POST": Point(Submitting, "submit"),
     "before the record": Point(Submitting, "submit", after=True),
     "before the deferral": Point(KlingGenerateOperator, "defer"),
-    "after the deferral": Point(task_runner, "finalize"),
+    "after the deferral": Point("airflow.sdk.execution_time.task_runner", "finalize"),
     "at the resumption": Point(KlingGenerateOperator, "execute_complete"),
     "before the end": Point(KlingGenerateOperator, "execute_complete", after=True),
 }
@@ -140,7 +139,8 @@ def arm(context: Context) -> None:
         return
     point = POINTS[params["point"]]
     strike = MISFORTUNES[params["misfortune"]]
-    original = getattr(point.owner, point.method)
+    owner = import_module(point.owner) if isinstance(point.owner, str) else point.owner
+    original = getattr(owner, point.method)
 
     @wraps(original)
     def perilous(*args: Any, **kwargs: Any) -> Any:
@@ -149,7 +149,7 @@ def arm(context: Context) -> None:
             strike()
         return result if point.after else original(*args, **kwargs)
 
-    setattr(point.owner, point.method, perilous)
+    setattr(owner, point.method, perilous)
 
 
 class PerilousGenerateOperator(KlingGenerateOperator):
