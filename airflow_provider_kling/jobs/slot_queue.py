@@ -36,7 +36,7 @@ HINT_SECONDS = 120.0
 #: the second number.
 FIRST_PROBE, LONGEST_PROBE = 15.0, 300.0
 #: Number of calls that postpone a probe. A called task may not submit; then its slot idles while ends are seen.
-CALLS_PER_PROBE = 50
+CALLS_PER_PROBE = 100
 #: Maximum number of probes at once. It grows while they are accepted, as after an hour without a triggerer.
 MOST_PROBES = 64
 #: Seconds, and multiples of the learned latency, in which a called task has submitted, or was refused and is in
