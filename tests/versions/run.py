@@ -29,10 +29,8 @@ from tests.versions.matrix import COLUMNS, UNIT_TESTS_LEFT_OUT, UNIT_TESTS_OF_LO
 from tests.versions.processes import CHECKOUT, Processes
 
 BUILD = CHECKOUT / ".build" / "versions"
-AT_ONCE = 3
+AT_ONCE = 2
 """Versions that are tried at the same time: each waits a good deal."""
-AT_ONCE_OF_TIME = 2
-"""Versions whose tests that measure time run at the same time: one for each processor, each in one process."""
 AT_ONCE_PER_VERSION = 2
 """Tests of a version that run at the same time: most of their time is timeouts that they wait for."""
 LAST_WORDS = 60
@@ -201,12 +199,6 @@ def try_unit_tests(trial: Trial, processes: Processes) -> None:
         trial.verdicts["unit tests"] = wrong
 
 
-def try_what_waits(trial: Trial, processes: Processes) -> None:
-    """Try everything whose result does not depend on what runs beside it."""
-    try_dags(trial, processes)
-    try_unit_tests(trial, processes)
-
-
 def try_tests_of_time(trial: Trial, processes: Processes) -> None:
     """Run the unit tests that measure time, one after the other."""
     if trial.installed:
@@ -266,10 +258,10 @@ def main(names: list[str]) -> int:
         print(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(known)}", file=sys.stderr)
         return 2
     trials = [Trial(version) for version in VERSIONS if not names or version.name in names]
-    with Processes() as processes:
-        for step, at_once in ((try_what_waits, AT_ONCE), (try_tests_of_time, AT_ONCE_OF_TIME)):
-            with ThreadPoolExecutor(at_once) as pool:
-                list(pool.map(step, trials, repeat(processes)))
+    with Processes() as processes, ThreadPoolExecutor(AT_ONCE) as pool:
+        # One after the other: a test that counts seconds has nothing beside it that takes all processors.
+        for step in (try_dags, try_unit_tests, try_tests_of_time):
+            list(pool.map(step, trials, repeat(processes)))
         for trial in trials:
             if trial.version.upgraded_from:
                 try_upgrade(trial, trials, processes)
