@@ -2,8 +2,6 @@
 # What users put into dags/ is theirs, and is left alone.
 
 PYTHON ?= python3
-# Most tests wait for time-outs and servers.
-TESTS_AT_ONCE ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 AIRFLOW := apache-airflow==3.3.*
 CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
 
@@ -65,7 +63,7 @@ package: .venv/ready | .build/tmp
 test: .venv/ready | .build/tmp
 	failed=0; part() { .venv/bin/python -m pytest --basetemp=.build/pytest --cov "$$@" || failed=$$?; \
 		[ $$failed -le 1 ] || exit $$failed; }; \
-	part -m "not alone and not slow" --ignore=tests/system --cov-report= --numprocesses=$(TESTS_AT_ONCE) \
+	part -m "not alone and not slow" --ignore=tests/system --cov-report= --numprocesses=logical \
 		--dist=worksteal; \
 	part -m "alone and not slow" --ignore=tests/system --cov-report= --cov-append; \
 	part -m "not slow" --cov-append --cov-report=term tests/system; \

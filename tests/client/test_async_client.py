@@ -485,6 +485,7 @@ class TestAChangedKey:
         assert errors_in(results) == []
         assert BOOK.lookups == {"kling_default": 3}
 
+    @pytest.mark.alone
     async def test_the_pace_outlives_it(self, connect: Connect) -> None:
         keys = iter([(KEY, 429), (KEY, 401)])
 

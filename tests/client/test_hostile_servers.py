@@ -91,7 +91,7 @@ class TestWhateverAServerSends:
             connect(server.base_url, connect_timeout=0.5, read_timeout=0.5)
             started = time.monotonic()
             assert await self._ask() != "KlingError"
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < 8
 
     def test_a_worker_has_one_too(self, name: str, connect: Connect) -> None:
         with RawServer(HANDLERS[name]) as server:
@@ -101,7 +101,7 @@ class TestWhateverAServerSends:
                 hook.get_video("task_1")
             hook.client.close()
             assert type(caught.value) is not KlingError
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < 8
 
 
 @pytest.fixture

@@ -231,7 +231,7 @@ class TestAnEndThatIsNoVideo:
         self, sandbox: Sandbox, connected: str, mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A job may be invisible just after its submit, so the sensor gives it a minute (here less)."""
-        monkeypatch.setattr(GatewayApi, "grace", Grace(visibility=0.25, url=60.0))
+        monkeypatch.setattr(GatewayApi, "grace", Grace(visibility=1.0, url=60.0))
         with pytest.raises(KlingNotFoundError) as caught:
             run(sensor("task_unknown", **mode))
         assert caught.value.server_message == "task_not_exist"
