@@ -10,8 +10,9 @@ of them go on at once.
 
 A slot may get free unseen: another user of the account, or another triggerer, had it. So the first task of the
 queue also *probes*, which is a call without a known slot; after a refusal, another task does. Probes get rare
-while they are refused, so that nobody waits forever and the server is not flooded. Time is passed in; this module
-does not sleep, log, or do I/O.
+while they are refused, so that nobody waits forever and the server is not flooded. A server may also refuse one
+kind of request and take others: once a called task was refused, those of other kinds go first for a while. Time is
+passed in; this module does not sleep, log, or do I/O.
 """
 
 from __future__ import annotations
