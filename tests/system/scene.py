@@ -273,9 +273,10 @@ class Scene:
         return f"{self.key}: {state}; bought {self.bought()}; on record {self.on_record()}\n{self.log()}"
 
 
-def connect(airflow: AirflowApi, conn_id: str, sandbox: Sandbox) -> None:
-    """Make the connection that leads to a server."""
-    set_connection(airflow, conn_id, json.loads(sandbox.connection_json))
+def connect(airflow: AirflowApi, conn_id: str, sandbox: Sandbox, **extra: Any) -> None:
+    """Make the connection that leads to a server, with these extras beside its own."""
+    fields = json.loads(sandbox.connection_json)
+    set_connection(airflow, conn_id, {**fields, "extra": {**fields.get("extra", {}), **extra}})
 
 
 def set_connection(airflow: AirflowApi, conn_id: str, fields: Mapping[str, Any]) -> None:
