@@ -7,7 +7,7 @@ import re
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow import __version__
 
@@ -16,6 +16,7 @@ AIRFLOW_V_3_0_PLUS = _VERSION >= (3, 0)
 AIRFLOW_V_3_1_PLUS = _VERSION >= (3, 1)
 AIRFLOW_V_3_3_PLUS = _VERSION >= (3, 3)
 
+_Result = TypeVar("_Result")
 #: The spellings of the CeleryExecutor in ``[core] executor``.
 _CELERY = frozenset({"CeleryExecutor", "airflow.providers.celery.executors.celery_executor.CeleryExecutor"})
 
@@ -68,12 +69,13 @@ __all__ = [
     "after_success",
     "first_reschedule_date",
     "guards_resumed_tasks",
+    "in_thread",
     "is_test_run",
     "normalize_deferral_errors",
     "set_xcom_of",
     "task_instance_of",
     "task_state_store",
-    "triggers_write_xcoms",
+    "triggers_write",
 ]
 
 
@@ -144,22 +146,38 @@ def task_instance_of(trigger: BaseTrigger) -> TaskInstanceRef | None:
     return TaskInstanceRef(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
 
 
-def triggers_write_xcoms() -> bool:
+def triggers_write() -> bool:
     """
-    Return whether a trigger may call :func:`set_xcom_of`; not in Airflow 3.0.0 to 3.0.4.
+    Return whether a trigger may write XComs and Variables; not in Airflow 3.0.0 to 3.0.4.
 
-    There, the supervisor of a triggerer does not know the message that writes an XCom. It would never respond, and
+    There, the supervisor of a triggerer does not know the messages that write them. It would never respond, and
     all triggers would hang.
     """
     return not AIRFLOW_V_3_0_PLUS or hasattr(import_module("airflow.jobs.triggerer_job_runner"), "SetXCom")
 
 
-async def set_xcom_of(ti: TaskInstanceRef, key: str, value: Any, *, executor: ThreadPoolExecutor) -> None:
+async def in_thread(function: Callable[..., _Result], *arguments: Any, executor: ThreadPoolExecutor) -> _Result:
     """
-    Write an XCom from a triggerer, without blocking its event loop.
+    Call what reads or writes Airflow's XComs or Variables from a triggerer, without blocking its event loop.
 
     The caller must not be cancelled meanwhile: before Airflow 3.2, another trigger would then get the response to
-    this write, and all of them would fail.
+    this call, and all of them would fail.
+
+    :param function: The function to call, with ``arguments``.
+    :param executor: The threads to call it in.
+    :return: What it returns.
+    :raises Exception: whatever it raises.
+    """
+    from asgiref.sync import sync_to_async
+
+    # Airflow 3 sends it through the event loop, which a thread of asgiref knows. Before 3.2, a thread that does
+    # not would corrupt the connection to the supervisor. Airflow 2 uses the database.
+    return await sync_to_async(function, thread_sensitive=False, executor=executor)(*arguments)
+
+
+async def set_xcom_of(ti: TaskInstanceRef, key: str, value: Any, *, executor: ThreadPoolExecutor) -> None:
+    """
+    Write an XCom from a triggerer; see :func:`in_thread`.
 
     :param ti: The task instance that the XCom belongs to.
     :param key: Its key.
@@ -167,11 +185,7 @@ async def set_xcom_of(ti: TaskInstanceRef, key: str, value: Any, *, executor: Th
     :param executor: The threads to write in.
     :raises Exception: whatever the XCom backend raises.
     """
-    from asgiref.sync import sync_to_async
-
-    # Airflow 3 sends the write through the event loop, which a thread of asgiref knows. Before 3.2, a thread that
-    # does not would corrupt the connection to the supervisor. Airflow 2 writes to the database.
-    await sync_to_async(_set_xcom, thread_sensitive=False, executor=executor)(ti, key, value)
+    await in_thread(_set_xcom, ti, key, value, executor=executor)
 
 
 def _set_xcom(ti: TaskInstanceRef, key: str, value: Any) -> None:

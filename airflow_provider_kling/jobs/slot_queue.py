@@ -11,8 +11,12 @@ of them go on at once.
 A slot may get free unseen: another user of the account, or another triggerer, had it. So the first task of the
 queue also *probes*, which is a call without a known slot; after a refusal, another task does. Probes get rare
 while they are refused, so that nobody waits forever and the server is not flooded. A server may also refuse one
-kind of request and take others: once a called task was refused, those of other kinds go first for a while. Time is
-passed in; this module does not sleep, log, or do I/O.
+kind of request and take others: once a called task was refused, those of other kinds go first for a while.
+
+Each triggerer has a queue of its own, and Airflow spreads tasks over them by chance. So that no slot idles because
+nobody waits where its end was seen, such an end is *handed over* to another triggerer that serves the account.
+
+Time is passed in; this module does not sleep, log, or do I/O.
 """
 
 from __future__ import annotations
@@ -49,6 +53,11 @@ LONGEST_STAND_BY = 60.0
 NEW_JOB = 20.0
 #: The tolerated probability that more jobs end, while a task is on its way, than tasks stand by.
 RISK = 0.1
+#: Seconds for which a sign of another triggerer that serves the account is believed.
+COMPANY_SECONDS = 2 * LONGEST_PROBE
+#: Seconds between two looks for ends that other triggerers hand over, and the age up to which an end is used: the
+#: slot of an older one is likely to have been found by a probe.
+LOOK_INTERVAL, LONGEST_HANDOVER = 5.0, 60.0
 #: Seconds for which an estimate of the ends that are likely is good enough.
 ESTIMATE_INTERVAL = 0.5
 #: Maximum number of jobs that an estimate looks at.
@@ -156,6 +165,8 @@ class SlotQueue:
     #: Kind -> how it was refused since the last time that one was accepted.
     _put_off: dict[Hashable | None, _PutOff] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
+    #: When there was the last sign of another triggerer that serves the account.
+    _company_at: float = -math.inf
     #: How many tasks are to stand by, and until when that is not estimated again.
     _estimate: tuple[int, float] = (0, -math.inf)
 
@@ -227,6 +238,7 @@ class SlotQueue:
         now: float,
         expected: Callable[[], tuple[float, float]],
         may_have_ended: bool = False,
+        was_called: bool = False,
     ) -> None:
         """
         Note that somebody waits for a job.
@@ -237,8 +249,11 @@ class SlotQueue:
         :param now: The time.
         :param expected: Returns the distribution of its duration, see :meth:`.poll_schedule.Durations.expected`.
         :param may_have_ended: Whether it may have ended before, since ``started_at`` is only a guess.
+        :param was_called: Whether the task was called for its slot, by whichever triggerer.
         """
         called = self._called.pop(task, None)
+        if was_called and called is None:
+            self._company_at = now
         if called is not None:
             self._put_off.pop(called.waiter.kind, None)
             if called.is_probe:
@@ -247,7 +262,7 @@ class SlotQueue:
         if job is None:
             job = self._running[kling_task_id] = _Running(started_at, expected)
             job.was_seen = now - started_at < NEW_JOB and not may_have_ended
-            if called is None and self._free:
+            if not was_called and called is None and self._free:
                 self._free.popleft()  # it was submitted without a call, into a slot that was free
         job.watchers += 1
 
@@ -269,6 +284,22 @@ class SlotQueue:
             job.watchers -= 1
             if job.watchers == 0:
                 del self._running[kling_task_id]
+
+    def has_company(self, now: float) -> bool:
+        """Return whether another triggerer seems to serve the account: tasks came from there, or went there."""
+        return now - self._company_at < COMPANY_SECONDS
+
+    def hand_over(self, *, now: float) -> int:
+        """Return how many ends are for another triggerer, since nobody waits here; they do not count here then."""
+        if self.unserved or not self.has_company(now):
+            return 0
+        ends = sum(now - seen_at < LONGEST_HANDOVER for seen_at in self._free)
+        self._free.clear()
+        return ends
+
+    def take_over(self, ends: int, *, now: float) -> None:
+        """Use this number of ends that another triggerer has handed over."""
+        self._free.extend([now] * ends)
 
     def learn(self, latency: float) -> None:
         """Learn from how long (seconds) a called task took to its POST, or until it stood by."""
@@ -312,8 +343,10 @@ class SlotQueue:
 
     def _next_call(self, now: float) -> Call | None:
         """Return the call for a free slot: of who stands by, or of the first in the queue."""
-        if self._standing:
-            task = next(iter(self._standing))
+        # Later they are on their way back to the queue, which may be that of another triggerer.
+        last = LONGEST_STAND_BY + self.latency
+        stands = (task for task, standing in self._standing.items() if now - standing.at < last)
+        if (task := next(stands, None)) is not None:
             standing = self._standing.pop(task)
             self._called[task] = _Called(standing.waiter, now)
             self._postpone_probe(now)
@@ -409,12 +442,16 @@ class SlotQueue:
             if now - called.at <= timeout:
                 continue
             del self._called[task]
-            if called.is_probe and not self._running:
-                # It was not refused. Where nobody watches jobs, that is all that is known of an accepted submit.
-                self._probe_pause = max(self._probe_pause / 2, FIRST_PROBE)
-            elif not called.is_probe:
+            self._company_at = now
+            if not called.is_probe:
                 # Until a task is heard of, no more of them are called for slots of which nobody has seen the end.
                 self._next_probe = max(self._next_probe, now)
+            elif self._running:
+                # Another triggerer has what it did. While jobs run, it is more likely to have been refused.
+                self._probe_pause = min(2 * self._probe_pause, LONGEST_PROBE)
+            else:
+                # It was not refused. Where nobody watches jobs, that is all that is known of an accepted submit.
+                self._probe_pause = max(self._probe_pause / 2, FIRST_PROBE)
         for task, standing in list(self._standing.items()):
             # A task stands by from when its worker has started.
             if now - standing.at > LONGEST_STAND_BY + timeout:

@@ -32,7 +32,7 @@ from airflow_provider_kling.jobs.submit_pauses import LONGEST_SLOT_PAUSE
 from airflow_provider_kling.shown_prompts import WITHHOLDING, shows_prompts
 from airflow_provider_kling.triggers.progress import progress_writer
 from airflow_provider_kling.triggers.slots import slot_waits
-from airflow_provider_kling.version_compat import task_instance_of, triggers_write_xcoms
+from airflow_provider_kling.version_compat import task_instance_of, triggers_write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -209,7 +209,7 @@ class KlingTaskTrigger(BaseTrigger):
     ) -> Finished:
         """Poll until the wait is over, log changes, and hand over the progress for XCom."""
         loop, slots = asyncio.get_running_loop(), slot_waits(self.kling_conn_id)
-        ti, writer = task_instance_of(self) if triggers_write_xcoms() else None, progress_writer()
+        ti, writer = task_instance_of(self) if triggers_write() else None, progress_writer()
         # A trigger does not know the prompt. Its event is stored, and Airflow logs it.
         masks = Masks() if shows_prompts() else WITHHOLDING
         logging_line: asyncio.Future[None] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
@@ -12,18 +13,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 from airflow_provider_kling.jobs.polling import steady_clock
-from airflow_provider_kling.jobs.slot_queue import CALL_KEY, SlotQueue, Waiter
-from airflow_provider_kling.version_compat import TaskInstanceRef, set_xcom_of, triggers_write_xcoms
+from airflow_provider_kling.jobs.slot_queue import CALL_KEY, LOOK_INTERVAL, SlotQueue, Waiter
+from airflow_provider_kling.version_compat import TaskInstanceRef, in_thread, set_xcom_of, triggers_write
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 _log = logging.getLogger(__name__)
 #: Seconds between two decisions while somebody waits and nothing else happens.
 _INTERVAL = 1.0
 #: The thread that tells tasks to go on: an XCom backend may do I/O, and may be slow.
 _THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kling-slots")
+#: The thread that hands ends over to other triggerers, which no task that stands by waits for.
+_HANDOVER_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kling-handover")
 
 
 class Called(NamedTuple):
@@ -41,14 +44,19 @@ class Called(NamedTuple):
 
 
 class SlotWaits:
-    """The tasks that wait for a slot of one account in one event loop."""
+    """The tasks that wait for a slot of one account in one event loop.
 
-    def __init__(self) -> None:
+    :param conn_id: The connection, which identifies the account.
+    """
+
+    def __init__(self, conn_id: str) -> None:
         self.queue = SlotQueue()
+        self._conn_id = conn_id
         self._now = steady_clock()
         self._called: dict[Waiter, asyncio.Future[bool]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._telling: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
+        self._next_look = 0.0
         self._has_failed = False
 
     @property
@@ -81,7 +89,7 @@ class SlotWaits:
         """
         now, call_id = self._now(), uuid.uuid4().hex[:12]
         waiter = Waiter(ti, since=since, priority=priority, not_before=now + pause, kind=kind)
-        if ti is not None and triggers_write_xcoms():
+        if ti is not None and triggers_write():
             waiter.tell = lambda: self._tell(waiter, ti, call_id)
         called: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._called[waiter] = called
@@ -126,6 +134,7 @@ class SlotWaits:
             now=now,
             expected=expected,
             may_have_ended=may_have_ended,
+            was_called=call_latency is not None,
         )
         self.decide_soon()
 
@@ -148,13 +157,16 @@ class SlotWaits:
 
     def _decide(self) -> None:
         self._timer = None
+        now = self._now()
         try:
-            for call in self.queue.calls(now=self._now()):
+            for call in self.queue.calls(now=now):
                 if call.from_stand_by:
                     if call.waiter.tell is not None:
                         call.waiter.tell()
                 elif (called := self._called.get(call.waiter)) and not called.done():
                     called.set_result(call.is_free)
+            if self.queue.has_company(now) and triggers_write():
+                self._exchange_ends(now)
         except Exception:  # noqa: BLE001 - a fault in one decision must not end all further ones
             if not self._has_failed:
                 self._has_failed = True
@@ -165,11 +177,31 @@ class SlotWaits:
         if self.is_awaited:
             self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._decide)
 
+    def _exchange_ends(self, now: float) -> None:
+        """Hand over ends that nobody waits for here, or look for those that another triggerer has handed over."""
+        if ends := self.queue.hand_over(now=now):
+            self._run(in_thread(_hand_over, self._conn_id, ends, executor=_HANDOVER_THREAD))
+        elif self.is_awaited and now >= self._next_look:
+            self._next_look = math.inf  # a backend that is slow is not asked again meanwhile
+            self._run(self._take_over())
+
+    async def _take_over(self) -> None:
+        try:
+            ends = await in_thread(_take_over, self._conn_id, executor=_HANDOVER_THREAD)
+        finally:
+            self._next_look = self._now() + LOOK_INTERVAL
+        if ends:
+            self.queue.take_over(ends, now=self._now())
+            self.decide_soon()
+
     def _tell(self, waiter: Waiter, ti: TaskInstanceRef, call_id: str) -> None:
+        self._run(self._write_call(waiter, ti, call_id))
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
         # Its own context, since that of a trigger leads to the log of one task.
-        telling = asyncio.get_running_loop().create_task(self._write_call(waiter, ti, call_id), context=Context())
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+        running = asyncio.get_running_loop().create_task(work, context=Context())
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
 
     async def _write_call(self, waiter: Waiter, ti: TaskInstanceRef, call_id: str) -> None:
         try:
@@ -185,6 +217,19 @@ class SlotWaits:
             asyncio.get_running_loop().call_later(_INTERVAL, self._leave, waiter)
 
 
+def _hand_over(conn_id: str, ends: int) -> None:
+    # Imported in the thread: the event loop would wait for it.
+    from airflow_provider_kling.triggers.handover import hand_over
+
+    hand_over(conn_id, ends)
+
+
+def _take_over(conn_id: str) -> int:
+    from airflow_provider_kling.triggers.handover import take_over
+
+    return take_over(conn_id)
+
+
 _waits: WeakKeyDictionary[AbstractEventLoop, dict[str, SlotWaits]] = WeakKeyDictionary()
 
 
@@ -192,5 +237,5 @@ def slot_waits(conn_id: str) -> SlotWaits:
     """Return the tasks that wait for a slot of the account of a connection, in the running event loop."""
     waits = _waits.setdefault(asyncio.get_running_loop(), {})
     if conn_id not in waits:
-        waits[conn_id] = SlotWaits()
+        waits[conn_id] = SlotWaits(conn_id)
     return waits[conn_id]

@@ -4,7 +4,7 @@ The use of an account's slots, simulated with the decisions of this package: its
 
 The time is simulated. Around the decisions are a vendor with a number of slots, jobs of log-normal durations (sigma
 0.25, no progress reported), workers that take some seconds to start (log-normal around 3 s), a hint that tells new
-tasks to wait, and triggerers that know nothing of each other: each task and each job is with one by chance.
+tasks to wait, and triggerers: each task and each job is with one by chance, and they hand over ends to each other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from airflow_provider_kling.jobs.poll_schedule import Durations, LearnedDelay
-from airflow_provider_kling.jobs.slot_queue import HINT_SECONDS, LONGEST_STAND_BY, SlotQueue, Waiter
+from airflow_provider_kling.jobs.slot_queue import (
+    HINT_SECONDS,
+    LONGEST_HANDOVER,
+    LONGEST_STAND_BY,
+    LOOK_INTERVAL,
+    SlotQueue,
+    Waiter,
+)
 from tests.benchmarks.report import table, verdict
 
 if TYPE_CHECKING:
@@ -31,6 +38,8 @@ if TYPE_CHECKING:
 START, START_SIGMA, DEFERRAL, SIGNAL = 3.0, 0.35, 2.0, 0.6
 #: Minimum seconds of a deferral.
 SHORTEST_DEFERRAL = 15.0
+#: Seconds until an end that is handed over can be read.
+HANDOVER = 0.5
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,8 @@ class Simulation:
         self.busy = 0
         self.hint_at = -math.inf
         self.unfinished = scenario.videos
+        #: When each of the ends was handed over that no triggerer has taken.
+        self.handed_over: list[float] = []
 
     def run(self) -> Result:
         """Simulate until all videos are finished."""
@@ -114,6 +125,8 @@ class Simulation:
         for _ in range(self.scenario.others):
             self.after(0.0, self.other_user)
         self.after(1.0, self.tick)
+        for triggerer in range(self.scenario.triggerers):
+            self.after(triggerer / self.scenario.triggerers, lambda triggerer=triggerer: self.look(triggerer))
         while self._events and self.unfinished:
             self.now, _, event = heapq.heappop(self._events)
             event()
@@ -218,6 +231,7 @@ class Simulation:
             started_at=task.accepted_at,
             now=self.now,
             expected=lambda: delay.expected(None),
+            was_called=task.waiter is not None,
         )
 
         def check() -> None:
@@ -228,11 +242,23 @@ class Simulation:
                 queue.ended(job, now=self.now)
                 self.unfinished -= 1
                 self.decide(triggerer)
+                if ends := queue.hand_over(now=self.now):
+                    self.after(HANDOVER, lambda: self.handed_over.extend([self.now] * ends))
             else:
                 queue.seen(job)
                 self.after(delay.next_check(self.now - task.accepted_at, None), check)
 
         self.after(max(delay.next_check(0.0, None) - (self.now - task.accepted_at), 0.0), check)
+
+    def look(self, triggerer: int) -> None:
+        """Take over the ends that other triggerers have handed over."""
+        queue = self.queues[triggerer]
+        if queue.has_company(self.now) and len(queue) and self.handed_over:
+            ends = sum(self.now - at < LONGEST_HANDOVER for at in self.handed_over)
+            queue.take_over(ends, now=self.now)
+            self.handed_over.clear()
+            self.decide(triggerer)
+        self.after(LOOK_INTERVAL, lambda: self.look(triggerer))
 
     def tick(self) -> None:
         for triggerer in range(self.scenario.triggerers):

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from airflow_provider_kling.jobs.slot_queue import (
     CALL_TIMEOUT,
     CALL_TIMEOUT_LATENCIES,
+    COMPANY_SECONDS,
     FIRST_LATENCY,
     FIRST_PROBE,
+    LONGEST_HANDOVER,
     LONGEST_STAND_BY,
     MOST_PROBES,
     NEW_JOB,
@@ -53,10 +55,21 @@ class Scene:
         return waiter
 
     def runs(
-        self, job: str, *, task: str | None = None, ago: float = 0.0, lasts: tuple[float, float] = LONG
+        self,
+        job: str,
+        *,
+        task: str | None = None,
+        ago: float = 0.0,
+        lasts: tuple[float, float] = LONG,
+        was_called: bool = False,
     ) -> None:
         self.queue.started(
-            job, task=task or f"task of {job}", started_at=self.now - ago, now=self.now, expected=lambda: lasts
+            job,
+            task=task or f"task of {job}",
+            started_at=self.now - ago,
+            now=self.now,
+            expected=lambda: lasts,
+            was_called=was_called,
         )
 
     def ends(self, job: str) -> None:
@@ -488,7 +501,7 @@ class TestStandingBy:
         full.runs("short", lasts=SOON)
         full.now += 45
         [ahead] = [call for call in full.calls() if not call.is_free]
-        full.now += 45 + LONGEST_STAND_BY - 5
+        full.now += LONGEST_STAND_BY - 20
         full.ends("short")
         assert [call.waiter for call in full.calls() if call.from_stand_by] == [ahead.waiter]
 
@@ -526,6 +539,94 @@ class TestAKnownLimit:
         assert scene.called_within(3) != []
         scene.runs("its job", task="first")
         assert scene.called() == ["second"]
+
+
+class TestSeveralTriggerers:
+    @pytest.fixture
+    def accompanied(self) -> Scene:
+        """A triggerer that watches a job which a task of another one has submitted."""
+        scene = Scene()
+        scene.runs("job 1", was_called=True)
+        return scene
+
+    def test_an_end_that_nobody_waits_for_is_handed_over_once(self, accompanied: Scene) -> None:
+        accompanied.ends("job 1")
+        assert accompanied.called() == []
+        assert accompanied.queue.hand_over(now=accompanied.now) == 1
+        assert accompanied.queue.hand_over(now=accompanied.now) == 0
+        accompanied.waits("late")
+        accompanied.waits("later", refused=True)
+        assert accompanied.called_within(FIRST_PROBE - 2) == []
+
+    def test_one_that_somebody_here_waits_for_is_not(self, accompanied: Scene) -> None:
+        accompanied.waits("first", refused=True)
+        accompanied.ends("job 1")
+        assert accompanied.queue.hand_over(now=accompanied.now) == 0
+        assert accompanied.called() == ["first"]
+
+    def test_nor_is_one_that_was_seen_long_ago(self, accompanied: Scene) -> None:
+        accompanied.ends("job 1")
+        accompanied.now += LONGEST_HANDOVER + 1
+        assert accompanied.queue.hand_over(now=accompanied.now) == 0
+
+    def test_nor_is_any_where_there_is_no_other_triggerer(self) -> None:
+        scene = Scene()
+        scene.waits("first")
+        assert scene.called() == ["first"]
+        scene.runs("job 1", task="first", was_called=True)
+        scene.runs("job 2")
+        scene.ends("job 1")
+        assert not scene.queue.has_company(scene.now)
+        assert scene.queue.hand_over(now=scene.now) == 0
+        scene.waits("second")
+        assert scene.called() == ["second"]
+
+    def test_a_task_that_never_came_back_is_with_another_for_a_while(self, full: Scene) -> None:
+        full.ends("job 1")
+        assert full.called() == ["first"]
+        full.called_within(UNHEARD + 1)
+        assert full.queue.has_company(full.now)
+        assert not full.queue.has_company(full.now + COMPANY_SECONDS + 1)
+
+    def test_each_end_that_is_taken_over_calls_one(self, full: Scene) -> None:
+        full.waits("second")
+        full.waits("third")
+        full.queue.take_over(2, now=full.now)
+        assert full.called() == ["first", "second"]
+
+    def test_a_job_for_which_another_one_called_takes_no_slot_that_got_free_here(self, full: Scene) -> None:
+        full.queue.leave(full.waits("nobody"), now=full.now)
+        full.ends("job 1")
+        full.runs("another", was_called=True)
+        assert full.called() == ["first"]
+
+    def test_one_that_has_stood_by_too_long_is_not_told(self, full: Scene) -> None:
+        full.waits("second")
+        full.waits("third")
+        full.runs("short", lasts=SOON)
+        full.now += 57
+        [ahead] = [call for call in full.calls() if not call.is_free]
+        full.now += LONGEST_STAND_BY + full.queue.latency + 1
+        full.ends("short")
+        assert ahead.waiter.task == "second"
+        assert full.called() == ["third"]
+
+    def test_probes_of_which_nothing_is_heard_get_rare_while_jobs_run(self) -> None:
+        scene = Scene()
+        scene.runs("job 1")
+        for number in range(400):
+            scene.waits(f"task {number}", refused=True)
+        assert len(scene.called_within(3600)) < 20
+
+    @pytest.mark.parametrize("triggerers", [2, 3])
+    @pytest.mark.parametrize(("seconds", "least"), [(60.0, 0.95), (90.0, 0.96), (180.0, 0.97)])
+    def test_they_keep_an_account_in_use_as_one_does(
+        self, seconds: float, least: float, *, triggerers: int
+    ) -> None:
+        found = Simulation(Scenario(300, 5, seconds, triggerers=triggerers)).run()
+        assert found.steady_use > least
+        assert found.refusals < 0.05 * triggerers
+        assert found.extra_runs < 0.3
 
 
 @settings(max_examples=40)
