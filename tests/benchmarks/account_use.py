@@ -68,11 +68,12 @@ UNION SELECT task_instance_id, map_index FROM task_instance_history WHERE map_in
 
 
 class Scenario(NamedTuple):
-    """A batch: its videos, the slots of the account, and the median of the seconds that a job takes."""
+    """A batch: its videos, the slots of the account, the median of the seconds that a job takes, the triggerers."""
 
     videos: int
     slots: int
     seconds: float
+    triggerers: int = 1
 
     def durations(self) -> list[float]:
         """Return the seconds that each job takes."""
@@ -80,7 +81,7 @@ class Scenario(NamedTuple):
         return [self.seconds * math.exp(chance.gauss(0, SIGMA)) for _ in range(self.videos)]
 
 
-SCENARIOS = (Scenario(60, 5, 60), Scenario(120, 20, 60))
+SCENARIOS = (Scenario(50, 5, 60), Scenario(120, 20, 120))
 
 
 class Job(NamedTuple):
@@ -167,10 +168,13 @@ ROWS: dict[str, Callable[[Use], object]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure each scenario in each way, and print a table and the verdicts of each."""
-    parser = argparse.ArgumentParser(description="Without arguments: 60 videos on 5 slots, and 120 on 20.")
-    parser.add_argument("--videos", type=int, help="videos in the batch (60)")
+    parser = argparse.ArgumentParser(
+        description="Without arguments: 50 videos of 60 s on 5 slots, and 120 of 120 s on 20."
+    )
+    parser.add_argument("--videos", type=int, help="videos in the batch (50)")
     parser.add_argument("--slots", type=int, help="slots of the account (5)")
     parser.add_argument("--seconds", type=float, help="median of the seconds that a job takes (60)")
+    parser.add_argument("--triggerers", type=int, help="triggerers of Airflow (1)")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS], help="the DAGs to measure (all)")
     options = parser.parse_args(arguments)
     given = {name: value for name in Scenario._fields if (value := getattr(options, name)) is not None}
@@ -183,7 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             uses[way] = _measure(scenario, way)
             # One that takes an hour shows what it has so far.
             print(_table({way: uses[way]}), file=sys.stderr)
-        print(f"{scenario.slots} slots, {scenario.videos} videos, jobs of {scenario.seconds:g} s\n")
+        several = f", {scenario.triggerers} triggerers" if scenario.triggerers > 1 else ""
+        print(f"{scenario.slots} slots, {scenario.videos} videos, jobs of {scenario.seconds:g} s{several}\n")
         print(_table(uses), end="\n\n")
         if "kling" in uses:
             print("\n".join(_verdicts(uses["kling"])), end="\n\n", flush=True)
@@ -217,6 +222,9 @@ def _measure(scenario: Scenario, way: str) -> Use:
             environment=SETTINGS,
             parallelism=PARALLELISM,
         ) as cluster:
+            for number in range(2, scenario.triggerers + 1):
+                cluster.start_component(f"triggerer.{number}")
+            cluster.wait_until_healthy()
             pool = {"name": "kling_slots", "slots": scenario.slots, "include_deferred": True}
             cluster.api.request("POST", "pools", json=pool)
             cluster.api.wait_for_dags(WAYS)
