@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from airflow_provider_kling.jobs.poll_schedule import probability_of_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
 #: The XCom of a task that stands by; once it is the id of the call, the task goes on.
 CALL_KEY = "kling_slot_call"
@@ -54,7 +54,7 @@ NEW_JOB = 20.0
 #: The tolerated probability that more jobs end, while a task is on its way, than tasks stand by.
 RISK = 0.1
 #: Seconds for which a sign of another triggerer that serves the account is believed.
-COMPANY_SECONDS = 2 * LONGEST_PROBE
+COMPANY_SECONDS = 3600.0
 #: Seconds between two looks for ends that other triggerers hand over, and the age up to which an end is used: the
 #: slot of an older one is likely to have been found by a probe.
 LOOK_INTERVAL, LONGEST_HANDOVER = 5.0, 60.0
@@ -165,6 +165,8 @@ class SlotQueue:
     #: Kind -> how it was refused since the last time that one was accepted.
     _put_off: dict[Hashable | None, _PutOff] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
+    #: When the server last refused a submit.
+    _refused_at: float = -math.inf
     #: When there was the last sign of another triggerer that serves the account.
     _company_at: float = -math.inf
     #: How many tasks are to stand by, and until when that is not estimated again.
@@ -205,6 +207,7 @@ class SlotQueue:
                 self._probe_pause = FIRST_PROBE
                 self._next_probe = min(self._next_probe, now + FIRST_PROBE)
         else:
+            self._refused_at = max(refused_at, self._refused_at)
             while self._free and self._free[0] <= refused_at:
                 self._free.popleft()
             self._most_probes = 1
@@ -252,7 +255,7 @@ class SlotQueue:
         :param was_called: Whether the task was called for its slot, by whichever triggerer.
         """
         called = self._called.pop(task, None)
-        if was_called and called is None:
+        if was_called and called is None and now - started_at < NEW_JOB:
             self._company_at = now
         if called is not None:
             self._put_off.pop(called.waiter.kind, None)
@@ -289,17 +292,26 @@ class SlotQueue:
         """Return whether another triggerer seems to serve the account: tasks came from there, or went there."""
         return now - self._company_at < COMPANY_SECONDS
 
-    def hand_over(self, *, now: float) -> int:
-        """Return how many ends are for another triggerer, since nobody waits here; they do not count here then."""
-        if self.unserved or not self.has_company(now):
-            return 0
-        ends = sum(now - seen_at < LONGEST_HANDOVER for seen_at in self._free)
-        self._free.clear()
-        return ends
+    def hand_over(self, *, now: float) -> list[float]:
+        """
+        Return the ends that another triggerer may use, since nobody here does; they do not count here then.
 
-    def take_over(self, ends: int, *, now: float) -> None:
-        """Use this number of ends that another triggerer has handed over."""
-        self._free.extend([now] * ends)
+        :return: How long ago (seconds) each was seen.
+        """
+        if self._waiting or next(self._stand_by(now), None) is not None or not self.has_company(now):
+            return []
+        ages = [now - seen_at for seen_at in self._free]
+        self._free.clear()
+        return [age for age in ages if age < LONGEST_HANDOVER]
+
+    def take_over(self, ages: Iterable[float], *, now: float) -> None:
+        """
+        Use the ends that another triggerer has handed over, but for those before a refusal.
+
+        :param ages: How long ago (seconds) each was seen.
+        """
+        taken = (now - age for age in ages)
+        self._free = deque(sorted([*self._free, *(seen_at for seen_at in taken if seen_at > self._refused_at)]))
 
     def learn(self, latency: float) -> None:
         """Learn from how long (seconds) a called task took to its POST, or until it stood by."""
@@ -343,19 +355,22 @@ class SlotQueue:
 
     def _next_call(self, now: float) -> Call | None:
         """Return the call for a free slot: of who stands by, or of the first in the queue."""
-        # Later they are on their way back to the queue, which may be that of another triggerer.
-        last = LONGEST_STAND_BY + self.latency
-        stands = (task for task, standing in self._standing.items() if now - standing.at < last)
-        if (task := next(stands, None)) is not None:
-            standing = self._standing.pop(task)
-            self._called[task] = _Called(standing.waiter, now)
+        waiter = next(self._stand_by(now), None)
+        if waiter is not None:
+            del self._standing[waiter.task]
+            self._called[waiter.task] = _Called(waiter, now)
             self._postpone_probe(now)
-            return Call(standing.waiter, is_free=True, from_stand_by=True)
+            return Call(waiter, is_free=True, from_stand_by=True)
         waiter = self._first_ready(now)
         if waiter is None:
             return None
         self._postpone_probe(now)
         return self._call(waiter, now)
+
+    def _stand_by(self, now: float) -> Iterator[Waiter]:
+        """Yield who can be told of a slot; later they return to a queue, maybe that of another triggerer."""
+        last = LONGEST_STAND_BY + self.latency
+        return (standing.waiter for standing in self._standing.values() if now - standing.at < last)
 
     def _call(self, waiter: Waiter, now: float, *, is_probe: bool = False) -> Call:
         self._waiting.discard(waiter)
@@ -446,10 +461,10 @@ class SlotQueue:
             if not called.is_probe:
                 # Until a task is heard of, no more of them are called for slots of which nobody has seen the end.
                 self._next_probe = max(self._next_probe, now)
-            elif self._running:
-                # Another triggerer has what it did. While jobs run, it is more likely to have been refused.
+            elif self._refused_at >= called.at:
+                # Another triggerer may have what it did, but the account was full since.
                 self._probe_pause = min(2 * self._probe_pause, LONGEST_PROBE)
-            else:
+            elif not self._running:
                 # It was not refused. Where nobody watches jobs, that is all that is known of an accepted submit.
                 self._probe_pause = max(self._probe_pause / 2, FIRST_PROBE)
         for task, standing in list(self._standing.items()):

@@ -12,10 +12,14 @@ from __future__ import annotations
 import json
 import logging
 import time
+from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import Variable
 
 from airflow_provider_kling.jobs.slot_queue import LONGEST_HANDOVER
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 
@@ -25,23 +29,24 @@ def handover_name(conn_id: str) -> str:
     return f"kling_free_{conn_id}"
 
 
-def hand_over(conn_id: str, ends: int) -> None:
+def hand_over(conn_id: str, ages: Sequence[float]) -> None:
     """
     Let another triggerer use the slots of these ends.
 
     :param conn_id: The connection.
-    :param ends: The number of ends that were seen just now.
+    :param ages: How long ago (seconds) each end was seen.
     """
     name, now = handover_name(conn_id), time.time()
     try:
-        times = [*_usable(Variable.get(name, None), now=now), *[round(now, 1)] * ends]
+        before = _usable(Variable.get(name, None), now=now)
+        times = [round(now - age, 1) for age in (*before, *ages)]
         Variable.set(name, json.dumps(times), "Free slots of this account, for another triggerer (epoch seconds)")
     except Exception as error:  # noqa: BLE001 - any backend may fail
         log.debug("The Variable %s could not be written: %s", name, error)
 
 
-def take_over(conn_id: str) -> int:
-    """Return the number of ends that other triggerers have handed over; from now on they are this one's."""
+def take_over(conn_id: str) -> list[float]:
+    """Return how long ago (seconds) each end was seen that other triggerers have handed over; it is ours now."""
     name = handover_name(conn_id)
     try:
         text = Variable.get(name, None)
@@ -49,13 +54,14 @@ def take_over(conn_id: str) -> int:
             Variable.delete(name)
     except Exception as error:  # noqa: BLE001 - any backend may fail
         log.debug("The Variable %s could not be taken: %s", name, error)
-        return 0
-    return len(_usable(text, now=time.time()))
+        return []
+    return _usable(text, now=time.time())
 
 
 def _usable(text: str | None, *, now: float) -> list[float]:
-    """Return the times of the ends that may be used. The clocks of triggerers differ a little."""
+    """Return the ages of the ends that may be used. The clocks of triggerers differ a little."""
     try:
-        return [at for at in json.loads(text or "[]") if abs(now - at) < LONGEST_HANDOVER]
-    except (TypeError, ValueError):
+        ages = [now - at for at in json.loads(text or "[]")]
+    except (TypeError, ValueError, OverflowError):
         return []
+    return [max(age, 0.0) for age in ages if abs(age) < LONGEST_HANDOVER]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 #: Seconds between two decisions while somebody waits and nothing else happens.
 _INTERVAL = 1.0
+#: Seconds until the next look for ends that others hand over, for each second that the last one took.
+_LOOK_SHARE = 20.0
 #: The thread that tells tasks to go on: an XCom backend may do I/O, and may be slow.
 _THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kling-slots")
 #: The thread that hands ends over to other triggerers, which no task that stands by waits for.
@@ -57,6 +58,7 @@ class SlotWaits:
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._next_look = 0.0
+        self._is_exchanging = False
         self._has_failed = False
 
     @property
@@ -174,24 +176,39 @@ class SlotWaits:
                     "The queue for the slots of an account could not decide who is next; it tries again each "
                     "second. Later failures are not logged"
                 )
-        if self.is_awaited:
+        if self.queue.unserved:
             self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._decide)
 
     def _exchange_ends(self, now: float) -> None:
         """Hand over ends that nobody waits for here, or look for those that another triggerer has handed over."""
-        if ends := self.queue.hand_over(now=now):
-            self._run(in_thread(_hand_over, self._conn_id, ends, executor=_HANDOVER_THREAD))
+        if self._is_exchanging:
+            return
+        if ages := self.queue.hand_over(now=now):
+            self._is_exchanging = True
+            self._run(self._hand_over(ages))
         elif self.is_awaited and now >= self._next_look:
-            self._next_look = math.inf  # a backend that is slow is not asked again meanwhile
-            self._run(self._take_over())
+            self._is_exchanging = True
+            self._run(self._take_over(now))
 
-    async def _take_over(self) -> None:
+    async def _hand_over(self, ages: list[float]) -> None:
         try:
-            ends = await in_thread(_take_over, self._conn_id, executor=_HANDOVER_THREAD)
+            await in_thread(_hand_over, self._conn_id, ages, executor=_HANDOVER_THREAD)
+            await asyncio.sleep(_INTERVAL)  # what is seen meanwhile is handed over together
         finally:
-            self._next_look = self._now() + LOOK_INTERVAL
-        if ends:
-            self.queue.take_over(ends, now=self._now())
+            self._is_exchanging = False
+        self.decide_soon()
+
+    async def _take_over(self, began: float) -> None:
+        ages: list[float] = []
+        try:
+            ages = await in_thread(_take_over, self._conn_id, executor=_HANDOVER_THREAD)
+        finally:
+            # A backend that is slow is asked less often.
+            now = self._now()
+            self._next_look = now + max(LOOK_INTERVAL, _LOOK_SHARE * (now - began))
+            self._is_exchanging = False
+        if ages:
+            self.queue.take_over(ages, now=now)
             self.decide_soon()
 
     def _tell(self, waiter: Waiter, ti: TaskInstanceRef, call_id: str) -> None:
@@ -217,14 +234,14 @@ class SlotWaits:
             asyncio.get_running_loop().call_later(_INTERVAL, self._leave, waiter)
 
 
-def _hand_over(conn_id: str, ends: int) -> None:
+def _hand_over(conn_id: str, ages: list[float]) -> None:
     # Imported in the thread: the event loop would wait for it.
     from airflow_provider_kling.triggers.handover import hand_over
 
-    hand_over(conn_id, ends)
+    hand_over(conn_id, ages)
 
 
-def _take_over(conn_id: str) -> int:
+def _take_over(conn_id: str) -> list[float]:
     from airflow_provider_kling.triggers.handover import take_over
 
     return take_over(conn_id)

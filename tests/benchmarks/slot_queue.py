@@ -114,7 +114,7 @@ class Simulation:
         self.busy = 0
         self.hint_at = -math.inf
         self.unfinished = scenario.videos
-        #: When each of the ends was handed over that no triggerer has taken.
+        #: When each of the ends was seen that were handed over and not taken.
         self.handed_over: list[float] = []
 
     def run(self) -> Result:
@@ -242,8 +242,8 @@ class Simulation:
                 queue.ended(job, now=self.now)
                 self.unfinished -= 1
                 self.decide(triggerer)
-                if ends := queue.hand_over(now=self.now):
-                    self.after(HANDOVER, lambda: self.handed_over.extend([self.now] * ends))
+                seen = [self.now - age for age in queue.hand_over(now=self.now)]
+                self.after(HANDOVER, lambda: self.handed_over.extend(seen))
             else:
                 queue.seen(job)
                 self.after(delay.next_check(self.now - task.accepted_at, None), check)
@@ -254,8 +254,8 @@ class Simulation:
         """Take over the ends that other triggerers have handed over."""
         queue = self.queues[triggerer]
         if queue.has_company(self.now) and len(queue) and self.handed_over:
-            ends = sum(self.now - at < LONGEST_HANDOVER for at in self.handed_over)
-            queue.take_over(ends, now=self.now)
+            ages = (self.now - at for at in self.handed_over)
+            queue.take_over([age for age in ages if age < LONGEST_HANDOVER], now=self.now)
             self.handed_over.clear()
             self.decide(triggerer)
         self.after(LOOK_INTERVAL, lambda: self.look(triggerer))
