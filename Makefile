@@ -32,9 +32,9 @@ help:
 	@echo "make test-versions  try every supported version of Airflow"
 	@echo "make test-ui        open the pages in a browser, on Airflow 3.3 and 3.1"
 	@echo "make test-cluster   make videos on a cluster, parts of which are killed meanwhile"
-	@echo "make test-cluster-full  the same with 1,200 videos, for the benchmarks (an hour)"
+	@echo "make test-cluster-full  the same with 1,200 videos, for the benchmarks (40 minutes)"
 	@echo "make screenshots    make test-ui, and put its pictures into docs/images"
-	@echo "make bench          measure, beside what one would use otherwise (an hour and a half)"
+	@echo "make bench          measure, beside what one would use otherwise (two hours)"
 	@echo "make clean          remove everything that make made"
 	@echo "The Python to use: make PYTHON=python3.12 ..."
 

@@ -39,7 +39,7 @@ def hand_over(conn_id: str, ages: Sequence[float]) -> None:
     name, now = handover_name(conn_id), time.time()
     try:
         before = _usable(Variable.get(name, None), now=now)
-        times = [round(now - age, 1) for age in (*before, *ages)]
+        times = [round(now - age, 2) for age in (*before, *ages)]
         Variable.set(name, json.dumps(times), "Free slots of this account, for another triggerer (epoch seconds)")
     except Exception as error:  # noqa: BLE001 - any backend may fail
         log.debug("The Variable %s could not be written: %s", name, error)
