@@ -58,8 +58,8 @@ lint: .venv/ready | .build/tmp
 package: .venv/ready | .build/tmp
 	@.venv/bin/python -m tests.package.check
 
-# First what measures no time; then, by itself, what does; then what runs a whole Airflow, of which each process would
-# take a fifth longer if its coverage were measured. Each part runs although a test of the one before has failed.
+# First what measures no time; then, by itself, what does; then what runs a whole Airflow, without coverage, which would
+# slow down each of its processes. Each part runs although a test of the one before has failed.
 test: .venv/ready | .build/tmp
 	failed=0; part() { .venv/bin/python -m pytest --basetemp=.build/pytest "$$@" || failed=$$?; \
 		[ $$failed -le 1 ] || exit $$failed; }; \
