@@ -34,7 +34,7 @@ help:
 	@echo "make test-cluster   make videos on a cluster, parts of which are killed meanwhile"
 	@echo "make test-cluster-full  the same with 1,200 videos, for the benchmarks (40 minutes)"
 	@echo "make screenshots    make test-ui, and put its pictures into docs/images"
-	@echo "make bench          measure, beside what one would use otherwise (two hours)"
+	@echo "make bench          measure, beside what one would use otherwise (more than an hour)"
 	@echo "make clean          remove everything that make made"
 	@echo "The Python to use: make PYTHON=python3.12 ..."
 

@@ -54,7 +54,7 @@ NEW_JOB = 20.0
 #: The tolerated probability that more jobs end, while a task is on its way, than tasks stand by.
 RISK = 0.1
 #: Seconds for which a sign of another triggerer that serves the account is believed.
-COMPANY_SECONDS = 3600.0
+OTHER_TRIGGERERS_SECONDS = 3600.0
 #: Seconds between two looks for ends that other triggerers hand over, and the age up to which an end is used: the
 #: slot of an older one is likely to have been found by a probe.
 LOOK_INTERVAL, LONGEST_HANDOVER = 5.0, 60.0
@@ -168,7 +168,7 @@ class SlotQueue:
     #: When the server last refused a submit.
     _refused_at: float = -math.inf
     #: When there was the last sign of another triggerer that serves the account.
-    _company_at: float = -math.inf
+    _other_triggerer_at: float = -math.inf
     #: How many tasks are to stand by, and until when that is not estimated again.
     _estimate: tuple[int, float] = (0, -math.inf)
 
@@ -256,7 +256,7 @@ class SlotQueue:
         """
         called = self._called.pop(task, None)
         if was_called and called is None and now - started_at < NEW_JOB:
-            self._company_at = now
+            self._other_triggerer_at = now
         if called is not None:
             self._put_off.pop(called.waiter.kind, None)
             if called.is_probe:
@@ -288,9 +288,9 @@ class SlotQueue:
             if job.watchers == 0:
                 del self._running[kling_task_id]
 
-    def has_company(self, now: float) -> bool:
+    def has_other_triggerers(self, now: float) -> bool:
         """Return whether another triggerer seems to serve the account: tasks came from there, or went there."""
-        return now - self._company_at < COMPANY_SECONDS
+        return now - self._other_triggerer_at < OTHER_TRIGGERERS_SECONDS
 
     def hand_over(self, *, now: float) -> list[float]:
         """
@@ -298,7 +298,7 @@ class SlotQueue:
 
         :return: How long ago (seconds) each was seen.
         """
-        if self._waiting or next(self._stand_by(now), None) is not None or not self.has_company(now):
+        if self._waiting or next(self._stand_by(now), None) is not None or not self.has_other_triggerers(now):
             return []
         ages = [now - seen_at for seen_at in self._free]
         self._free.clear()
@@ -457,7 +457,7 @@ class SlotQueue:
             if now - called.at <= timeout:
                 continue
             del self._called[task]
-            self._company_at = now
+            self._other_triggerer_at = now
             if not called.is_probe:
                 # Until a task is heard of, no more of them are called for slots of which nobody has seen the end.
                 self._next_probe = max(self._next_probe, now)

@@ -167,7 +167,7 @@ class SlotWaits:
                         call.waiter.tell()
                 elif (called := self._called.get(call.waiter)) and not called.done():
                     called.set_result(call.is_free)
-            if self.queue.has_company(now) and triggers_write():
+            if self.queue.has_other_triggerers(now) and triggers_write():
                 self._exchange_ends(now)
         except Exception:  # noqa: BLE001 - a fault in one decision must not end all further ones
             if not self._has_failed:

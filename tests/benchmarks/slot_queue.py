@@ -253,7 +253,7 @@ class Simulation:
     def look(self, triggerer: int) -> None:
         """Take over the ends that other triggerers have handed over."""
         queue = self.queues[triggerer]
-        if queue.has_company(self.now) and len(queue) and self.handed_over:
+        if queue.has_other_triggerers(self.now) and len(queue) and self.handed_over:
             ages = (self.now - at for at in self.handed_over)
             queue.take_over([age for age in ages if age < LONGEST_HANDOVER], now=self.now)
             self.handed_over.clear()

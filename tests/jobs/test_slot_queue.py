@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from airflow_provider_kling.jobs.slot_queue import (
     CALL_TIMEOUT,
     CALL_TIMEOUT_LATENCIES,
-    COMPANY_SECONDS,
     FIRST_LATENCY,
     FIRST_PROBE,
     LONGEST_HANDOVER,
     LONGEST_STAND_BY,
     MOST_PROBES,
     NEW_JOB,
+    OTHER_TRIGGERERS_SECONDS,
     Call,
     SlotQueue,
     Waiter,
@@ -592,7 +592,7 @@ class TestSeveralTriggerers:
         scene.runs("job 1", task="first", was_called=True)
         scene.runs("job 2")
         scene.ends("job 1")
-        assert not scene.queue.has_company(scene.now)
+        assert not scene.queue.has_other_triggerers(scene.now)
         assert scene.queue.hand_over(now=scene.now) == []
         scene.waits("second")
         assert scene.called() == ["second"]
@@ -600,14 +600,14 @@ class TestSeveralTriggerers:
     def test_a_triggerer_that_was_started_again_watches_its_own_jobs(self) -> None:
         scene = Scene()
         scene.runs("job 1", ago=NEW_JOB + 1, was_called=True)
-        assert not scene.queue.has_company(scene.now)
+        assert not scene.queue.has_other_triggerers(scene.now)
 
     def test_a_task_that_never_came_back_is_with_another_for_a_while(self, full: Scene) -> None:
         full.ends("job 1")
         assert full.called() == ["first"]
         full.called_within(UNHEARD + 1)
-        assert full.queue.has_company(full.now)
-        assert not full.queue.has_company(full.now + COMPANY_SECONDS + 1)
+        assert full.queue.has_other_triggerers(full.now)
+        assert not full.queue.has_other_triggerers(full.now + OTHER_TRIGGERERS_SECONDS + 1)
 
     def test_each_end_that_is_taken_over_calls_one(self, full: Scene) -> None:
         full.waits("second")

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not triggers_write(), reason="a triggerer of thi
 
 
 @pytest.fixture
-def book(monkeypatch: pytest.MonkeyPatch) -> Any:
+def book() -> Any:
     """The Variables."""
     return handover.Variable
 
