@@ -61,7 +61,7 @@ package: .venv/ready | .build/tmp
 # First what measures no time; then, by itself, what does; then what runs a whole Airflow, without coverage, which would
 # slow down each of its processes. Each part runs although a test of the one before has failed.
 test: .venv/ready | .build/tmp
-	failed=0; part() { .venv/bin/python -m pytest --basetemp=.build/pytest "$$@" || failed=$$?; \
+	failed=0; part() { .venv/bin/python -m pytest --basetemp=.build/pytest --durations=10 "$$@" || failed=$$?; \
 		[ $$failed -le 1 ] || exit $$failed; }; \
 	part -m "not alone and not slow" --ignore=tests/system --cov --cov-report= --numprocesses=logical \
 		--dist=worksteal; \

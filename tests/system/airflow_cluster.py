@@ -130,9 +130,10 @@ class AirflowCluster:
                     "database": {"sql_alchemy_conn": database or f"sqlite:///{self._sqlite}?timeout=60"},
                     "api": {"port": port, "base_url": self.api.url},
                     # Somebody is waiting, and the machine has nothing else to do.
-                    "scheduler": {"scheduler_idle_sleep_time": 0.2, "job_heartbeat_sec": 2},
+                    "scheduler": {"scheduler_idle_sleep_time": 0.3, "job_heartbeat_sec": 2},
                     "triggerer": {"job_heartbeat_sec": 2, "capacity": triggerer_capacity},
-                    "dag_processor": {"refresh_interval": 5, "min_file_process_interval": 10},
+                    # A new file and a changed one are parsed at the next refresh, whatever the interval is.
+                    "dag_processor": {"refresh_interval": 5, "min_file_process_interval": 60},
                     "usage_data_collection": {"enabled": False},
                 }
             ),
