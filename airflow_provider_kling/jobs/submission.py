@@ -73,6 +73,8 @@ class Submitter:
     :param show_prompts: Whether the prompts in the record may be shown: an earlier attempt may have written them.
     :param read_variable: Returns the text of an Airflow Variable, None if there is none or it cannot be read.
     :param before_purchase: Called before a job is bought, and not before one is joined; raises if it may not be.
+    :param before_post: Called between the record of a POST and the POST; raises if it is not to be sent.
+    :param on_refused: Called as soon as a POST is refused because no slot is free; does not raise.
     :param log: Writes a line to the task's log.
     :param now: The wall clock.
     :param sleep: Waits in place.
@@ -86,6 +88,8 @@ class Submitter:
     show_prompts: bool = True
     read_variable: Callable[[str], str | None] = lambda name: None
     before_purchase: Callable[[], None] = lambda: None
+    before_post: Callable[[], None] = lambda: None
+    on_refused: Callable[[], None] = lambda: None
     log: Callable[[str], None] = lambda line: None
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
@@ -578,10 +582,19 @@ class Submitter:
         return SubmitResult(job.kling_task_id, submitted_at, route=job.route)
 
     def _send(self, session: SubmitSession, request: VideoRequest, intent: Submit) -> VideoJob:
+        try:
+            self.before_post()
+        except Exception:
+            self._withdraw(intent.id)
+            raise
         self.is_sending = True
         try:
             job = session.submit(request, age=self._age, client_token=intent.client_token)
             self.bought = job.kling_task_id
+        except KlingRateLimitError:
+            self.is_sending = False
+            self.on_refused()
+            raise
         finally:
             self.is_sending = False
         return job

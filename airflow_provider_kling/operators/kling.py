@@ -516,12 +516,17 @@ class KlingGenerateOperator(StoringTask, QueueingTask, BaseOperator):
         self._check_cost(video, is_first_look=is_first_look)
 
     def _to_send(self, context: Context, frames: Frames, video: VideoRequest) -> VideoRequest:
-        """Return what is sent, unless the account is known to be full; called just before each submit."""
+        """Return what is sent, unless the account is known to be full; called before each submit is recorded."""
+        if self._may_have_to_queue:
+            self._check_queue(context)
+        return frames.to_send(video)
+
+    def _check_queue_again(self, context: Context) -> None:
+        """Raise if others found the account full while this submit was recorded: a batch starts many at once."""
         if self._may_have_to_queue:
             # Only before the first one, so that a task that queues has sent nothing.
             self._may_have_to_queue = False
             self._check_queue(context)
-        return frames.to_send(video)
 
     def _check_cost(self, video: VideoRequest, *, is_first_look: bool) -> None:
         """Log the estimated cost of a video that is going to be bought, and refuse it above ``max_cost``."""
@@ -558,6 +563,8 @@ class KlingGenerateOperator(StoringTask, QueueingTask, BaseOperator):
             show_prompts=request.show_prompts,
             read_variable=read_variable,
             before_purchase=partial(self._check_purchase, context, request, is_first_look=is_first_look),
+            before_post=partial(self._check_queue_again, context),
+            on_refused=self._report_full,
             log=self.log.warning,
         )
 

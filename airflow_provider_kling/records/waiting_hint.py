@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import Variable
 
 from airflow_provider_kling.jobs.slot_queue import HINT_SECONDS
 from airflow_provider_kling.records import read_variable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 #: Seconds for which a hint is new enough to stay as it is.
@@ -35,17 +39,28 @@ def others_wait(conn_id: str) -> bool:
 
 def report_waiting(conn_id: str, *, waiting: bool) -> None:
     """
-    Write the hint, or delete it.
+    Write the hint unless it is new, or delete it.
 
     :param conn_id: The connection.
     :param waiting: Whether tasks wait for a slot now.
     """
-    age, name = _age(conn_id), hint_name(conn_id)
+    age = _age(conn_id)
+    if waiting and (age is None or age >= _NEW):
+        write_hint(conn_id)
+    elif not waiting and age is not None:
+        _change(conn_id, Variable.delete)
+
+
+def write_hint(conn_id: str) -> None:
+    """Write the hint at once, without a look at the present one."""
+    text, meaning = f"{time.time():.0f}", "Tasks wait for a slot of this account (epoch seconds)"
+    _change(conn_id, lambda name: Variable.set(name, text, meaning))
+
+
+def _change(conn_id: str, change: Callable[[str], None]) -> None:
+    name = hint_name(conn_id)
     try:
-        if waiting and (age is None or age >= _NEW):
-            Variable.set(name, f"{time.time():.0f}", "Tasks wait for a slot of this account (epoch seconds)")
-        elif not waiting and age is not None:
-            Variable.delete(name)
+        change(name)
     except Exception as error:  # noqa: BLE001 - other tasks write it too, and any backend may fail
         log.debug("The Variable %s could not be written: %s", name, error)
 

@@ -80,6 +80,13 @@ class QueueingTask(WaitingTask):
             return
         self._defer_until_slot(context, pause=pause, at_most=pause, since=since, refusals=refusals)
 
+    def _report_full(self) -> None:
+        """Tell tasks that are about to submit that the account is full: a batch starts many at once."""
+        from airflow_provider_kling.records.waiting_hint import write_hint
+
+        if self._is_deferrable:
+            write_hint(self.kling_conn_id)
+
     def _report_waiting(self, *, waiting: bool) -> None:
         """Tell tasks that have not submitted yet whether others wait."""
         from airflow_provider_kling.records.waiting_hint import report_waiting

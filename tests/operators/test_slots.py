@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
-from airflow_provider_kling.exceptions import KlingRateLimitError
+from airflow_provider_kling.exceptions import KlingRateLimitError, KlingUncertainSubmissionError
 from airflow_provider_kling.jobs.slot_queue import HINT_SECONDS
 from airflow_provider_kling.operators.kling import KlingGenerateOperator
 from airflow_provider_kling.records import read_variable
+from airflow_provider_kling.records.stores import RECORD_KEY
 from airflow_provider_kling.records.waiting_hint import others_wait, report_waiting
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
@@ -45,6 +47,85 @@ def test_one_that_is_refused_joins_it_and_tells_those_that_come_after_it(sandbox
     assert not second.trigger.refused
     assert first.trigger.since < second.trigger.since
     assert sandbox.requests["submit"] == 1
+
+
+class WatchedStore(StateStore):
+    """Calls a function with the kind of each event of the record that is written to it."""
+
+    def __init__(self, watch: Callable[[str], None]) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        super().set(key, value, retention=retention)
+        if key == RECORD_KEY and value["events"]:
+            self.watch(value["events"][-1]["event"])
+
+
+def test_one_that_is_told_while_it_records_its_submit_does_not_submit(sandbox: Sandbox, connected: str) -> None:
+    """Many tasks of a batch start at once: one of them is refused while the others record theirs."""
+
+    def another_is_refused(event: str) -> None:
+        if event == "intent":
+            report_waiting("kling_default", waiting=True)
+
+    store = WatchedStore(another_is_refused)
+    with pytest.raises(TaskDeferred) as caught:
+        operator().execute(context(TaskInstance(), store))
+    assert isinstance(caught.value.trigger, KlingSlotTrigger)
+    assert not caught.value.trigger.refused
+    assert sandbox.requests["submit"] == 0
+    # Nothing that a person would have to decide on stays on record.
+    event = {"status": "slot", "call": {"id": "c", "is_free": True, "waiting": 0, "at": time.time()}}
+    operator().submit_again(context(TaskInstance(), store), event, **(caught.value.kwargs or {}))
+    assert sandbox.requests["submit"] == len(sandbox.ledger()) == 1
+
+
+def test_one_that_is_refused_tells_others_before_it_writes_its_record(sandbox: Sandbox, connected: str) -> None:
+    sandbox.add_fault(Fault("submit", "rate_limit"))
+    told: dict[str, bool] = {}
+    store = WatchedStore(lambda event: told.update({event: others_wait("kling_default")}))
+    with pytest.raises(TaskDeferred):
+        operator().execute(context(TaskInstance(), store))
+    assert told == {"intent": False, "refused": True}
+
+
+def test_only_the_first_submit_of_a_task_gives_way_to_others(sandbox: Sandbox, connected: str) -> None:
+    """A response that was lost is answered for by the task itself, whoever waits."""
+    sandbox.add_fault(Fault("submit", "drop_after"))
+
+    def another_is_refused(event: str) -> None:
+        if event == "uncertain":
+            report_waiting("kling_default", waiting=True)
+
+    store = WatchedStore(another_is_refused)
+    operator(on_uncertain="resubmit").execute(context(TaskInstance(), store))
+    assert sandbox.requests["submit"] == len(sandbox.ledger()) == 2
+
+
+def test_a_submit_that_gives_way_does_not_use_up_the_consent_to_pay_twice(
+    sandbox: Sandbox, connected: str
+) -> None:
+    sandbox.add_fault(Fault("submit", "drop_after", times=None))
+    store = WatchedStore(lambda event: None)
+    with pytest.raises(KlingUncertainSubmissionError):
+        operator().execute(context(TaskInstance(), store))
+
+    def another_is_refused(event: str) -> None:
+        if event == "intent":
+            report_waiting("kling_default", waiting=True)
+
+    store.watch = another_is_refused
+    with pytest.raises(TaskDeferred) as caught:
+        operator(on_uncertain="resubmit").execute(context(TaskInstance(try_number=2), store))
+    assert len(sandbox.ledger()) == 1
+    event = {"status": "slot", "call": {"id": "c", "is_free": True, "waiting": 0, "at": time.time()}}
+    for _ in range(2):
+        with pytest.raises(KlingUncertainSubmissionError):
+            operator(on_uncertain="resubmit").submit_again(
+                context(TaskInstance(try_number=2), store), event, **(caught.value.kwargs or {})
+            )
+        assert len(sandbox.ledger()) == 2
 
 
 @pytest.mark.parametrize("refused", [True, False])
