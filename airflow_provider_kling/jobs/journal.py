@@ -25,6 +25,8 @@ SENT_AT_UNKNOWN = 0.0
 
 #: What an intent cites if a client token allows it to ignore a submit of unknown fate: no server takes one twice.
 BY_TOKEN = "client_token"  # noqa: S105 -- not a password
+#: What an intent cites if the argument, not a person, allowed it to ignore a submit of unknown fate.
+BY_ARGUMENT = "on_uncertain"
 
 Event = Mapping[str, Any]
 Fate = Literal["unknown", "dismissed", "nothing", "job"]
@@ -180,9 +182,10 @@ class Journal:
         with_job = {submit.client_token for submit in self.submits.values() if submit.fate == "job"}
         for submit in self.submits.values():
             for cited, by in submit.cites.items():
-                # A POST that made no job leaves open whether the one before it, with the same token, did.
-                is_open = by == BY_TOKEN and submit.fate == "nothing"
-                if (other := self.submits.get(cited)) and not (is_open and other.client_token not in with_job):
+                # A POST that made no job leaves open whether the one before it did, unless a person said that.
+                is_open = submit.fate == "nothing" and by in (BY_TOKEN, BY_ARGUMENT)
+                other = self.submits.get(cited)
+                if other and (not is_open or (other.client_token and other.client_token in with_job)):
                     other.dismissed_by = by
 
     def of(self, fingerprint: str) -> list[Submit]:

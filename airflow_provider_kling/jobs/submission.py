@@ -29,7 +29,15 @@ from airflow_provider_kling.exceptions import (
 )
 from airflow_provider_kling.jobs.client_token import MAX_DERIVED, derived_client_token, new_client_token
 from airflow_provider_kling.jobs.consent import decision_for
-from airflow_provider_kling.jobs.journal import BY_TOKEN, SENT_AT_UNKNOWN, Event, Journal, Submit, new_event
+from airflow_provider_kling.jobs.journal import (
+    BY_ARGUMENT,
+    BY_TOKEN,
+    SENT_AT_UNKNOWN,
+    Event,
+    Journal,
+    Submit,
+    new_event,
+)
 from airflow_provider_kling.jobs.result import generation_error
 from airflow_provider_kling.jobs.submit_pauses import pause_in_place
 from airflow_provider_kling.jobs.submit_request import RecordStore, SubmitRequest, SubmitResult, SubmitSession
@@ -56,8 +64,6 @@ SECOND_LOOK = 5.0
 #: Maximum number of POSTs with the same client token in one run of the task, each sent because the fate of the one
 #: before was unknown and its job was not found.
 POSTS_PER_TOKEN = 4
-#: What an intent cites if the argument, not a person, allowed it to ignore a submit of unknown fate.
-BY_ARGUMENT = "on_uncertain"
 
 
 @dataclass
@@ -74,7 +80,7 @@ class Submitter:
     :param read_variable: Returns the text of an Airflow Variable, None if there is none or it cannot be read.
     :param before_purchase: Called before a job is bought, and not before one is joined; raises if it may not be.
     :param before_post: Called between the record of a POST and the POST; raises if it is not to be sent.
-    :param on_refused: Called as soon as a POST is refused because no slot is free; does not raise.
+    :param on_refused: Called as soon as it is on record that a POST was refused because no slot is free.
     :param log: Writes a line to the task's log.
     :param now: The wall clock.
     :param sleep: Waits in place.
@@ -584,17 +590,13 @@ class Submitter:
     def _send(self, session: SubmitSession, request: VideoRequest, intent: Submit) -> VideoJob:
         try:
             self.before_post()
-        except Exception:
+        except BaseException:  # a timeout, too: nothing was sent
             self._withdraw(intent.id)
             raise
         self.is_sending = True
         try:
             job = session.submit(request, age=self._age, client_token=intent.client_token)
             self.bought = job.kling_task_id
-        except KlingRateLimitError:
-            self.is_sending = False
-            self.on_refused()
-            raise
         finally:
             self.is_sending = False
         return job
@@ -718,6 +720,8 @@ class Submitter:
         self._append(new_event("refused", intent, at=self.now(), reason=reason), attempts=ATTEMPTS_TO_RECORD)
         if reason != "slot":
             return
+        # Before the rest: other tasks of a batch are about to send theirs.
+        self.on_refused()
         submit = self._journal.submits.get(intent)
         if submit is None or submit.client_token is None:
             self._forget(intent)

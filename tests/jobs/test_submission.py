@@ -281,6 +281,19 @@ class TestAnUnknownFate:
         del vendor.variables[name]
         assert vendor.obtain().kling_task_id == "task_0", "the Variable is not needed any more"
 
+    def test_is_hidden_by_no_submit_that_was_refused_after_it(self) -> None:
+        vendor = Vendor(LOST)
+        vendor.stops()
+        [name] = vendor.names()
+        vendor.answers.append(KlingValidationError("no such model"))
+        with pytest.raises(KlingValidationError):
+            vendor.obtain(on_uncertain="resubmit")
+        assert sorted(vendor.fates()) == ["nothing", "unknown"]
+        vendor.stops()
+        vendor.variables[name] = vendor.has("task_found")
+        assert vendor.obtain(on_uncertain="resubmit", clears=1).kling_task_id == "task_found"
+        assert vendor.bought == []
+
     def test_a_named_job_is_taken(self) -> None:
         vendor = Vendor(LOST)
         vendor.stops()

@@ -19,6 +19,7 @@ from airflow_provider_kling.records.waiting_hint import others_wait, report_wait
 from airflow_provider_kling.sandbox import Fault, Sandbox
 from airflow_provider_kling.triggers.kling import KlingSlotTrigger, KlingTaskTrigger
 from tests.conftest import Connect, TaskLog
+from tests.fixtures.attempts import variable_in
 from tests.fixtures.requests import PROMPT
 from tests.task_context import StateStore, TaskInstance, context
 
@@ -50,56 +51,79 @@ def test_one_that_is_refused_joins_it_and_tells_those_that_come_after_it(sandbox
 
 
 class WatchedStore(StateStore):
-    """Calls a function with the kind of each event of the record that is written to it."""
+    """Calls a function with the kinds of the events on record, each time that they are written."""
 
-    def __init__(self, watch: Callable[[str], None]) -> None:
+    def __init__(self, watch: Callable[[list[str]], None] = lambda kinds: None) -> None:
         super().__init__()
         self.watch = watch
 
     def set(self, key: str, value: Any, *, retention: Any = None) -> None:
         super().set(key, value, retention=retention)
-        if key == RECORD_KEY and value["events"]:
-            self.watch(value["events"][-1]["event"])
+        if key == RECORD_KEY:
+            self.watch([event["event"] for event in value["events"]])
+
+
+def tell_after(kind: str) -> Callable[[list[str]], None]:
+    """Return a watch that says that others wait once the record ends with such an event."""
+    return lambda kinds: report_waiting("kling_default", waiting=True) if kinds[-1:] == [kind] else None
+
+
+def called() -> dict[str, Any]:
+    """Return the event that calls a task to submit."""
+    return {"status": "slot", "call": {"id": "c", "is_free": True, "waiting": 0, "at": time.time()}}
 
 
 def test_one_that_is_told_while_it_records_its_submit_does_not_submit(sandbox: Sandbox, connected: str) -> None:
     """Many tasks of a batch start at once: one of them is refused while the others record theirs."""
-
-    def another_is_refused(event: str) -> None:
-        if event == "intent":
-            report_waiting("kling_default", waiting=True)
-
-    store = WatchedStore(another_is_refused)
+    store = WatchedStore(tell_after("intent"))
     with pytest.raises(TaskDeferred) as caught:
         operator().execute(context(TaskInstance(), store))
     assert isinstance(caught.value.trigger, KlingSlotTrigger)
     assert not caught.value.trigger.refused
     assert sandbox.requests["submit"] == 0
     # Nothing that a person would have to decide on stays on record.
-    event = {"status": "slot", "call": {"id": "c", "is_free": True, "waiting": 0, "at": time.time()}}
-    operator().submit_again(context(TaskInstance(), store), event, **(caught.value.kwargs or {}))
+    operator().submit_again(context(TaskInstance(), store), called(), **(caught.value.kwargs or {}))
     assert sandbox.requests["submit"] == len(sandbox.ledger()) == 1
 
 
-def test_one_that_is_refused_tells_others_before_it_writes_its_record(sandbox: Sandbox, connected: str) -> None:
+def test_one_that_is_refused_tells_others_as_soon_as_that_is_on_record(sandbox: Sandbox, connected: str) -> None:
     sandbox.add_fault(Fault("submit", "rate_limit"))
-    told: dict[str, bool] = {}
-    store = WatchedStore(lambda event: told.update({event: others_wait("kling_default")}))
+    seen: list[tuple[list[str], bool]] = []
+    store = WatchedStore(lambda kinds: seen.append((kinds, others_wait("kling_default"))))
     with pytest.raises(TaskDeferred):
         operator().execute(context(TaskInstance(), store))
-    assert told == {"intent": False, "refused": True}
+    assert seen == [(["intent"], False), (["intent", "refused"], False), ([], True)]
+
+
+@pytest.mark.parametrize("when", ["it looks", "it tells"])
+def test_one_that_is_interrupted_while_it_looks_or_tells_asks_nobody(
+    sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    store = WatchedStore()
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise AirflowTaskTimeout("too long")
+
+    def look(conn_id: str) -> bool:
+        return bool(interrupted() if store else False)  # the second time: a submit is on record
+
+    with monkeypatch.context() as patched:
+        if when == "it looks":
+            patched.setattr("airflow_provider_kling.records.waiting_hint.others_wait", look)
+        else:
+            sandbox.add_fault(Fault("submit", "rate_limit"))
+            patched.setattr("airflow_provider_kling.records.waiting_hint.write_hint", interrupted)
+        with pytest.raises(AirflowTaskTimeout):
+            operator().execute(context(TaskInstance(), store))
+    assert sandbox.requests["submit"] == (when == "it tells")
+    operator().execute(context(TaskInstance(try_number=2), store))
+    assert len(sandbox.ledger()) == 1
 
 
 def test_only_the_first_submit_of_a_task_gives_way_to_others(sandbox: Sandbox, connected: str) -> None:
     """A response that was lost is answered for by the task itself, whoever waits."""
     sandbox.add_fault(Fault("submit", "drop_after"))
-
-    def another_is_refused(event: str) -> None:
-        if event == "uncertain":
-            report_waiting("kling_default", waiting=True)
-
-    store = WatchedStore(another_is_refused)
-    operator(on_uncertain="resubmit").execute(context(TaskInstance(), store))
+    operator(on_uncertain="resubmit").execute(context(TaskInstance(), WatchedStore(tell_after("uncertain"))))
     assert sandbox.requests["submit"] == len(sandbox.ledger()) == 2
 
 
@@ -107,25 +131,50 @@ def test_a_submit_that_gives_way_does_not_use_up_the_consent_to_pay_twice(
     sandbox: Sandbox, connected: str
 ) -> None:
     sandbox.add_fault(Fault("submit", "drop_after", times=None))
-    store = WatchedStore(lambda event: None)
+    store = WatchedStore()
     with pytest.raises(KlingUncertainSubmissionError):
         operator().execute(context(TaskInstance(), store))
-
-    def another_is_refused(event: str) -> None:
-        if event == "intent":
-            report_waiting("kling_default", waiting=True)
-
-    store.watch = another_is_refused
+    store.watch = tell_after("intent")
     with pytest.raises(TaskDeferred) as caught:
         operator(on_uncertain="resubmit").execute(context(TaskInstance(try_number=2), store))
     assert len(sandbox.ledger()) == 1
-    event = {"status": "slot", "call": {"id": "c", "is_free": True, "waiting": 0, "at": time.time()}}
     for _ in range(2):
         with pytest.raises(KlingUncertainSubmissionError):
             operator(on_uncertain="resubmit").submit_again(
-                context(TaskInstance(try_number=2), store), event, **(caught.value.kwargs or {})
+                context(TaskInstance(try_number=2), store), called(), **(caught.value.kwargs or {})
             )
         assert len(sandbox.ledger()) == 2
+
+
+@pytest.mark.parametrize("word", ["the job", None])
+def test_a_submit_that_gave_way_and_stays_on_record_hides_no_other(
+    sandbox: Sandbox, connected: str, monkeypatch: pytest.MonkeyPatch, word: str | None
+) -> None:
+    """What a person says of the submit before it still counts, and without a word the task still asks."""
+    sandbox.add_fault(Fault("submit", "drop_after"))
+    store = WatchedStore()
+    with pytest.raises(KlingUncertainSubmissionError) as first:
+        operator().execute(context(TaskInstance(), store))
+
+    def killed_before_it_is_removed(kinds: list[str]) -> None:
+        if kinds[-1] == "intent":
+            report_waiting("kling_default", waiting=True)
+        elif kinds[-1] == "withdrawn":
+            raise AirflowTaskTimeout("killed")
+
+    store.watch = killed_before_it_is_removed
+    with pytest.raises(AirflowTaskTimeout):
+        operator(on_uncertain="resubmit").execute(context(TaskInstance(try_number=2), store))
+    store.watch = lambda kinds: None
+    [job] = sandbox.ledger()
+    if word:
+        decisions = {variable_in(first.value): job["id"]}
+        monkeypatch.setattr("airflow_provider_kling.records.read_variable", decisions.get)
+        operator().submit_again(context(TaskInstance(try_number=3), store), called())
+    else:
+        with pytest.raises(KlingUncertainSubmissionError):
+            operator().submit_again(context(TaskInstance(try_number=3), store), called())
+    assert len(sandbox.ledger()) == 1
 
 
 @pytest.mark.parametrize("refused", [True, False])
