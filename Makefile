@@ -20,7 +20,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
 stop = { echo "make: $(1)" >&2; exit 1; }
 
-.PHONY: help demo airflow check lint package test test-slow test-versions test-ui test-cluster test-cluster-full screenshots bench clean
+.PHONY: help demo airflow check lint package test coverage test-slow test-versions test-ui test-cluster test-cluster-full screenshots bench clean
 
 help:
 	@echo "make demo           make a video with a DAG on a real Airflow, against a local stand-in for Kling"
@@ -28,6 +28,7 @@ help:
 	@echo '                    make airflow SANDBOX="--max-concurrent 2 --api official"; SANDBOX=--help lists the options'
 	@echo "make check          check style and types, and what the built package holds: make lint, make package"
 	@echo "make test           run all tests, those on a real Airflow included"
+	@echo "make coverage       show which lines the tests run that need no whole Airflow"
 	@echo "make test-slow      run the tests that take many minutes"
 	@echo "make test-versions  try every supported version of Airflow"
 	@echo "make test-ui        open the pages in a browser, on Airflow 3.3 and 3.1"
@@ -58,16 +59,20 @@ lint: .venv/ready | .build/tmp
 package: .venv/ready | .build/tmp
 	@.venv/bin/python -m tests.package.check
 
-# First what measures no time; then, by itself, what does; then what runs a whole Airflow, without coverage, which would
-# slow down each of its processes. Each part runs although a test of the one before has failed.
+# First what measures no time; then, by itself, what does; then what runs a whole Airflow. Each part runs although a test
+# of the one before has failed.
 test: .venv/ready | .build/tmp
 	failed=0; part() { .venv/bin/python -m pytest --basetemp=.build/pytest --durations=10 "$$@" || failed=$$?; \
 		[ $$failed -le 1 ] || exit $$failed; }; \
-	part -m "not alone and not slow" --ignore=tests/system --cov --cov-report= --numprocesses=logical \
-		--dist=worksteal; \
-	part -m "alone and not slow" --ignore=tests/system --cov --cov-append --cov-report=term; \
+	part -m "not alone and not slow" --ignore=tests/system --numprocesses=logical --dist=worksteal; \
+	part -m "alone and not slow" --ignore=tests/system; \
 	part -m "not slow" tests/system; \
 	exit $$failed
+
+# Apart: it slows down each line of Python.
+coverage: .venv/ready | .build/tmp
+	.venv/bin/python -m pytest --basetemp=.build/pytest -m "not alone and not slow" --ignore=tests/system \
+		--numprocesses=logical --dist=worksteal --cov
 
 test-slow: .venv/ready | .build/tmp
 	.venv/bin/python -m pytest --basetemp=.build/pytest -m slow --durations=0

@@ -120,21 +120,21 @@ UNIT_TESTS_LEFT_OUT = {
     "tests/system": "they drive the newest Airflow",
     "tests/benchmarks": "they measure, and prove nothing",
     "tests/docs": "the pages show what to write for the newest Airflow",
-    "tests/sandbox": "the sandbox knows nothing of Airflow; its own libraries are tried in the lowest version",
-    "tests/api": "it needs nothing of Airflow; its tokens are tried in the lowest version",
     "tests/api/reading": "reading responses needs nothing but Python",
     "tests/jobs": "the decisions need nothing but Python",
-    "tests/utils": "they need nothing of Airflow; tried in the lowest version",
-    "tests/client/test_status_batch.py": "gathering checks depends on aiohttp alone; the lowest one is tried",
-    "tests/client/test_what_leaves.py": "masking depends on the HTTP libraries; the lowest ones are tried",
 }
-UNIT_TESTS_OF_LOWEST = frozenset(
-    {
-        "tests/sandbox",
-        "tests/api",
-        "tests/utils",
-        "tests/client/test_status_batch.py",
-        "tests/client/test_what_leaves.py",
-    }
-)
-"""Those of them that are run with the lowest versions of all libraries."""
+"""Unit tests that are run with no version, but by ``make test``, and why."""
+UNIT_TESTS_OF_LOWEST = {
+    "tests/sandbox": "the sandbox knows nothing of Airflow",
+    "tests/api": "it needs nothing but PyJWT",
+    "tests/utils": "they need nothing of Airflow",
+    "tests/client/test_status_batch.py": "gathering checks depends on aiohttp alone",
+    "tests/client/test_what_leaves.py": "masking depends on the HTTP libraries",
+    "tests/client/test_both_clients.py": "requests depend on the HTTP libraries",
+    "tests/client/test_hostile_servers.py": "reading a response depends on the HTTP libraries",
+    "tests/media/test_download.py": "downloads depend on the HTTP libraries",
+    "tests/media/test_facts.py": "reading a video needs nothing of Airflow",
+    "tests/media/test_mp4.py": "reading a video needs nothing of Airflow",
+    "tests/media/test_image_facts.py": "reading an image needs nothing of Airflow",
+}
+"""Unit tests that are run with the lowest versions of all libraries only, and why."""
