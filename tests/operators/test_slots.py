@@ -105,7 +105,9 @@ def test_one_that_is_interrupted_while_it_looks_or_tells_asks_nobody(
         raise AirflowTaskTimeout("too long")
 
     def look(conn_id: str) -> bool:
-        return bool(interrupted() if store else False)  # the second time: a submit is on record
+        if store:  # the second time: a submit is on record
+            interrupted()
+        return False
 
     with monkeypatch.context() as patched:
         if when == "it looks":
